@@ -1,0 +1,177 @@
+"""Stages: named build steps, skipped when nothing that decides their result has changed.
+
+A stage owns one folder, `OUTPUT/NAME/`. It is built in `OUTPUT/.NAME.building/` and renamed when it is complete, so
+a killed build leaves no half artifact and the next one resumes at the stage that was killed. `stage.json` beside
+the result holds the key it was built from, the figures of its verification, and the hash of every file.
+
+A new stage is a function `build(folder) -> figures` and a `Stage` that lists what the result depends on:
+
+    Stage("audio_encoder", build=partial(export, checkpoint), inputs={"checkpoint": checkpoint.sha256},
+          code=(audio_encoder,), packages=("torch", "onnx"))
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+
+from tqdm import tqdm
+
+STAMP = "stage.json"
+HASH_BLOCK_BYTES = 1 << 22
+
+Figures = Mapping[str, float]
+
+
+class BuildError(Exception):
+    """A build cannot go on. The message is for the operator: what was found, what is needed, what to do."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One build step.
+
+    `build` gets an empty folder, writes its files there and returns the figures of its own verification.
+    `inputs` are the settings and hashes that decide the result (JSON values); `after` the stages whose results it
+    reads; `code` the modules that make it; `packages` the distributions whose versions matter.
+    """
+
+    name: str
+    build: Callable[[Path], Figures]
+    inputs: Mapping[str, object]
+    after: tuple["Stage", ...] = ()
+    code: tuple[ModuleType, ...] = ()
+    packages: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that decides the result."""
+        decides = {
+            "inputs": self.inputs,
+            "after": [stage.key for stage in self.after],
+            "code": [hash_file(Path(str(module.__file__))) for module in self.code],
+            "packages": self.versions,
+        }
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Installed version of every package that matters to this stage."""
+        return {package: importlib.metadata.version(package) for package in self.packages}
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What `stage.json` holds."""
+
+    key: str
+    figures: Figures
+    files: Mapping[str, str]  # path inside the folder → sha256
+    sizes: Mapping[str, int]  # the same paths → bytes, cheap to compare
+    versions: Mapping[str, str]
+    build_s: float
+
+
+def run(
+    stages: Sequence[Stage],
+    output: Path,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+    only: str | None = None,
+) -> dict[str, Stamp]:
+    """Bring `OUTPUT/NAME/` of every stage up to date, in the order given, and return their stamps.
+
+    `force` builds also what is up to date, `only` looks at one stage and leaves the others as they are, `dry_run`
+    says what would be done. A stage never built and not in this run has no stamp in the result.
+    Raises BuildError for an unknown `only`, and whatever a stage's `build` raises.
+    """
+    names = [stage.name for stage in stages]
+    if only is not None and only not in names:
+        raise BuildError(f"--only {only}: there is no such stage; the stages are {', '.join(names)}")
+    output.mkdir(parents=True, exist_ok=True)
+    for stage in stages:
+        if only not in (None, stage.name):
+            continue
+        if not force and is_current(stage, output):
+            print(f"{stage.name}: up to date")
+        elif dry_run:
+            print(f"{stage.name}: would be built")
+        else:
+            _build(stage, output)
+    stamps = {name: read_stamp(output / name) for name in names}
+    return {name: stamp for name, stamp in stamps.items() if stamp is not None}
+
+
+def is_current(stage: Stage, output: Path) -> bool:
+    """Whether the stage's folder was made from the same inputs and still holds every file in full size."""
+    folder = output / stage.name
+    stamp = read_stamp(folder)
+    return stamp is not None and stamp.key == stage.key and stamp.sizes == _sizes(folder)
+
+
+def read_stamp(folder: Path) -> Stamp | None:
+    """The stamp of a built stage; None when the folder holds none."""
+    path = folder / STAMP
+    return Stamp(**json.loads(path.read_text())) if path.exists() else None
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file, with a progress bar when it takes seconds."""
+    digest = hashlib.sha256()
+    size = path.stat().st_size
+    bar = tqdm(total=size, desc=f"hashing {path.name}", unit="B", unit_scale=True, delay=2, leave=False)
+    with path.open("rb") as file, bar:
+        while block := file.read(HASH_BLOCK_BYTES):
+            digest.update(block)
+            bar.update(len(block))
+    return digest.hexdigest()
+
+
+def require(figure: str, value: float, bound: float) -> None:
+    """Print a figure of a verification beside its bound; raises BuildError past it (NaN is past every bound)."""
+    print(f"  {figure}: {value:.3g} (bound {bound:.3g})")
+    if not value <= bound:
+        raise BuildError(
+            f"{figure} is {value:.3g}, above its bound {bound:.3g}: the artifact does not compute what the "
+            "checkpoint computes and was not installed"
+        )
+
+
+def _build(stage: Stage, output: Path) -> None:
+    print(f"{stage.name}: building")
+    started = time.monotonic()
+    building = output / f".{stage.name}.building"
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir()
+    figures = stage.build(building)
+    build_s = round(time.monotonic() - started, 2)
+    sizes = _sizes(building)
+    files = {path: hash_file(building / path) for path in sizes}
+    stamp = Stamp(stage.key, dict(figures), files, sizes, stage.versions, build_s)
+    (building / STAMP).write_text(json.dumps(asdict(stamp), indent=2) + "\n")
+    _replace(building, output / stage.name)
+    megabytes = sum(sizes.values()) / 1e6
+    print(f"{stage.name}: built in {build_s:.1f} s, {megabytes:.1f} MB")
+
+
+def _replace(building: Path, folder: Path) -> None:
+    """Put `building` where `folder` is. Killed in between, the folder is missing and the stage is built again."""
+    if folder.exists():
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+        building.rename(folder)
+        shutil.rmtree(old)
+        return
+    building.rename(folder)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != STAMP)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
