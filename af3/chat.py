@@ -1,0 +1,148 @@
+"""Conversations: checked, and laid out in the chat format the checkpoint was trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from af3.errors import invalid
+
+# The sentence AF3's reasoning was trained with (NVIDIA/audio-flamingo, README of branch audio_flamingo_3).
+THINK_SUFFIX = "\nPlease think and reason about the input audio before you respond."
+MAX_MESSAGES = 256
+
+
+class AudioPart(BaseModel):
+    """The place of the next clip of `audio`."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["audio"] = "audio"
+
+
+class TextPart(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["text"] = "text"
+    text: str
+
+
+Part = Annotated[AudioPart | TextPart, Field(discriminator="type")]
+
+
+class Message(BaseModel):
+    """One turn. `content` is a text or a list of parts, as in the OpenAI and Hugging Face chat formats."""
+
+    model_config = ConfigDict(extra="forbid")
+    role: Literal["system", "user", "assistant"]
+    content: str | list[Part]
+
+    @property
+    def parts(self) -> Sequence[AudioPart | TextPart]:
+        return [TextPart(text=self.content)] if isinstance(self.content, str) else self.content
+
+    @property
+    def clip_count(self) -> int:
+        return sum(isinstance(part, AudioPart) for part in self.parts)
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+
+class _Conversation(BaseModel):
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
+
+
+def from_prompt(prompt: str, clips: int) -> list[Message]:
+    """One user turn: all clips first, then the text, as Transformers' template does."""
+    parts = [*(AudioPart() for _ in range(clips)), TextPart(text=prompt)]
+    return [Message(role="user", content=parts)]
+
+
+def from_json(text: str, clips: int) -> list[Message]:
+    """The turns in the JSON of `messages`.
+
+    Raises RequestError that names the place of what is wrong, and when the number of audio parts is not
+    the number of clips.
+    """
+    try:
+        messages = _Conversation(messages=json.loads(text)).messages
+    except (json.JSONDecodeError, RecursionError):
+        raise invalid("messages: not valid JSON; send a list of {'role', 'content'}") from None
+    except ValidationError as error:
+        raise invalid(_sentence(error)) from None
+    _refuse_disorder(messages)
+    parts = sum(message.clip_count for message in messages)
+    if parts != clips:
+        raise invalid(
+            f"messages: {parts} audio part(s) for {clips} clip(s) in audio; each clip needs one {{'type': 'audio'}}"
+        )
+    return messages
+
+
+def _refuse_disorder(messages: Sequence[Message]) -> None:
+    for place, message in enumerate(messages):
+        if message.role == "system" and place > 0:
+            raise invalid(f"messages[{place}]: a system message can only come first; move its text there")
+        if message.role != "user" and message.clip_count:
+            raise invalid(f"messages[{place}]: only a user message holds audio, not one of {message.role}")
+    if messages[-1].role != "user":
+        raise invalid("messages: the last one must be of role user; that is the one to be answered")
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
+    return f"messages{place.removeprefix('.messages')}: {first['msg']}"
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control token by its name, such as `<|im_start|>`."""
+
+    token: str
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The place where the audio tokens of the next clip stand."""
+
+
+Piece = Control | Clip | str
+
+
+def layout(messages: Sequence[Message], default_system_prompt: str, think: bool = False) -> list[Piece]:
+    """ChatML with clips in their places; ends where the assistant's answer begins.
+
+    Equal to AF3's template in Transformers wherever that can express it: a message with one clip has the
+    clip first and its texts after it, whatever their order. That template writes several clips of a message
+    as one; here they stay where they are among the texts, as AF3's training data had them
+    (NVIDIA/audio-flamingo, llava/data/dataset.py). Neighbouring texts are joined, since a tokenizer may
+    merge across them.
+    """
+    if messages[0].role != "system":
+        messages = [Message(role="system", content=default_system_prompt), *messages]
+    pieces: list[Piece] = []
+    for message in messages:
+        body = _body(message) + ([THINK_SUFFIX] if think and message is messages[-1] else [])
+        pieces += [Control("<|im_start|>"), f"{message.role}\n", *body, Control("<|im_end|>"), "\n"]
+    return _joined([*pieces, Control("<|im_start|>"), "assistant\n"])
+
+
+def _body(message: Message) -> list[Piece]:
+    if message.clip_count == 1:
+        return [Clip(), message.text]
+    return [part.text if isinstance(part, TextPart) else Clip() for part in message.parts]
+
+
+def _joined(pieces: Sequence[Piece]) -> list[Piece]:
+    joined: list[Piece] = []
+    for piece in pieces:
+        if isinstance(piece, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += piece
+        elif piece != "":
+            joined.append(piece)
+    return joined

@@ -1,0 +1,133 @@
+"""Every tensor that crosses a step of the graph: name, dtype, dims, who makes it, who takes it.
+
+The one place that names them. `model_repository/*/configs/*.pbtxt`, the models, the clients and the tests
+are checked against it. Dims are those of one request without a batch dimension; -1 is any length. On the
+wire every tensor between `preprocess` and `postprocess` carries a leading 1, the batch of TensorRT-LLM.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+MAX_NEW_TOKENS = 1024  # Audio Flamingo 3 model card: longest answer
+MAX_TEXT_TOKENS = 16_000  # Audio Flamingo 3 model card: longest text
+MAX_CLIP_SECONDS = 600  # 20 windows of 30 s
+MAX_REQUEST_ID = 128
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor. `dtype` is Triton's name without `TYPE_` (`STRING` holds bytes)."""
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...]
+    optional: bool = False
+
+
+# What a client sends.
+AUDIO = Tensor("audio", "STRING", (-1,), optional=True)
+PROMPT = Tensor("prompt", "STRING", (1,), optional=True)
+MESSAGES = Tensor("messages", "STRING", (1,), optional=True)
+
+# preprocess → audio_encoder. A text-only request has no windows.
+PCM = Tensor("pcm", "FP32", (-1, -1))
+PCM_LENGTHS = Tensor("pcm_lengths", "INT32", (-1,))
+
+# audio_encoder → llm. Its dtype is the engine's: FP32 on a CPU, BF16 on a GPU.
+PROMPT_EMBEDDING_TABLE = Tensor("prompt_embedding_table", "FP32", (-1, -1), optional=True)
+
+# preprocess → llm: the TensorRT-LLM backend's own names, dtypes and meaning.
+INPUT_IDS = Tensor("input_ids", "INT32", (-1,))
+INPUT_LENGTHS = Tensor("input_lengths", "INT32", (1,))
+REQUEST_OUTPUT_LEN = Tensor("request_output_len", "INT32", (1,))
+PROMPT_TABLE_EXTRA_IDS = Tensor("prompt_table_extra_ids", "UINT64", (-1,), optional=True)
+END_ID = Tensor("end_id", "INT32", (1,), optional=True)
+PAD_ID = Tensor("pad_id", "INT32", (1,), optional=True)
+STOP_WORDS_LIST = Tensor("stop_words_list", "INT32", (2, -1), optional=True)
+STREAMING = Tensor("streaming", "BOOL", (1,), optional=True)
+TEMPERATURE = Tensor("temperature", "FP32", (1,), optional=True)
+RUNTIME_TOP_K = Tensor("runtime_top_k", "INT32", (1,), optional=True)
+RUNTIME_TOP_P = Tensor("runtime_top_p", "FP32", (1,), optional=True)
+REPETITION_PENALTY = Tensor("repetition_penalty", "FP32", (1,), optional=True)
+SEED = Tensor("seed", "UINT64", (1,), optional=True)
+
+# postprocess → llm, by a request of its own with the same request id.
+STOP = Tensor("stop", "BOOL", (1,), optional=True)
+
+# llm → postprocess: new tokens only; the end token is never among them.
+OUTPUT_IDS = Tensor("output_ids", "INT32", (-1, -1))
+SEQUENCE_LENGTH = Tensor("sequence_length", "INT32", (-1,))
+
+# What a client receives, once per response of the LLM.
+TEXT = Tensor("text", "STRING", (1,))
+FINISH_REASON = Tensor("finish_reason", "STRING", (1,))
+TOKEN_COUNT = Tensor("token_count", "INT32", (1,))
+INDEX = Tensor("index", "INT32", (1,))
+TOKEN_IDS = Tensor("token_ids", "INT32", (-1,))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One model of the graph. `batched`: Triton adds the batch dimension to its dims (max_batch_size > 0)."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    batched: bool
+    decoupled: bool = False
+
+
+LLM_INPUTS_FROM_PREPROCESS = (
+    INPUT_IDS,
+    INPUT_LENGTHS,
+    REQUEST_OUTPUT_LEN,
+    PROMPT_TABLE_EXTRA_IDS,
+    END_ID,
+    PAD_ID,
+    STOP_WORDS_LIST,
+    STREAMING,
+    TEMPERATURE,
+    RUNTIME_TOP_K,
+    RUNTIME_TOP_P,
+    REPETITION_PENALTY,
+    SEED,
+)
+
+PREPROCESS = Step(
+    "preprocess",
+    inputs=(AUDIO, PROMPT, MESSAGES),
+    outputs=(PCM, PCM_LENGTHS, *LLM_INPUTS_FROM_PREPROCESS),
+    batched=False,
+)
+AUDIO_ENCODER = Step(
+    "audio_encoder", inputs=(PCM, PCM_LENGTHS), outputs=(PROMPT_EMBEDDING_TABLE,), batched=True
+)
+LLM = Step(
+    "llm",
+    inputs=(*LLM_INPUTS_FROM_PREPROCESS, PROMPT_EMBEDDING_TABLE, STOP),
+    outputs=(OUTPUT_IDS, SEQUENCE_LENGTH),
+    batched=True,
+    decoupled=True,
+)
+POSTPROCESS = Step(
+    "postprocess",
+    inputs=(OUTPUT_IDS, SEQUENCE_LENGTH),
+    outputs=(TEXT, FINISH_REASON, TOKEN_COUNT, INDEX, TOKEN_IDS),
+    batched=False,
+)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """A path through the steps; every tensor keeps its name from step to step."""
+
+    name: str
+    steps: tuple[Step, ...]
+    outputs: tuple[Tensor, ...]
+    inputs: tuple[Tensor, ...] = field(default=PREPROCESS.inputs)
+
+
+AUDIO_FLAMINGO = Ensemble(
+    "audio_flamingo", steps=(PREPROCESS, AUDIO_ENCODER, LLM, POSTPROCESS), outputs=POSTPROCESS.outputs
+)

@@ -1,0 +1,33 @@
+"""What a client is told when a request cannot be answered."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Status = Literal[
+    "INVALID_ARGUMENT",
+    "UNAVAILABLE",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "UNIMPLEMENTED",
+    "CANCELLED",
+    "DEADLINE_EXCEEDED",
+]
+
+
+class RequestError(Exception):
+    """A request of a client that is refused, with its gRPC status and one sentence for the client.
+
+    The sentence names which input, what was found, what is allowed and what to do. It holds no path
+    and nothing of another request.
+    """
+
+    def __init__(self, status: Status, message: str):
+        super().__init__(message)
+        self.status: Status = status
+        self.message = message
+
+
+def invalid(message: str) -> RequestError:
+    """The commonest refusal: the request itself is wrong."""
+    return RequestError("INVALID_ARGUMENT", message)

@@ -1,0 +1,71 @@
+"""The request parameters: what may be asked for, and within which bounds."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from af3.contract import MAX_NEW_TOKENS
+from af3.errors import invalid
+
+# Set by Triton's front ends, not by the client: the HTTP `id` arrives as a parameter too.
+TRITON_OWN = frozenset({"id", "triton_enable_empty_final_response", "binary_data_output"})
+SEED_LIMIT = 2**63 - 1
+MAX_STOP_STRINGS = 4
+
+
+class Parameters(BaseModel):
+    """How one request is to be answered. Greedy unless `temperature` is above 0."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    max_tokens: int = Field(256, ge=1, le=MAX_NEW_TOKENS)
+    temperature: float = Field(0.0, ge=0.0, le=2.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    top_k: int = Field(0, ge=0, le=1024)  # 0: all tokens
+    repetition_penalty: float = Field(1.0, ge=0.5, le=2.0)
+    seed: int | None = Field(None, ge=0, le=SEED_LIMIT)
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(strict=False)] = ()
+    think: bool = False
+    voice: str | None = Field(None, min_length=1, max_length=64)
+    rate: float = Field(1.0, ge=0.5, le=2.0)
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _stop_strings(cls, value: object) -> object:
+        """Triton's parameters are scalars, so several strings come as a JSON list."""
+        if not isinstance(value, str):
+            return value
+        if not value.startswith("["):
+            return (value,)
+        try:
+            strings = json.loads(value)
+        except json.JSONDecodeError:
+            return (value,)
+        if len(strings) > MAX_STOP_STRINGS:
+            raise ValueError(f"{len(strings)} strings, at most {MAX_STOP_STRINGS} are allowed")
+        return tuple(strings)
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0.0
+
+
+def parse_parameters(given: dict[str, Any]) -> Parameters:
+    """Parameters of a request, as Triton hands them on (`json.loads(request.parameters())`).
+
+    Raises RequestError that names every parameter that is unknown or out of range.
+    """
+    try:
+        return Parameters(**{name: value for name, value in given.items() if name not in TRITON_OWN})
+    except ValidationError as error:
+        raise invalid("; ".join(map(_sentence, error.errors()))) from None
+
+
+def _sentence(problem: Any) -> str:
+    name = str(problem["loc"][0])
+    if problem["type"] == "extra_forbidden":
+        return f"parameter '{name[:64]}' is unknown; known are {', '.join(Parameters.model_fields)}"
+    return f"parameter '{name}': {problem['msg'].removeprefix('Value error, ')}, got {str(problem['input'])[:64]!r}"

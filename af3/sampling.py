@@ -1,0 +1,70 @@
+"""Logits → the next token, in the order Transformers applies its processors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """Of one request, with the meaning TensorRT-LLM gives them: top_k 1 is greedy, top_k 0 is all tokens."""
+
+    temperature: float = 1.0
+    top_k: int = 1
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+
+class Sampler:
+    """Draws the tokens of one request.
+
+    Its random numbers come from its own seed, one per token, so they do not depend on what else is in the
+    batch.
+    """
+
+    def __init__(self, settings: SamplingSettings, prompt_ids: np.ndarray, vocab_size: int):
+        """`prompt_ids`: int32 [S]; ids beyond the vocabulary (audio tokens) are never penalised."""
+        self._settings = settings
+        self._random = np.random.Generator(np.random.Philox(settings.seed))
+        self._seen = np.zeros(vocab_size, bool)
+        self._seen[prompt_ids[prompt_ids < vocab_size]] = True
+
+    def next_token(self, logits: np.ndarray) -> int:
+        """`logits`: float32 [V] of the last position."""
+        token = self._draw(self._penalised(logits))
+        self._seen[token] = True
+        return token
+
+    def _penalised(self, logits: np.ndarray) -> np.ndarray:
+        """CTRL's penalty (arXiv 1909.05858) on every token of the prompt and of the answer so far."""
+        penalty = self._settings.repetition_penalty
+        if penalty == 1.0:
+            return logits
+        weighed = np.where(logits < 0, logits * penalty, logits / penalty)
+        return np.where(self._seen, weighed, logits)
+
+    def _draw(self, logits: np.ndarray) -> int:
+        settings = self._settings
+        if settings.top_k == 1:
+            return int(logits.argmax())
+        scaled = logits.astype(np.float64) / settings.temperature
+        candidates = _largest(scaled, settings.top_k)
+        weights = np.exp(scaled[candidates] - scaled[candidates[0]])
+        cumulative = np.cumsum(weights / weights.sum())
+        # Nucleus: the fewest tokens whose probability reaches top_p.
+        kept = int(np.searchsorted(cumulative, settings.top_p)) + 1
+        cumulative = cumulative[:kept]
+        place = int(np.searchsorted(cumulative, self._random.random() * cumulative[-1], side="right"))
+        return int(candidates[min(place, len(cumulative) - 1)])
+
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Indices of the `count` largest values (0: of all), largest first; ties by index."""
+    if 0 < count < len(values):
+        top = np.sort(np.argpartition(-values, count - 1)[:count])
+    else:
+        top = np.arange(len(values))
+    return top[np.argsort(-values[top], kind="stable")]
