@@ -34,8 +34,12 @@ class AudioEncoder:
         """Load `folder/model.onnx`; `threads` = 0 takes every core."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.enable_mem_pattern = False  # a pattern is kept per shape, and nearly every request is a new shape
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the LLM needs the cores too
+        options.enable_mem_pattern = (
+            False  # a pattern is kept per shape, and nearly every request is a new shape
+        )
+        options.add_session_config_entry(
+            "session.intra_op.allow_spinning", "0"
+        )  # the LLM needs the cores too
         session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=[provider])
         return cls(session, session.get_outputs()[0].shape[-1])
 

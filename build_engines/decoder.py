@@ -176,7 +176,11 @@ class DecoderWriter:
         quants, scales = quantize_int4(matrix)
         return self.graph.node(
             "MatMulNBits",
-            [hidden, self.graph.weight(f"{name}.quants", quants), self.graph.weight(f"{name}.scales", scales)],
+            [
+                hidden,
+                self.graph.weight(f"{name}.quants", quants),
+                self.graph.weight(f"{name}.scales", scales),
+            ],
             [name],
             domain="com.microsoft",
             K=inputs,

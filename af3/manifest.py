@@ -1,0 +1,121 @@
+"""`engines/<target>/manifest.json`: what was built, from what, with what, for which limits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+FILE_NAME = "manifest.json"
+FORMAT = 1
+
+Target = Literal["cpu", "h100", "a100", "l40s", "h200"]
+
+
+class ManifestError(Exception):
+    """These engines cannot be served. The message is for the operator: file, found, expected, what to run."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CheckpointIdentity(_Section):
+    """`name` as the operator gave it; `sha256` over everything in it that decides an answer."""
+
+    name: str
+    sha256: str
+
+
+class Precision(_Section):
+    audio_encoder: Literal["fp32", "fp16", "bf16"]
+    llm: Literal["fp32", "int4", "fp8", "bf16", "int8"]
+
+
+class Limits(_Section):
+    """What the engines hold; requests past them are refused before they reach an engine."""
+
+    max_windows_per_clip: int
+    max_audio_tokens: int  # of one request, all clips
+    max_text_tokens: int  # of one request
+    max_output_tokens: int
+    max_sequence_tokens: int  # prompt and answer
+    max_batch_size: int
+
+
+class ModelFacts(_Section):
+    """What a server must know of the checkpoint without reading its configuration."""
+
+    hidden_size: int
+    vocab_size: int  # rows of the embedding table; the tokenizer may have fewer
+    layers: int
+    kv_heads: int
+    head_dim: int
+    audio_token_id: int
+    im_start_id: int
+    im_end_id: int
+    stop_token_ids: tuple[int, ...]
+    pad_token_id: int
+    default_system_prompt: str
+
+
+class GpuIdentity(_Section):
+    """Where an engine was built; TensorRT engines run nowhere else."""
+
+    name: str
+    compute_capability: str
+    driver: str
+    tensorrt: str
+    tensorrt_llm: str
+    image: str
+
+
+class Manifest(_Section):
+    """One set of engines. `files`: path beside the manifest → sha256; `verification`: stage → figure → value."""
+
+    format: Literal[1] = FORMAT
+    target: Target
+    checkpoint: CheckpointIdentity
+    precision: Precision
+    limits: Limits
+    model: ModelFacts
+    tools: dict[str, str]
+    files: dict[str, str]
+    verification: dict[str, dict[str, float]]
+    gpu: GpuIdentity | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """The manifest of the engines in `folder`, every file it names being there.
+
+        Raises ManifestError when there is none, when it is of another format, or when a file is missing.
+        """
+        path = folder / FILE_NAME
+        rebuild = f"run `make engines GPU={folder.name}`"
+        if not path.exists():
+            raise ManifestError(f"{path}: there are no engines here; {rebuild}")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found = content.get("format")
+            if found != FORMAT:
+                raise ManifestError(f"{path}: format is {found}, this server reads {FORMAT}; {rebuild}")
+            manifest = cls.model_validate(content)
+        except json.JSONDecodeError as error:
+            raise ManifestError(f"{path}: not JSON ({error}); {rebuild}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(step) for step in first["loc"])
+            found = json.dumps(first["input"])[:80]
+            raise ManifestError(f"{path}: {place} is {found}: {first['msg']}; {rebuild}") from None
+        missing = sorted(name for name in manifest.files if not (folder / name).exists())
+        if missing:
+            raise ManifestError(f"{path}: it names {missing[0]}, which is not there; {rebuild}")
+        return manifest
+
+    def write(self, folder: Path) -> None:
+        """Write `folder/manifest.json`, whole or not at all."""
+        draft = folder / f".{FILE_NAME}"
+        draft.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        draft.replace(folder / FILE_NAME)

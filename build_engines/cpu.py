@@ -1,0 +1,86 @@
+"""Target `cpu`: the stages whose results ONNX Runtime serves."""
+
+from functools import partial
+from pathlib import Path
+
+import af3.chat
+import af3.encoder
+import af3.tokenizer
+from af3.contract import MAX_CLIP_SECONDS, MAX_NEW_TOKENS, MAX_TEXT_TOKENS
+from af3.manifest import CheckpointIdentity, Limits, Manifest
+from af3.manifest import Precision as Precisions
+from build_engines import audio_encoder, checkpoint, decoder, llm, quantize, tokenizer
+from build_engines.checkpoint import Checkpoint
+from build_engines.decoder import Precision, Shape
+from build_engines.stage import Stage, Stamp
+
+WINDOW_SECONDS = 30
+TOKENS_PER_SECOND = 25
+ROWS = 8  # sequences that are decoded together; more only make each slower on a CPU
+
+
+def stages(source: Checkpoint, precision: Precision) -> list[Stage]:
+    """Encoder, decoder and tokenizer; none reads another's result, so each is built from the checkpoint alone."""
+    identity = {"checkpoint": source.sha256}
+    return [
+        Stage(
+            "tokenizer",
+            build=partial(tokenizer.build, source),
+            inputs=identity,
+            code=(tokenizer, af3.chat, af3.tokenizer),
+            packages=("tokenizers", "transformers"),
+        ),
+        audio_encoder_stage(source),
+        Stage(
+            "llm",
+            build=partial(llm.build, source, precision),
+            inputs=identity | {"precision": precision},
+            code=(llm, decoder, quantize, checkpoint),
+            packages=("onnx", "onnxruntime", "torch"),
+        ),
+    ]
+
+
+def audio_encoder_stage(source: Checkpoint) -> Stage:
+    """The ONNX encoder: served as it is on a CPU, compiled by TensorRT for a GPU."""
+    return Stage(
+        "audio_encoder",
+        build=partial(audio_encoder.build, source),
+        inputs={"checkpoint": source.sha256},
+        code=(audio_encoder, checkpoint, af3.encoder),
+        packages=("onnx", "onnxruntime", "onnxscript", "torch", "transformers"),
+    )
+
+
+def limits(source: Checkpoint) -> Limits:
+    """AF3's own limits; a sequence can be no longer than the decoder has positions for."""
+    audio_tokens = MAX_CLIP_SECONDS * TOKENS_PER_SECOND
+    positions = Shape.of(source.config.text_config).positions
+    return Limits(
+        max_windows_per_clip=MAX_CLIP_SECONDS // WINDOW_SECONDS,
+        max_audio_tokens=audio_tokens,
+        max_text_tokens=MAX_TEXT_TOKENS,
+        max_output_tokens=MAX_NEW_TOKENS,
+        max_sequence_tokens=min(positions, audio_tokens + MAX_TEXT_TOKENS + MAX_NEW_TOKENS),
+        max_batch_size=ROWS,
+    )
+
+
+def write_manifest(source: Checkpoint, precision: Precision, stamps: dict[str, Stamp], output: Path) -> None:
+    """`manifest.json` from the stamps of all stages."""
+    Manifest(
+        target="cpu",
+        checkpoint=CheckpointIdentity(name=source.name, sha256=source.sha256),
+        precision=Precisions(audio_encoder="fp32", llm=precision),
+        limits=limits(source),
+        model=tokenizer.model_facts(source),
+        tools={
+            name: version for stamp in stamps.values() for name, version in sorted(stamp.versions.items())
+        },
+        files={
+            f"{stage}/{path}": sha256
+            for stage, stamp in stamps.items()
+            for path, sha256 in stamp.files.items()
+        },
+        verification={stage: dict(stamp.figures) for stage, stamp in stamps.items()},
+    ).write(output)

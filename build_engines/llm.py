@@ -1,0 +1,14 @@
+"""The decoder stage: graph, embedding table, and their verification against Transformers."""
+
+from pathlib import Path
+
+from build_engines.checkpoint import Checkpoint
+from build_engines.decoder import Precision, write_decoder, write_embeddings
+from build_engines.stage import Figures
+
+
+def build(checkpoint: Checkpoint, precision: Precision, folder: Path) -> Figures:
+    """Write `decoder.onnx`, `decoder.onnx.data` and `embeddings.npy` into `folder` and verify them."""
+    write_embeddings(checkpoint, folder)
+    write_decoder(checkpoint, precision, folder)
+    return {}

@@ -1,0 +1,280 @@
+"""What a GPU will hold, before anything is built: python -m build_engines.memory_plan --target h100.
+
+Weights, prompt table and KV cache follow from shapes and are exact. Activations and contexts are estimates, said so
+in the table, on the high side: a plan that fits here may waste a little memory, it should not run out of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+
+from build_engines.stage import BuildError
+from build_engines.targets import TARGETS
+from build_engines.targets.target import AUDIO_TOKENS_PER_WINDOW, BITS_PER_WEIGHT, GIB, Target
+
+BF16_BYTES = 2
+FP32_BYTES = 4
+ENCODER_FRAMES_PER_WINDOW = 1500
+MEL_FRAMES_PER_WINDOW = 3000
+MEL_BINS = 128
+
+# The share of the memory left after loading the LLM that its KV cache takes: `kv_cache_free_gpu_mem_fraction` in
+# llm/configs/gpu.pbtxt (a test compares them). The rest is for the encoder, which may load after the LLM.
+KV_CACHE_FRACTION = 0.80
+CUDA_CONTEXT_BYTES = GIB // 2  # context and kernels of one process, an estimate
+CUDA_PROCESSES = 2  # tritonserver with the LLM, and the Python stub of audio_encoder; speech runs on the CPU
+LLM_RUNTIME_BYTES = GIB // 2  # sampling, logits and CUDA graphs of the executor, an estimate
+
+TEXT_TOKENS_OF_A_QUESTION = 128  # system turn, question and ChatML, for the table of requests
+CLIP_SECONDS = (30, 120, 600)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The sizes in a checkpoint's config.json that decide what it weighs."""
+
+    hidden_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocab_size: int
+    encoder_hidden_size: int
+    encoder_layers: int
+    encoder_heads: int
+    encoder_intermediate_size: int
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """BF16 keys and values of all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * BF16_BYTES
+
+    @property
+    def quantised_weights(self) -> int:
+        """Elements of the linear layers inside the blocks: what FP8, INT8 and INT4 shrink."""
+        query, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        attention = self.hidden_size * (query + 2 * keys) + query * self.hidden_size
+        return self.layers * (attention + 3 * self.hidden_size * self.intermediate_size)
+
+    @property
+    def bf16_weights(self) -> int:
+        """Elements that stay BF16: embeddings, lm_head, norms and biases."""
+        bias_and_norms = (self.heads + 2 * self.kv_heads) * self.head_dim + 2 * self.hidden_size
+        return 2 * self.vocab_size * self.hidden_size + self.layers * bias_and_norms + self.hidden_size
+
+    @property
+    def encoder_weights(self) -> int:
+        """Elements of AF-Whisper and the adaptor."""
+        d, ffn = self.encoder_hidden_size, self.encoder_intermediate_size
+        block = 4 * d * d + 2 * d * ffn + ffn + 9 * d
+        convolutions = 3 * MEL_BINS * d + 3 * d * d + 2 * d
+        adaptor = d * self.hidden_size + self.hidden_size**2 + 2 * self.hidden_size
+        return self.encoder_layers * block + convolutions + ENCODER_FRAMES_PER_WINDOW * d + 2 * d + adaptor
+
+
+AUDIO_FLAMINGO_3 = Geometry(
+    hidden_size=3584,
+    layers=28,
+    heads=28,
+    kv_heads=4,
+    head_dim=128,
+    intermediate_size=18944,
+    vocab_size=151672,
+    encoder_hidden_size=1280,
+    encoder_layers=32,
+    encoder_heads=20,
+    encoder_intermediate_size=5120,
+)
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes on one GPU. `kv_cache` is what its fraction of the free memory comes to, negative when nothing is left."""
+
+    target: Target
+    geometry: Geometry
+    gpu_memory: int
+    llm_weights: int
+    prompt_table: int
+    llm_activations: int
+    encoder_weights: int
+    encoder_activations: int
+    contexts: int
+
+    @property
+    def free(self) -> int:
+        held = (
+            self.llm_weights
+            + self.prompt_table
+            + self.llm_activations
+            + self.encoder_weights
+            + self.encoder_activations
+            + self.contexts
+        )
+        return self.gpu_memory - held
+
+    @property
+    def kv_cache(self) -> int:
+        return int(self.free * KV_CACHE_FRACTION)
+
+    @property
+    def kv_tokens(self) -> int:
+        return max(0, self.kv_cache) // self.geometry.kv_bytes_per_token
+
+    def requests_at_once(self, clip_seconds: int) -> int:
+        """How many such requests, each with the longest answer, run together before one has to wait."""
+        audio_tokens = clip_seconds * AUDIO_TOKENS_PER_WINDOW // 30
+        tokens = audio_tokens + TEXT_TOKENS_OF_A_QUESTION + self.target.limits.max_output_tokens
+        return min(self.target.limits.max_batch_size, self.kv_tokens // tokens)
+
+    @property
+    def shortage(self) -> str | None:
+        """Why these limits do not fit, or None.
+
+        The KV cache must hold one longest request. If the LLM loads before the encoder, its cache is a share of
+        more memory: what it leaves must still hold the encoder.
+        """
+        if self.kv_tokens < self.target.limits.max_sequence_tokens:
+            return (
+                f"the KV cache would hold {self.kv_tokens} tokens, fewer than the "
+                f"{self.target.limits.max_sequence_tokens} of one longest request (max_sequence_tokens)"
+            )
+        encoder = self.encoder_weights + self.encoder_activations + CUDA_CONTEXT_BYTES
+        left = int((self.free + encoder) * (1 - KV_CACHE_FRACTION))
+        if left < encoder:
+            return (
+                f"the audio encoder needs {_gib(encoder)}, and the KV cache leaves {_gib(left)} when the LLM "
+                "loads first"
+            )
+        return None
+
+
+def plan(target: Target, geometry: Geometry, gpu_memory: int | None = None) -> MemoryPlan:
+    """The plan for a target; `gpu_memory` in bytes, the target's own when None."""
+    bits = BITS_PER_WEIGHT[target.llm_precision]
+    weights = geometry.quantised_weights * bits // 8 + geometry.bf16_weights * BF16_BYTES
+    return MemoryPlan(
+        target=target,
+        geometry=geometry,
+        gpu_memory=target.gpu.memory_bytes if gpu_memory is None else gpu_memory,
+        llm_weights=weights,
+        prompt_table=target.prompt_table_rows * geometry.hidden_size * BF16_BYTES,
+        llm_activations=_prefill_bytes(target, geometry) + LLM_RUNTIME_BYTES,
+        encoder_weights=geometry.encoder_weights * BF16_BYTES,
+        encoder_activations=_encoder_bytes(target.encoder_windows, geometry),
+        contexts=CUDA_PROCESSES * CUDA_CONTEXT_BYTES,
+    )
+
+
+def require_fit(memory: MemoryPlan) -> None:
+    """Raise BuildError when the plan does not fit, naming the limit to lower and to what."""
+    if memory.shortage is None:
+        return
+    target = memory.target
+    remedy = _smaller_limit(memory)
+    where = f"build_engines/targets/{target.name}.py"
+    raise BuildError(
+        f"{target.name} with {target.llm_precision} weights does not fit {_gib(memory.gpu_memory)}: {memory.shortage}. "
+        + (f"In {where}, lower {remedy}" if remedy else _no_limit_helps(target))
+    )
+
+
+def describe(memory: MemoryPlan) -> str:
+    """The plan as a table for the terminal."""
+    target, geometry = memory.target, memory.geometry
+    limits = target.limits
+    kv_kib = geometry.kv_bytes_per_token / 1024
+    table = f"{limits.max_batch_size} slots × {limits.max_audio_tokens} rows × {geometry.hidden_size} × 2 B"
+    rows = [
+        ("LLM weights", memory.llm_weights, f"{target.llm_precision}; embeddings and lm_head BF16"),
+        ("prompt table", memory.prompt_table, table),
+        ("LLM activations", memory.llm_activations, f"estimate, {target.max_num_tokens} tokens a step"),
+        ("encoder weights", memory.encoder_weights, "BF16"),
+        (
+            "encoder activations",
+            memory.encoder_activations,
+            f"estimate, {target.encoder_windows} windows a call",
+        ),
+        ("speech", 0, "runs on the CPU"),
+        ("CUDA contexts", memory.contexts, f"estimate, {CUDA_PROCESSES} processes"),
+        (
+            "KV cache",
+            memory.kv_cache,
+            f"{KV_CACHE_FRACTION:.0%} of the rest: {memory.kv_tokens} tokens of {kv_kib:g} KiB",
+        ),
+    ]
+    lines = [f"memory plan: {target.name}, {_gib(memory.gpu_memory)} on the GPU"]
+    lines += [f"  {name:<20}{_gib(size):>10}  {note}" for name, size, note in rows]
+    lines.append(f"requests at once (max_batch_size {limits.max_batch_size}, longest answers):")
+    lines += [f"  {_clip(seconds):<20}{memory.requests_at_once(seconds):>6}" for seconds in CLIP_SECONDS]
+    return "\n".join(lines)
+
+
+def _prefill_bytes(target: Target, geometry: Geometry) -> int:
+    """Live tensors of one prefill step: residual and norms, QKV, the two halves of the MLP and their product."""
+    qkv = (geometry.heads + 2 * geometry.kv_heads) * geometry.head_dim
+    per_token = 4 * geometry.hidden_size + qkv + 3 * geometry.intermediate_size
+    return target.max_num_tokens * per_token * BF16_BYTES
+
+
+def _encoder_bytes(windows: int, geometry: Geometry) -> int:
+    """One layer's tensors and the first convolution's; attention scores in FP32, as if nothing were fused."""
+    scores = geometry.encoder_heads * ENCODER_FRAMES_PER_WINDOW**2 * FP32_BYTES
+    layer = ENCODER_FRAMES_PER_WINDOW * (
+        geometry.encoder_intermediate_size + 6 * geometry.encoder_hidden_size
+    )
+    convolution = MEL_FRAMES_PER_WINDOW * geometry.encoder_hidden_size
+    return windows * (scores + (layer + convolution) * BF16_BYTES)
+
+
+def _smaller_limit(memory: MemoryPlan) -> str | None:
+    """The first limit that makes the plan fit when lowered alone, and the largest value that does."""
+    target = memory.target
+
+    def fits(candidate: Target) -> bool:
+        return plan(candidate, memory.geometry, memory.gpu_memory).shortage is None
+
+    for slots in range(target.limits.max_batch_size - 1, 0, -1):
+        limits = target.limits.model_copy(update={"max_batch_size": slots})
+        if fits(replace(target, limits=limits)):
+            return f"max_batch_size from {target.limits.max_batch_size} to {slots}"
+    for windows in range(target.encoder_windows - 1, 0, -1):
+        if fits(replace(target, encoder_windows=windows)):
+            return f"encoder_windows from {target.encoder_windows} to {windows}"
+    return None
+
+
+def _no_limit_helps(target: Target) -> str:
+    now = BITS_PER_WEIGHT[target.llm_precision]
+    smaller = [name for name, bits in BITS_PER_WEIGHT.items() if bits < now and target.can_run(name)]
+    precision = f"PRECISION={' or '.join(smaller)}, or " if smaller else ""
+    return f"No single limit is enough; use {precision}a GPU with more memory"
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.1f} GiB"
+
+
+def _clip(seconds: int) -> str:
+    return f"{seconds} s clips" if seconds < 60 else f"{seconds // 60} min clips"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m build_engines.memory_plan", description=__doc__)
+    parser.add_argument("--target", choices=TARGETS, required=True)
+    parser.add_argument("--precision", help="of the LLM; the target's own by default")
+    parser.add_argument("--gpu-gib", type=float, help="memory of the GPU; the target's own by default")
+    arguments = parser.parse_args()
+    target = TARGETS[arguments.target]
+    if arguments.precision:
+        target = target.with_precision(arguments.precision)
+    gpu_memory = int(arguments.gpu_gib * GIB) if arguments.gpu_gib else None
+    memory = plan(target, AUDIO_FLAMINGO_3, gpu_memory)
+    print(describe(memory))
+    require_fit(memory)
+
+
+if __name__ == "__main__":
+    main()
