@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from af3.errors import invalid
+
 
 @dataclass(frozen=True)
 class SamplingSettings:
@@ -16,6 +18,17 @@ class SamplingSettings:
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises RequestError: inner models can be called directly, past the checks of preprocess."""
+        if not 0 < self.temperature < np.inf:
+            raise invalid(f"temperature: {self.temperature} must be above 0; for greedy send runtime_top_k 1")
+        if self.top_k < 0:
+            raise invalid(f"runtime_top_k: {self.top_k} must be 0 (all tokens) or more")
+        if not 0 < self.top_p <= 1:
+            raise invalid(f"runtime_top_p: {self.top_p} must be above 0 and at most 1")
+        if not 0 < self.repetition_penalty < np.inf:
+            raise invalid(f"repetition_penalty: {self.repetition_penalty} must be above 0")
 
 
 class Sampler:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,8 @@ from af3.errors import RequestError, invalid
 from af3.sampling import Sampler, SamplingSettings
 
 log = logging.getLogger(__name__)
+
+CANCEL_CHECK_S = 0.05  # asking whether a client is still there costs a round trip to the server process
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Generation:
 
 
 class Listener(Protocol):
-    """Who hears of a generation; called from the scheduler's thread."""
+    """Who hears of a generation; called from the scheduler's thread. Must not raise."""
 
     def tokens(self, ids: Sequence[int], final: bool) -> None:
         """New tokens. The last call may bring none."""
@@ -87,10 +90,19 @@ class Scheduler:
     Running sequences hold rows 0 … n-1; the prompt being read holds row n.
     """
 
-    def __init__(self, decoder: Decoder, max_queue: int, prefill_tokens: int):
+    def __init__(
+        self,
+        decoder: Decoder,
+        max_queue: int,
+        prefill_tokens: int,
+        report: Callable[[int, int], None] = lambda running, waiting: None,
+    ):
+        """`report` hears how many sequences hold a row and how many requests wait, whenever that changes."""
         self._decoder = decoder
         self._max_queue = max_queue
         self._prefill_tokens = prefill_tokens
+        self._report_counts = report
+        self._next_cancel_check = 0.0
         self._sequences: list[_Sequence] = []  # by row; only the last may still be reading its prompt
         self._queue: deque[tuple[Generation, Listener]] = deque()
         self._ids: set[str] = set()
@@ -99,16 +111,6 @@ class Scheduler:
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._thread.start()
-
-    @property
-    def running(self) -> int:
-        """Sequences that hold a row."""
-        return len(self._sequences)
-
-    @property
-    def waiting(self) -> int:
-        """Requests in the queue."""
-        return len(self._queue)
 
     def submit(self, generation: Generation, listener: Listener) -> None:
         """Queue a request.
@@ -129,6 +131,7 @@ class Scheduler:
             self._ids.add(generation.request_id)
             self._queue.append((generation, listener))
             self._changed.notify()
+        self._report()
 
     def stop(self, request_id: str) -> None:
         """End a request before its time; its listener gets a last call without tokens. Unknown ids are fine."""
@@ -143,6 +146,9 @@ class Scheduler:
             self._closed = True
             self._changed.notify()
         self._thread.join()
+
+    def _report(self) -> None:
+        self._report_counts(len(self._sequences), len(self._queue))
 
     def _refuse_malformed(self, generation: Generation) -> None:
         ids, table = generation.input_ids, generation.table
@@ -174,9 +180,9 @@ class Scheduler:
             self._turn()
 
     def _turn(self) -> None:
-        self._drop_stopped()
-        self._admit()
         try:
+            self._drop_stopped()
+            self._admit()
             self._prefill()
             self._decode()
         except Exception as error:  # the decoder itself failed: nothing in its cache can be trusted
@@ -185,22 +191,31 @@ class Scheduler:
 
     def _drop_stopped(self) -> None:
         with self._changed:
-            stop_ids, self._stop_ids = self._stop_ids, set()
-            queued = [entry for entry in self._queue if self._unwanted(*entry, stop_ids)]
-            for entry in queued:
-                self._queue.remove(entry)
-        for generation, listener in queued:
-            self._end(generation)
-            listener.tokens((), final=True)
+            unwanted, self._stop_ids = self._stop_ids, set()
+            queue = list(self._queue)
+        unwanted |= self._cancelled_ids(queue)
+        if not unwanted:
+            return
+        for generation, listener in queue:
+            if generation.request_id in unwanted:
+                self._queue.remove((generation, listener))
+                self._end(generation)
+                listener.tokens((), final=True)
         for row in reversed(range(len(self._sequences))):
             sequence = self._sequences[row]
-            if self._unwanted(sequence.generation, sequence.listener, stop_ids):
+            if sequence.generation.request_id in unwanted:
                 self._release(row)
                 sequence.listener.tokens((), final=True)
 
-    @staticmethod
-    def _unwanted(generation: Generation, listener: Listener, stop_ids: set[str]) -> bool:
-        return generation.request_id in stop_ids or listener.cancelled()
+    def _cancelled_ids(self, queue: Sequence[tuple[Generation, Listener]]) -> set[str]:
+        now = time.monotonic()
+        if now < self._next_cancel_check:
+            return set()
+        self._next_cancel_check = now + CANCEL_CHECK_S
+        running = [(sequence.generation, sequence.listener) for sequence in self._sequences]
+        return {
+            generation.request_id for generation, listener in (*queue, *running) if listener.cancelled()
+        }
 
     def _admit(self) -> None:
         """Give the next row to the longest waiting request, once the prompt before it has been read."""
@@ -211,7 +226,12 @@ class Scheduler:
             if not self._queue:
                 return
             generation, listener = self._queue.popleft()
-        self._sequences.append(_Sequence(generation, listener, self._decoder))
+        try:
+            self._sequences.append(_Sequence(generation, listener, self._decoder))
+        except Exception as error:  # this request's memory, not the decoder's: the others go on
+            self._end(generation)
+            listener.failed(error)
+        self._report()
 
     def _prefill(self) -> None:
         if not self._sequences or self._sequences[-1].decoding:
@@ -242,12 +262,18 @@ class Scheduler:
     def _release(self, row: int) -> None:
         """Free a row. The last running sequence takes its place, and the prompt being read that one's."""
         self._end(self._sequences[row].generation)
-        last_running = len(self._sequences) - 1 - (not self._sequences[-1].decoding)
-        for target, source in ((row, last_running), (last_running, len(self._sequences) - 1)):
-            if source > target:
-                self._decoder.move(source, target, self._sequences[source].length)
-                self._sequences[target] = self._sequences[source]
+        last = len(self._sequences) - 1
+        last_running = last if self._sequences[last].decoding else last - 1
+        if row < last_running:
+            self._move(last_running, row)
+        if row < last and last_running < last:
+            self._move(last, last_running)
         self._sequences.pop()
+        self._report()
+
+    def _move(self, source: int, target: int) -> None:
+        self._decoder.move(source, target, self._sequences[source].length)
+        self._sequences[target] = self._sequences[source]
 
     def _end(self, generation: Generation) -> None:
         with self._changed:
@@ -259,6 +285,7 @@ class Scheduler:
         for sequence in sequences:
             self._end(sequence.generation)
             sequence.listener.failed(error)
+        self._report()
 
     def _fail_all(self, error: Exception) -> None:
         self._fail_running(error)

@@ -1,0 +1,130 @@
+"""Token ids of many interleaved answers → text deltas, each with its place and the reason for the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from af3.detokenizer import Detokenizer
+from af3.manifest import Manifest
+from af3.parameters import parse_parameters
+from af3.preprocess import TOKENIZER_FOLDER
+from af3.tokenizer import Tokenizer
+
+FinishReason = Literal["", "stop", "length"]
+
+
+@dataclass(frozen=True)
+class Delta:
+    """One response: `text` is what it adds, `token_count` how many tokens there are so far."""
+
+    text: str
+    finish_reason: FinishReason
+    token_count: int
+    index: int
+    token_ids: tuple[int, ...]
+
+
+@dataclass
+class _Answer:
+    """State of one request between its responses."""
+
+    detokenizer: Detokenizer
+    max_tokens: int
+    last_seen_s: float
+    token_count: int = 0
+    index: int = 0
+    stop_sent: bool = False
+
+
+class Postprocessor:
+    """Keeps the state of every answer in flight, by request id.
+
+    The LLM's final flag does not reach this step of an ensemble, so the end is known from what does: no new
+    tokens, `max_tokens` reached, or an end token among them. An answer whose stop string was met, or whose
+    client has gone, is stopped at the LLM by `stop_llm` and ends with the LLM's last response. An answer
+    that hears nothing for `idle_s` (its LLM step failed, or the server dropped it) is stopped and forgotten.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        stop_token_ids: Sequence[int],
+        stop_llm: Callable[[str], None],
+        idle_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._tokenizer = tokenizer
+        self._stop_token_ids = frozenset(stop_token_ids)
+        self._stop_llm = stop_llm
+        self._idle_s = idle_s
+        self._clock = clock
+        self._answers: dict[str, _Answer] = {}
+        self._next_sweep_s = clock() + idle_s
+        self.cancelled = 0
+
+    @classmethod
+    def load(cls, engine_dir: Path, stop_llm: Callable[[str], None], idle_s: float) -> Postprocessor:
+        """From a folder made by `make engines`."""
+        manifest = Manifest.read(engine_dir)
+        tokenizer = Tokenizer.load(engine_dir / TOKENIZER_FOLDER)
+        return cls(tokenizer, manifest.model.stop_token_ids, stop_llm, idle_s)
+
+    @property
+    def live(self) -> int:
+        """Answers in flight."""
+        return len(self._answers)
+
+    def push(
+        self,
+        request_id: str,
+        given_parameters: Callable[[], dict[str, Any]],
+        ids: Sequence[int],
+        cancelled: bool,
+    ) -> Delta:
+        """The next response of the LLM to a request: `ids` are its new tokens, none in the last.
+
+        `given_parameters` is asked once per request, at its first response.
+        """
+        self._forget_idle()
+        answer = self._answers.get(request_id) or self._begin(request_id, given_parameters())
+        answer.last_seen_s = self._clock()
+        kept = tuple(token for token in ids if token not in self._stop_token_ids)
+        answer.token_count += len(kept)
+        text = answer.detokenizer.push(kept)
+        ended = len(kept) < max(1, len(ids)) or answer.token_count >= answer.max_tokens
+        if ended:
+            text += answer.detokenizer.finish()
+            del self._answers[request_id]
+        elif (cancelled or answer.detokenizer.stopped) and not answer.stop_sent:
+            answer.stop_sent = True
+            self.cancelled += cancelled
+            self._stop_llm(request_id)
+        reason: FinishReason = ""
+        if ended:
+            by_length = len(kept) == len(ids) and len(ids) > 0 and not answer.detokenizer.stopped
+            reason = "length" if by_length else "stop"
+        answer.index += 1
+        return Delta(text, reason, answer.token_count, answer.index - 1, kept)
+
+    def _begin(self, request_id: str, given_parameters: dict[str, Any]) -> _Answer:
+        parameters = parse_parameters(given_parameters)
+        detokenizer = Detokenizer(self._tokenizer, parameters.stop)
+        answer = _Answer(detokenizer, parameters.max_tokens, self._clock())
+        self._answers[request_id] = answer
+        return answer
+
+    def _forget_idle(self) -> None:
+        now = self._clock()
+        if now < self._next_sweep_s:
+            return
+        self._next_sweep_s = now + self._idle_s
+        for request_id in list(self._idle(now - self._idle_s)):
+            del self._answers[request_id]
+            self._stop_llm(request_id)
+
+    def _idle(self, since_s: float) -> Iterable[str]:
+        return (request_id for request_id, answer in self._answers.items() if answer.last_seen_s < since_s)

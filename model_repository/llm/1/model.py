@@ -1,0 +1,54 @@
+import threading
+from pathlib import Path
+
+import triton_python_backend_utils as pb_utils
+
+from af3 import contract
+from af3.decoder import Decoder
+from af3.llm import generation, stop_requested
+from af3.manifest import Manifest
+from af3.scheduler import Scheduler
+from serving import adapter
+from serving.stream import Stream
+
+
+class TritonPythonModel:
+    """The TensorRT-LLM backend's contract on a CPU: token ids and a prompt table in, new tokens out."""
+
+    def initialize(self, args):
+        settings = adapter.settings(args)
+        engine_dir = Path(settings["engine_dir"])
+        limits = Manifest.read(engine_dir).limits
+        decoder = Decoder(
+            engine_dir / "llm", int(settings["slots"]), limits.max_sequence_tokens, int(settings["threads"])
+        )
+        running = adapter.gauge("af3_llm_running", "Sequences that hold a slot of the KV cache")
+        waiting = adapter.gauge("af3_llm_waiting", "Requests that wait for a slot")
+        threads = adapter.gauge("af3_llm_threads", "Python threads of the LLM process")
+
+        def report(running_count, waiting_count):
+            running.set(running_count)
+            waiting.set(waiting_count)
+            threads.set(threading.active_count())
+
+        self._scheduler = Scheduler(
+            decoder, int(settings["max_queue"]), int(settings["prefill_tokens"]), report
+        )
+
+    def execute(self, requests):
+        for request in requests:
+            self._take(request, request.get_response_sender())
+
+    def finalize(self):
+        self._scheduler.close()
+
+    def _take(self, request, sender):
+        try:
+            tensors = {tensor.name: adapter.array(request, tensor) for tensor in contract.LLM.inputs}
+            if stop_requested(tensors):
+                self._scheduler.stop(request.request_id())
+                sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                return
+            self._scheduler.submit(generation(request.request_id(), tensors), Stream(sender))
+        except Exception as error:
+            sender.send(adapter.failure(error), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from af3 import contract
+from af3.postprocess import Postprocessor
+from serving import adapter
+
+
+class TritonPythonModel:
+    """New token ids in, a text delta out; stops the LLM when the answer is no longer wanted."""
+
+    def initialize(self, args):
+        settings = adapter.settings(args)
+        self._postprocessor = Postprocessor.load(
+            Path(settings["engine_dir"]), self._stop_llm, float(settings["idle_s"])
+        )
+        self._live = adapter.gauge("af3_answers_live", "Answers that hold state in postprocess")
+        self._cancelled = adapter.counter("af3_answers_cancelled", "Answers stopped because the client left")
+
+    def execute(self, requests):
+        responses = [adapter.answer(request, self._push) for request in requests]
+        self._live.set(self._postprocessor.live)
+        return responses
+
+    def _push(self, request):
+        ids = adapter.array(request, contract.OUTPUT_IDS)
+        delta = self._postprocessor.push(
+            request.request_id(),
+            lambda: adapter.parameters(request),
+            ids.reshape(-1).tolist(),
+            request.is_cancelled(),
+        )
+        return {
+            contract.TEXT.name: np.array([delta.text.encode()], np.object_),
+            contract.FINISH_REASON.name: np.array([delta.finish_reason.encode()], np.object_),
+            contract.TOKEN_COUNT.name: np.array([delta.token_count], np.int32),
+            contract.INDEX.name: np.array([delta.index], np.int32),
+            contract.TOKEN_IDS.name: np.array(delta.token_ids, np.int32),
+        }
+
+    def _stop_llm(self, request_id):
+        stop = {
+            contract.INPUT_IDS.name: np.zeros((1, 1), np.int32),
+            contract.INPUT_LENGTHS.name: np.zeros((1, 1), np.int32),
+            contract.REQUEST_OUTPUT_LEN.name: np.zeros((1, 1), np.int32),
+            contract.STOP.name: np.ones((1, 1), bool),
+        }
+        request = pb_utils.InferenceRequest(
+            model_name=contract.LLM.name,
+            request_id=request_id,
+            inputs=[pb_utils.Tensor(name, value) for name, value in stop.items()],
+            requested_output_names=[tensor.name for tensor in contract.LLM.outputs],
+        )
+        for _ in request.exec(decoupled=True):
+            pass

@@ -1,0 +1,95 @@
+"""What every model.py shares: settings and tensors in, tensors and errors out. The one place that knows Triton."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from af3.contract import Tensor
+from af3.errors import RequestError
+
+log = logging.getLogger("af3")
+logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+
+# Names, not values: Triton adds its classes to pb_utils only after model.py has been imported.
+TRITON_CODES = {
+    "INVALID_ARGUMENT": "INVALID_ARG",
+    "UNAVAILABLE": "UNAVAILABLE",
+    "NOT_FOUND": "NOT_FOUND",
+    "ALREADY_EXISTS": "ALREADY_EXISTS",
+    "UNIMPLEMENTED": "UNSUPPORTED",
+    "CANCELLED": "CANCELLED",
+    "DEADLINE_EXCEEDED": "UNAVAILABLE",  # Triton has no code of its own for a deadline
+}
+
+
+def settings(args: Mapping[str, str]) -> dict[str, str]:
+    """The `parameters` of a config.pbtxt."""
+    parameters = json.loads(args["model_config"])["parameters"]
+    return {name: value["string_value"] for name, value in parameters.items()}
+
+
+def array(request: Any, tensor: Tensor) -> np.ndarray | None:
+    """An input of a request, or None when an optional one is absent."""
+    found = pb_utils.get_input_tensor_by_name(request, tensor.name)
+    return None if found is None else found.as_numpy()
+
+
+def parameters(request: Any) -> dict[str, Any]:
+    """The request parameters, which reach every step of an ensemble."""
+    return json.loads(request.parameters() or "{}")
+
+
+def response(tensors: Mapping[str, np.ndarray]) -> Any:
+    """A response with these outputs; the others are left out."""
+    return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in tensors.items()])
+
+
+def failure(error: Exception) -> Any:
+    """A response that tells the client what it may know.
+
+    A RequestError is meant for the client. Anything else is a fault of ours: the client gets a reference
+    number, the log the traceback.
+    """
+    if isinstance(error, RequestError):
+        code = getattr(pb_utils.TritonError, TRITON_CODES[error.status])
+        triton_error = pb_utils.TritonError(error.message, code)
+    else:
+        reference = secrets.token_hex(4)
+        log.error("internal error %s", reference, exc_info=error)
+        triton_error = pb_utils.TritonError(f"internal error, reference {reference}", pb_utils.TritonError.INTERNAL)
+    return pb_utils.InferenceResponse(error=triton_error)
+
+
+def answer(request: Any, compute: Callable[[Any], Mapping[str, np.ndarray]]) -> Any:
+    """The response of a step that gives one for one: the tensors `compute` returns, or its error."""
+    try:
+        return response(compute(request))
+    except Exception as error:
+        return failure(error)
+
+
+def gauge(name: str, description: str) -> Any:
+    """A Prometheus gauge on the server's /metrics."""
+    return _metric(name, description, pb_utils.MetricFamily.GAUGE)
+
+
+def counter(name: str, description: str) -> Any:
+    """A Prometheus counter on the server's /metrics."""
+    return _metric(name, description, pb_utils.MetricFamily.COUNTER)
+
+
+_families: list[Any] = []  # Triton forgets a metric whose family has been collected
+
+
+def _metric(name: str, description: str, kind: Any) -> Any:
+    family = pb_utils.MetricFamily(name=name, description=description, kind=kind)
+    _families.append(family)
+    return family.Metric(labels={})

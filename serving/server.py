@@ -1,0 +1,197 @@
+"""One tritonserver process: started, watched until it is ready, stopped by its own id."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from serving import install
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+MODEL_REPOSITORY = REPOSITORY / "model_repository"
+CONTAINER_SERVER = Path("/opt/tritonserver/bin/tritonserver")
+EXIT_TIMEOUT_S = 30
+PR_SET_PDEATHSIG = 1
+
+
+class ServerError(Exception):
+    """The server could not be started; the sentence says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the server listens. 0 lets the operating system choose."""
+
+    grpc: int = 8001
+    http: int = 8000
+    metrics: int = 8002
+
+
+class Server:
+    """A running tritonserver; use it as a context manager so that it is always stopped.
+
+    config: name of the configs to serve (`<model>/configs/<config>.pbtxt`).
+    folder: working directory; the configs name engines relative to it.
+    log: file that takes the server's own output.
+    """
+
+    def __init__(
+        self,
+        config: str,
+        folder: Path,
+        log: Path,
+        ports: Ports = Ports(),  # noqa: B008 - frozen
+        host: str = "127.0.0.1",
+        extra: tuple[str, ...] = (),
+    ):
+        self.host = host
+        self.ports = _claim(ports, host)
+        self.log = log
+        command = [*_command(config, self.ports, host), *extra]
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=_environment(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                # Ctrl-C is for us; the server is told to finish its requests first.
+                start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509
+            )
+
+    @property
+    def url(self) -> str:
+        """gRPC address, as clients take it."""
+        return f"{self.host}:{self.ports.grpc}"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> None:
+        """Poll `ready` until it is true. Raises ServerError when the server ends first or time is up."""
+        end = time.monotonic() + timeout_s
+        while not ready():
+            if self._process.poll() is not None:
+                raise ServerError(f"tritonserver ended with code {self._process.returncode}:\n{self._log_tail()}")
+            if time.monotonic() > end:
+                raise ServerError(f"not ready after {timeout_s:.0f} s; see {self.log}:\n{self._log_tail()}")
+            time.sleep(0.1)
+
+    def wait(self) -> int:
+        """Wait for the server to end by itself; its exit code."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """SIGTERM, requests in flight finish, then the process ends; killed if it does not."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(EXIT_TIMEOUT_S + 5)
+        # The steps are processes of their own; none may outlive the server.
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _log_tail(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        telling = [line for line in lines if "error" in line.lower() or "fail" in line.lower()]
+        return "\n".join((telling or lines)[-8:])
+
+
+def _command(config: str, ports: Ports, host: str) -> list[str]:
+    binary, backends = _server_binary()
+    return [
+        str(binary),
+        f"--model-repository={MODEL_REPOSITORY}",
+        f"--model-config-name={config}",
+        f"--backend-directory={backends}",
+        f"--grpc-address={host}",
+        f"--http-address={host}",
+        f"--metrics-address={host}",
+        f"--grpc-port={ports.grpc}",
+        f"--http-port={ports.http}",
+        f"--metrics-port={ports.metrics}",
+        # Header `triton_grpc_error: true` gives streams real gRPC status codes.
+        f"--backend-config=python,shm-region-prefix-name=af3-{os.getpid()}-{ports.grpc}-",
+        f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+    ]
+
+
+def _server_binary() -> tuple[Path, Path]:
+    if CONTAINER_SERVER.is_file():
+        return CONTAINER_SERVER, CONTAINER_SERVER.parent.parent / "backends"
+    if install.SERVER.is_file():
+        return install.SERVER, install.BACKENDS
+    raise ServerError("tritonserver is not installed; run `make setup`")
+
+
+def _environment() -> dict[str, str]:
+    """The Python backend embeds the interpreter of the first python3 on PATH, with its packages."""
+    libraries = [str(install.LIBRARIES), _libpython_folder()] if not CONTAINER_SERVER.is_file() else []
+    return os.environ | {
+        "PATH": os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ.get("PATH", "")]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [*libraries, os.environ.get("LD_LIBRARY_PATH")])),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _libpython_folder() -> str:
+    """The stub needs libpython as a shared library, which not every Python brings."""
+    name = f"libpython3.{sys.version_info.minor}.so.1.0"
+    folders = [sysconfig.get_config_var("LIBDIR"), "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"]
+    for folder in filter(None, folders):
+        if (Path(folder) / name).is_file():
+            return str(folder)
+    raise ServerError(
+        f"{name} is missing, which Triton's Python backend loads; install the package"
+        f" libpython3.{sys.version_info.minor} (Debian, Ubuntu), or a Python that was built shared, then `make setup`"
+    )
+
+
+def _claim(ports: Ports, host: str) -> Ports:
+    """The ports, checked to be free; 0 replaced by one that is."""
+    sockets = []
+    try:
+        for name, port in vars(ports).items():
+            opened = socket.socket()
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sockets.append(opened)
+            try:
+                opened.bind((host, port))
+            except OSError:
+                raise ServerError(
+                    f"{name} port {port} on {host} is taken; stop what listens there or choose another with"
+                    f" {name.upper()}_PORT={port + 10}"
+                ) from None
+        return Ports(*(opened.getsockname()[1] for opened in sockets))
+    finally:
+        for opened in sockets:
+            opened.close()
+
+
+def _die_with_parent() -> None:
+    """Linux: the server is told to end when the process that started it dies, however it dies."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
