@@ -1,4 +1,5 @@
-"""What `polygraphy run` loads to compare a TensorRT engine with ONNX Runtime: inputs for each profile, and the rule.
+"""What `polygraphy run` loads to compare a TensorRT engine with ONNX Runtime: inputs for each profile,
+and the rule.
 
 Polygraphy imports this file by its path, inside the container too: numpy alone, and torch where it must be.
 """
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 
 SAMPLE_RATE = 16000
-# BF16 keeps 8 bits: one rounding is up to 0.4 %, and 32 layers add theirs. Four layers at full width came to 1 %.
+# BF16 keeps 8 bits: one rounding is up to 0.4 %, and 32 layers add theirs. Four layers at full width came
+# to 1 %.
 RELATIVE_ERROR_BOUND = 0.05
 
 Feed = dict[str, Any]
@@ -56,14 +58,16 @@ def compare_outputs(first: Mapping[str, Any], second: Mapping[str, Any]) -> Orde
 
 
 def relative_error(values: np.ndarray, reference: np.ndarray) -> float:
-    """‖values − reference‖ / ‖reference‖ (NaN where a value is NaN); ValueError where the shapes differ."""
+    """‖values - reference‖ / ‖reference‖ (NaN where a value is NaN); ValueError where the shapes differ."""
     if values.shape != reference.shape:
         raise ValueError(f"shapes {values.shape} and {reference.shape} differ")
     return float(np.linalg.norm(values - reference) / np.linalg.norm(reference))
 
 
 def _feed(samples: int, lengths: list[int]) -> Feed:
-    """Chords in noise, float32 [windows, samples], zero past each length. RandomState: the same in every numpy."""
+    """Chords in noise, float32 [windows, samples], zero past each length. RandomState: the same in every
+    numpy.
+    """
     draw = np.random.RandomState(4)
     time = np.arange(samples) / SAMPLE_RATE
     pcm = np.zeros((len(lengths), samples), np.float32)

@@ -1,12 +1,14 @@
 """What a GPU will hold, before anything is built: python -m build_engines.memory_plan --target h100.
 
-Weights, prompt table and KV cache follow from shapes and are exact. Activations and contexts are estimates, said so
-in the table, on the high side: a plan that fits here may waste a little memory, it should not run out of it.
+Weights, prompt table and KV cache follow from shapes and are exact. Activations and contexts are
+estimates, said so in the table, on the high side: a plan that fits here may waste a little memory, it
+should not run out of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass, replace
 
 from build_engines.stage import BuildError
@@ -19,8 +21,9 @@ ENCODER_FRAMES_PER_WINDOW = 1500
 MEL_FRAMES_PER_WINDOW = 3000
 MEL_BINS = 128
 
-# The share of the memory left after loading the LLM that its KV cache takes: `kv_cache_free_gpu_mem_fraction` in
-# llm/configs/gpu.pbtxt (a test compares them). The rest is for the encoder, which may load after the LLM.
+# The share of the memory left after loading the LLM that its KV cache takes:
+# `kv_cache_free_gpu_mem_fraction` in llm/configs/gpu.pbtxt (a test compares them). The rest is for the
+# encoder, which may load after the LLM.
 KV_CACHE_FRACTION = 0.80
 CUDA_CONTEXT_BYTES = GIB // 2  # context and kernels of one process, an estimate
 CUDA_PROCESSES = 2  # tritonserver with the LLM, and the Python stub of audio_encoder; speech runs on the CPU
@@ -68,7 +71,7 @@ class Geometry:
     def encoder_weights(self) -> int:
         """Elements of AF-Whisper and the adaptor."""
         d, ffn = self.encoder_hidden_size, self.encoder_intermediate_size
-        block = 4 * d * d + 2 * d * ffn + ffn + 9 * d
+        block = 4 * d * d + 2 * d * ffn + ffn + 8 * d
         convolutions = 3 * MEL_BINS * d + 3 * d * d + 2 * d
         adaptor = d * self.hidden_size + self.hidden_size**2 + 2 * self.hidden_size
         return self.encoder_layers * block + convolutions + ENCODER_FRAMES_PER_WINDOW * d + 2 * d + adaptor
@@ -91,7 +94,9 @@ AUDIO_FLAMINGO_3 = Geometry(
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes on one GPU. `kv_cache` is what its fraction of the free memory comes to, negative when nothing is left."""
+    """Bytes on one GPU. `kv_cache` is what its fraction of the free memory comes to, negative when
+    nothing is left.
+    """
 
     target: Target
     geometry: Geometry
@@ -133,8 +138,8 @@ class MemoryPlan:
     def shortage(self) -> str | None:
         """Why these limits do not fit, or None.
 
-        The KV cache must hold one longest request. If the LLM loads before the encoder, its cache is a share of
-        more memory: what it leaves must still hold the encoder.
+        The KV cache must hold one longest request. If the LLM loads before the encoder, its cache is a
+        share of more memory: what it leaves must still hold the encoder.
         """
         if self.kv_tokens < self.target.limits.max_sequence_tokens:
             return (
@@ -176,8 +181,8 @@ def require_fit(memory: MemoryPlan) -> None:
     remedy = _smaller_limit(memory)
     where = f"build_engines/targets/{target.name}.py"
     raise BuildError(
-        f"{target.name} with {target.llm_precision} weights does not fit {_gib(memory.gpu_memory)}: {memory.shortage}. "
-        + (f"In {where}, lower {remedy}" if remedy else _no_limit_helps(target))
+        f"{target.name} with {target.llm_precision} weights does not fit {_gib(memory.gpu_memory)}: "
+        f"{memory.shortage}. " + (f"In {where}, lower {remedy}" if remedy else _no_limit_helps(target))
     )
 
 
@@ -186,7 +191,7 @@ def describe(memory: MemoryPlan) -> str:
     target, geometry = memory.target, memory.geometry
     limits = target.limits
     kv_kib = geometry.kv_bytes_per_token / 1024
-    table = f"{limits.max_batch_size} slots × {limits.max_audio_tokens} rows × {geometry.hidden_size} × 2 B"
+    table = f"{limits.max_batch_size} slots x {limits.max_audio_tokens} rows x {geometry.hidden_size} x 2 B"
     rows = [
         ("LLM weights", memory.llm_weights, f"{target.llm_precision}; embeddings and lm_head BF16"),
         ("prompt table", memory.prompt_table, table),
@@ -213,7 +218,9 @@ def describe(memory: MemoryPlan) -> str:
 
 
 def _prefill_bytes(target: Target, geometry: Geometry) -> int:
-    """Live tensors of one prefill step: residual and norms, QKV, the two halves of the MLP and their product."""
+    """Live tensors of one prefill step: residual and norms, QKV, the two halves of the MLP and their
+    product.
+    """
     qkv = (geometry.heads + 2 * geometry.kv_heads) * geometry.head_dim
     per_token = 4 * geometry.hidden_size + qkv + 3 * geometry.intermediate_size
     return target.max_num_tokens * per_token * BF16_BYTES
@@ -273,7 +280,10 @@ def main() -> None:
     gpu_memory = int(arguments.gpu_gib * GIB) if arguments.gpu_gib else None
     memory = plan(target, AUDIO_FLAMINGO_3, gpu_memory)
     print(describe(memory))
-    require_fit(memory)
+    try:
+        require_fit(memory)
+    except BuildError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The encoder's ONNX file → a TensorRT engine: mixed precision written into the graph, then Polygraphy.
 
-TensorRT builds the network strongly typed: every tensor has the type that the graph gives it, nothing is left to the
-builder's taste. So the graph is rewritten here, on the CPU, where it can be tested: BF16 everywhere except log-mel,
-softmax and layer norm, which stay FP32. Engines are built and compared inside the pinned container.
+TensorRT builds the network strongly typed: every tensor has the type that the graph gives it, nothing is
+left to the builder's taste. So the graph is rewritten here, on the CPU, where it can be tested: BF16
+everywhere except log-mel, softmax and layer norm, which stay FP32. Engines are built and compared inside
+the pinned container.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import onnx
-from af3.encoder_tensorrt import SHAPE_STEP_SAMPLES
 from onnx import TensorProto, helper, numpy_helper
 
 from af3.audio import HOP, SAMPLE_RATE, WINDOW_FRAMES
+from af3.encoder_tensorrt import SHAPE_STEP_SAMPLES
 from build_engines.stage import BuildError
 from build_engines.targets.target import Target
 
 FP32_OPS = frozenset({"Softmax", "LayerNormalization", "ReduceMean"})
 FIRST_OF_TOWER = "tower.conv1.weight"  # log-mel ends where this convolution begins
-NUMPY_OF = {TensorProto.BFLOAT16: ml_dtypes.bfloat16, TensorProto.FLOAT16: np.float16}
+NUMPY_OF: dict[int, type] = {TensorProto.BFLOAT16: ml_dtypes.bfloat16, TensorProto.FLOAT16: np.float16}
 
 WINDOW_SAMPLES = HOP * WINDOW_FRAMES
 SHORT_SAMPLES = 10 * SAMPLE_RATE
@@ -73,7 +74,9 @@ def reference_command(model: Path, profile: Profile, results: Path) -> list[str]
 
 
 def compare_command(plan: Path, index: int, profile: Profile, results: Path) -> list[str]:
-    """`polygraphy run` of the engine, compared with the saved answers; it fails where they differ too much."""
+    """`polygraphy run` of the engine, compared with the saved answers; it fails where they differ too
+    much.
+    """
     command = ["polygraphy", "run", str(plan), "--model-type", "engine", "--trt"]
     command += ["--optimization-profile", str(index)]
     # As torch tensors: Polygraphy hands BF16 outputs back only to callers that gave it torch tensors.
@@ -97,8 +100,9 @@ def write_mixed_precision(source: Path, destination: Path, dtype: int = TensorPr
 def to_mixed_precision(model: onnx.ModelProto, dtype: int = TensorProto.BFLOAT16) -> onnx.ModelProto:
     """The FP32 graph with casts at the borders of its half-precision part; inputs keep their types.
 
-    `dtype`: BFLOAT16, or FLOAT16 (which ONNX Runtime runs on a CPU, so the rewriting can be tested there). The
-    output is of that type: what the LLM's prompt table wants. Raises BuildError for a graph without the tower.
+    `dtype`: BFLOAT16, or FLOAT16 (which ONNX Runtime runs on a CPU, so the rewriting can be tested
+    there). The output is of that type: what the LLM's prompt table wants. Raises BuildError for a graph
+    without the tower.
     """
     types = _element_types(model)
     rewriter = _Rewriter(model.graph, types, dtype)
@@ -121,7 +125,7 @@ class _Rewriter:
         self.dtype = dtype
         self.weights = {tensor.name: tensor for tensor in graph.initializer}
         self.floats = {name for name, kind in types.items() if kind == TensorProto.FLOAT}
-        self.type_of = dict.fromkeys(self.floats, TensorProto.FLOAT)  # of values as they are produced
+        self.type_of: dict[str, int] = dict.fromkeys(self.floats, TensorProto.FLOAT)  # as produced
         self.converted: dict[str, str] = {}  # weight → its name in half precision
         self.kept: set[str] = set()  # weights read in their own type
         self.casts: dict[tuple[str, int], str] = {}
@@ -165,7 +169,7 @@ def _half(tensor: onnx.TensorProto, name: str, dtype: int) -> onnx.TensorProto:
     """A weight rounded to half precision; the mask's -1e9 becomes the largest number that FP16 has."""
     kind = NUMPY_OF[dtype]
     largest = float(ml_dtypes.finfo(kind).max)
-    values = np.clip(numpy_helper.to_array(tensor), -largest, largest).astype(kind)
+    values: np.ndarray = np.clip(numpy_helper.to_array(tensor), -largest, largest).astype(kind)
     return numpy_helper.from_array(values, name)
 
 

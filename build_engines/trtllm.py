@@ -1,7 +1,9 @@
-"""The commands of TensorRT-LLM 1.0.0: every flag on which its releases differ is given, none is left to a default.
+"""The commands of TensorRT-LLM 1.0.0: every flag on which its releases differ is given, none is left to a
+default.
 
-They run inside the pinned container (`build_engines.container`). Flags, values and reasons: `trtllm-build --help` and
-`quantize.py --help` of that release; `tests/contract/test_recorded_options.py` compares them with the recorded lists.
+They run inside the pinned container (`build_engines.container`). Flags, values and reasons: `trtllm-build
+--help` and `quantize.py --help` of that release; `tests/contract/test_recorded_options.py` compares them
+with the recorded lists.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ def build_command(target: Target, checkpoint: Path, output: Path, timing_cache: 
         "max_beam_width": 1,
         "max_seq_len": limits.max_sequence_tokens,
         "max_num_tokens": target.max_num_tokens,
-        # One slot for each running request: the backend divides this by max_batch_size for its limit per request.
+        # One slot for each running request: the backend divides this by max_batch_size for its limit per
+        # request.
         "max_multimodal_len": target.prompt_table_rows,
         "kv_cache_type": "paged",
         "tokens_per_block": TOKENS_PER_KV_BLOCK,
@@ -34,7 +37,8 @@ def build_command(target: Target, checkpoint: Path, output: Path, timing_cache: 
         "context_fmha": "enable",
         # KV-cache reuse and chunked prefill need it.
         "use_paged_context_fmha": "enable",
-        # Wrong answers from Qwen2.5 with FP8 attention (TensorRT-LLM #4218, #2699, #12877): BF16 KV cache, BF16 FMHA.
+        # Wrong answers from Qwen2.5 with FP8 attention (TensorRT-LLM #4218, #2699, #12877): BF16 KV
+        # cache, BF16 FMHA.
         "use_fp8_context_fmha": "disable",
         "gpt_attention_plugin": "auto",
         # FP8 has its own matrix kernels, which the plugin would replace.

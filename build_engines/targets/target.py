@@ -31,7 +31,8 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Target:
-    """`limits` reach trtllm-build, the encoder's profiles, the manifest and `preprocess`: change them here only.
+    """`limits` reach trtllm-build, the encoder's profiles, the manifest and `preprocess`: change them
+    here only.
 
     max_num_tokens: tokens of one prefill step. encoder_windows: 30 s windows of one encoder call.
     """
@@ -45,7 +46,9 @@ class Target:
 
     @property
     def prompt_table_rows(self) -> int:
-        """Rows of the engine's prompt table. A request may use rows / max_batch_size of them: its own slot."""
+        """Rows of the engine's prompt table. A request may use rows / max_batch_size of them: its own
+        slot.
+        """
         return self.limits.max_audio_tokens * self.limits.max_batch_size
 
     def can_run(self, precision: str) -> bool:
