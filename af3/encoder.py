@@ -1,8 +1,9 @@
 """Audio windows → audio embeddings, on ONNX Runtime.
 
-A window is padded only to `fed_frames`, not to 30 s: an encoder frame sees mel frames up to 40 ms past the end of
-its window and every later one is masked, so the embeddings are those of the padded window, bit for bit up to fp32
-rounding, and a 5 s clip costs a sixth. Rows of different lengths share a batch for the same reason.
+A window is padded only to `fed_frames`, not to 30 s: an encoder frame sees mel frames up to 40 ms past the
+end of its window and every later one is masked, so the embeddings are those of the padded window, bit for
+bit up to fp32 rounding, and a 5 s clip costs a sixth. Rows of different lengths share a batch for the same
+reason.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import onnxruntime
 
 from af3.audio import HOP, WINDOW_FRAMES, audio_token_count, fed_frames
 
-# One full window already fills every core. More in one batch would only need more memory: attention scores alone
-# are 180 MB per full window and layer in the full-size encoder.
+# One full window already fills every core. More in one batch would only need more memory: attention scores
+# alone are 180 MB per full window and layer in the full-size encoder.
 BATCH_FRAMES = WINDOW_FRAMES
 SHORTEST_IN_BATCH = 0.8  # of the longest row: below that, padding costs more than a batch of its own
 
@@ -44,27 +45,32 @@ class AudioEncoder:
         return cls(session, session.get_outputs()[0].shape[-1])
 
     def encode(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Windows of float32 16 kHz samples, [≤ 480 000] each → their embeddings, float32 [tokens, hidden_size].
+        """Windows of 16 kHz samples, float32 [≤ 480 000] → embeddings of each, float32 [tokens, hidden_size].
 
         A window too short for a token (20 ms or less) gives [0, hidden_size].
         """
         embeddings = [np.zeros((0, self.hidden_size), np.float32) for _ in windows]
         for batch in batches([len(window) for window in windows]):
-            rows = self._run([windows[index] for index in batch])
+            rows = self.encode_batch([windows[index] for index in batch])
             for index, row in zip(batch, rows, strict=True):
-                embeddings[index] = row[: audio_token_count(len(windows[index]))].copy()
+                embeddings[index] = row
         return embeddings
 
-    def _run(self, windows: Sequence[np.ndarray]) -> np.ndarray:
+    def encode_batch(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """`encode` in a single run, however much memory that takes."""
         lengths = np.array([len(window) for window in windows], np.int64)
         pcm = np.zeros((len(windows), HOP * fed_frames(int(lengths.max()))), np.float32)
         for row, window in zip(pcm, windows, strict=True):
             row[: len(window)] = window
-        return self.session.run(["audio_embeddings"], {"pcm": pcm, "pcm_lengths": lengths})[0]
+        rows = self.session.run(["audio_embeddings"], {"pcm": pcm, "pcm_lengths": lengths})[0]
+        # Copies, or one short window would keep the memory of its whole batch.
+        return [
+            row[: audio_token_count(len(window))].copy() for row, window in zip(rows, windows, strict=True)
+        ]
 
 
 def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Group windows of `lengths` samples: indices of similar lengths, at most BATCH_FRAMES padded frames a batch.
+    """Group windows of `lengths` samples: indices of similar ones, together at most BATCH_FRAMES frames.
 
     Windows without a token are in no batch.
     """

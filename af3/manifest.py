@@ -73,9 +73,9 @@ class GpuIdentity(_Section):
 
 
 class Manifest(_Section):
-    """One set of engines. `files`: path beside the manifest → sha256; `verification`: stage → figure → value."""
+    """One set of engines. `files`: path → sha256; `verification`: stage → figure → value."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     target: Target
     checkpoint: CheckpointIdentity
     precision: Precision

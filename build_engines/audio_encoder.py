@@ -1,15 +1,19 @@
 """Waveform → audio embeddings as one ONNX file: log-mel, AF-Whisper, pooling and adaptor.
 
 pcm float32 [W, S] (zero-padded, S a multiple of 320), pcm_lengths int64 [W] (valid samples)
-→ audio_embeddings float32 [W, S // 640, H]; the caller keeps the first `audio_token_count(length)` of each row.
+→ audio_embeddings float32 [W, S // 640, H]; the caller keeps the first `audio_token_count(length)` of each
+row.
 
-The same file serves in ONNX Runtime and, through TensorRT, on a GPU; so only plain operators, opset 20 (TensorRT 10
-reads up to that), and no fixed length: a window is padded to just past its end instead of to 30 s, which gives the
-same embeddings (see af3/encoder.py) for a fraction of the work.
+The same file serves in ONNX Runtime and, through TensorRT, on a GPU; so only plain operators, opset 20
+(TensorRT 10 reads up to that), and no fixed length: a window is padded to just past its end instead of to
+30 s, which gives the same embeddings (see af3/encoder.py) for a fraction of the work.
 """
 
+import logging
 import math
+import warnings
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,22 +23,26 @@ from transformers import WhisperFeatureExtractor
 from transformers.models.audioflamingo3 import modeling_audioflamingo3 as af3_model
 
 from af3.audio import HOP
+from af3.encoder import AudioEncoder
 from build_engines.checkpoint import Checkpoint
 from build_engines.stage import Figures
+from build_engines.verify_encoder import verify
 
 OPSET = 20
 FFT_SAMPLES = 400
 DYNAMIC = torch.export.Dim.DYNAMIC
 MASKED = -1e9  # added to the score of a key past the end of its window
-RELATIVE_ERROR_BOUND = 1e-4
 
 
 class LogMel(nn.Module):
-    """Whisper's log-mel features, float32 [W, S] → [W, mels, S / 160], the DFT as a convolution with fixed weights.
+    """Whisper's log-mel features, float32 [W, S] → [W, mels, S / 160]; the DFT is a convolution.
 
-    As `WhisperFeatureExtractor`: periodic Hann window, centred frames with reflected ends, the last frame dropped,
-    slaney mels, log10 clamped 8 below the loudest value of the window, (x + 4) / 4.
+    As `WhisperFeatureExtractor`: periodic Hann window, centred frames with reflected ends, the last frame
+    dropped, slaney mels, log10 clamped 8 below the loudest value of the window, (x + 4) / 4.
     """
+
+    dft: Tensor  # [402, 1, 400]: cosines, then sines
+    mel: Tensor  # [mels, 201]
 
     def __init__(self, mel_filters: np.ndarray) -> None:
         super().__init__()
@@ -42,8 +50,8 @@ class LogMel(nn.Module):
         angle = 2 * math.pi / FFT_SAMPLES * torch.arange(FFT_SAMPLES // 2 + 1)[:, None] * time
         window = torch.hann_window(FFT_SAMPLES, dtype=torch.float64)
         dft = torch.cat([angle.cos(), -angle.sin()]) * window
-        self.register_buffer("dft", dft[:, None].float())  # [402, 1, 400]
-        self.register_buffer("mel", torch.from_numpy(mel_filters.T.copy()).float())  # [mels, 201]
+        self.register_buffer("dft", dft[:, None].float())
+        self.register_buffer("mel", torch.from_numpy(mel_filters.T.copy()).float())
 
     def forward(self, pcm: Tensor) -> Tensor:
         half = FFT_SAMPLES // 2
@@ -74,19 +82,40 @@ class Attention(nn.Module):
         return source.out_proj((weights @ value).transpose(1, 2).reshape(windows, frames, width))
 
 
+class Layer(nn.Module):
+    """One AF-Whisper layer around Transformers' own weights."""
+
+    def __init__(self, source: af3_model.AudioFlamingo3EncoderLayer) -> None:
+        super().__init__()
+        self.source = source
+        self.attention = Attention(source.self_attn)
+
+    def forward(self, hidden: Tensor, key_bias: Tensor) -> Tensor:
+        source = self.source
+        hidden = hidden + self.attention(source.self_attn_layer_norm(hidden), key_bias)
+        return hidden + source.fc2(source.activation_fn(source.fc1(source.final_layer_norm(hidden))))
+
+
 class WaveformEncoder(nn.Module):
     """The exported module: Transformers' tower and projector behind log-mel, for any length.
 
-    Differs from `AudioFlamingo3Encoder.forward` in three places, none of which changes a valid position: positions
-    are sliced to the length fed, the key mask comes from the sample count, and pooling is a mean of pairs.
+    Differs from `AudioFlamingo3Encoder.forward` in three places, none of which changes a valid position:
+    positions are sliced to the length fed, the key mask comes from the sample count, and pooling is a mean
+    of pairs.
     """
 
-    def __init__(self, tower: nn.Module, projector: nn.Module, mel_filters: np.ndarray) -> None:
+    def __init__(
+        self,
+        tower: af3_model.AudioFlamingo3Encoder,
+        projector: af3_model.AudioFlamingo3MultiModalProjector,
+        mel_filters: np.ndarray,
+    ) -> None:
         super().__init__()
         self.log_mel = LogMel(mel_filters)
         self.tower = tower
         self.projector = projector
-        self.attention = nn.ModuleList([Attention(layer.self_attn) for layer in tower.layers])
+        layers = cast(list[af3_model.AudioFlamingo3EncoderLayer], tower.layers)
+        self.layers = nn.ModuleList([Layer(layer) for layer in layers])
 
     def forward(self, pcm: Tensor, pcm_lengths: Tensor) -> Tensor:
         tower = self.tower
@@ -97,9 +126,8 @@ class WaveformEncoder(nn.Module):
         # Encoder frame j hears a sample iff j < ceil(length / 320), that is 320 j < length.
         heard = torch.arange(frames)[None] * (2 * HOP) < pcm_lengths[:, None]
         key_bias = torch.where(heard, 0.0, MASKED)[:, None, None]
-        for layer, attention in zip(tower.layers, self.attention, strict=True):
-            hidden = hidden + attention(layer.self_attn_layer_norm(hidden), key_bias)
-            hidden = hidden + layer.fc2(layer.activation_fn(layer.fc1(layer.final_layer_norm(hidden))))
+        for layer in self.layers:
+            hidden = layer(hidden, key_bias)
         pairs = hidden[:, : frames // 2 * 2].reshape(windows, frames // 2, 2, width)
         return self.projector(tower.layer_norm(pairs.mean(2)))
 
@@ -108,23 +136,29 @@ def build(checkpoint: Checkpoint, folder: Path) -> Figures:
     """Export `model.onnx` (+ `model.onnx.data`) into `folder` and verify it against Transformers."""
     tower, projector = load_modules(checkpoint)
     extractor = WhisperFeatureExtractor.from_pretrained(checkpoint.folder)
-    with torch.no_grad():
-        export(WaveformEncoder(tower, projector, extractor.mel_filters), folder)
-    return {}
+    print("  exporting (a minute at full size)")
+    export(WaveformEncoder(tower, projector, extractor.mel_filters), folder)
+    return verify(AudioEncoder.load(folder), tower, projector, extractor)
 
 
-def load_modules(checkpoint: Checkpoint) -> tuple[nn.Module, nn.Module]:
-    """Transformers' own audio tower and projector, fp32, with the checkpoint's weights; nothing of the LLM."""
+def load_modules(
+    checkpoint: Checkpoint,
+) -> tuple[af3_model.AudioFlamingo3Encoder, af3_model.AudioFlamingo3MultiModalProjector]:
+    """Transformers' own audio tower and projector, fp32, with the checkpoint's weights."""
     with torch.device("meta"):  # no second copy of 2.6 GB to be overwritten
-        tower = af3_model.AudioFlamingo3Encoder(checkpoint.config.audio_config)
+        tower = af3_model.AudioFlamingo3Encoder(checkpoint.audio_config)
         projector = af3_model.AudioFlamingo3MultiModalProjector(checkpoint.config)
     tower.load_state_dict(checkpoint.module_state("audio_tower."), assign=True)
     projector.load_state_dict(checkpoint.module_state("multi_modal_projector."), assign=True)
     return tower.eval(), projector.eval()
 
 
+@torch.no_grad()
 def export(module: WaveformEncoder, folder: Path) -> None:
     """Write `folder/model.onnx` and, beside it, its weights in one `model.onnx.data`."""
+    # The exporter warns of torchvision, which nothing here needs, and of its own use of torch.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore", FutureWarning)
     example = (torch.zeros(2, 304 * HOP), torch.tensor([300 * HOP, 250 * HOP]))
     torch.onnx.export(
         module.eval(),

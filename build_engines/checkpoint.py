@@ -1,4 +1,4 @@
-"""An Audio Flamingo 3 checkpoint in Hugging Face format: found or downloaded, checked, identified, read by tensor."""
+"""An AF3 checkpoint in Hugging Face format: found or downloaded, checked, identified, read by tensor."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import torch
 from huggingface_hub import snapshot_download
@@ -16,7 +17,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 from safetensors import safe_open
-from transformers import AudioFlamingo3Config
+from transformers import AudioFlamingo3Config, AudioFlamingo3EncoderConfig, Qwen2Config
 
 from build_engines.stage import BuildError, hash_file
 
@@ -46,12 +47,20 @@ LICENCE_NOTICE = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checked checkpoint folder. `name` is what the operator asked for; `files` maps tensor → safetensors file."""
+    """A checked folder. `name` is what the operator asked for; `files` maps tensor → safetensors file."""
 
     name: str
     folder: Path
     config: AudioFlamingo3Config
     files: dict[str, Path]
+
+    @property
+    def text_config(self) -> Qwen2Config:
+        return cast(Qwen2Config, self.config.text_config)
+
+    @property
+    def audio_config(self) -> AudioFlamingo3EncoderConfig:
+        return cast(AudioFlamingo3EncoderConfig, self.config.audio_config)
 
     @cached_property
     def sha256(self) -> str:
@@ -95,8 +104,9 @@ class Checkpoint:
 def canonical_name(stored: str) -> str:
     """Tensor names as Transformers' modules have them, whichever of its versions wrote the checkpoint.
 
-    Hub files say `language_model.model.layers…` and `language_model.lm_head…`; others say `model.language_model…`
-    and `lm_head…`. Canonical: `audio_tower.…`, `multi_modal_projector.…`, `language_model.layers.…`, `lm_head.…`.
+    Hub files say `language_model.model.layers…` and `language_model.lm_head…`; others say
+    `model.language_model…` and `lm_head…`. Canonical: `audio_tower.…`, `multi_modal_projector.…`,
+    `language_model.layers.…`, `lm_head.…`.
     """
     name = stored.removeprefix("model.")
     if name.startswith("language_model.lm_head."):
@@ -128,8 +138,8 @@ def _read_config(folder: Path) -> AudioFlamingo3Config:
     model_type = json.loads(path.read_text()).get("model_type")
     if model_type != MODEL_TYPE:
         raise BuildError(
-            f"{path}: model_type is {model_type!r}, not {MODEL_TYPE!r}; give an Audio Flamingo 3 checkpoint in "
-            "Hugging Face format, e.g. nvidia/audio-flamingo-3-hf"
+            f"{path}: model_type is {model_type!r}, not {MODEL_TYPE!r}; give an Audio Flamingo 3 checkpoint "
+            "in Hugging Face format, e.g. nvidia/audio-flamingo-3-hf"
         )
     return AudioFlamingo3Config.from_pretrained(folder)
 

@@ -4,12 +4,22 @@ from functools import partial
 from pathlib import Path
 
 import af3.chat
+import af3.decoder
 import af3.encoder
 import af3.tokenizer
 from af3.contract import MAX_CLIP_SECONDS, MAX_NEW_TOKENS, MAX_TEXT_TOKENS
 from af3.manifest import CheckpointIdentity, Limits, Manifest
 from af3.manifest import Precision as Precisions
-from build_engines import audio_encoder, checkpoint, decoder, llm, quantize, tokenizer
+from build_engines import (
+    audio_encoder,
+    checkpoint,
+    decoder,
+    llm,
+    quantize,
+    tokenizer,
+    verify_decoder,
+    verify_encoder,
+)
 from build_engines.checkpoint import Checkpoint
 from build_engines.decoder import Precision, Shape
 from build_engines.stage import Stage, Stamp
@@ -20,7 +30,7 @@ ROWS = 8  # sequences that are decoded together; more only make each slower on a
 
 
 def stages(source: Checkpoint, precision: Precision) -> list[Stage]:
-    """Encoder, decoder and tokenizer; none reads another's result, so each is built from the checkpoint alone."""
+    """Tokenizer, encoder and decoder, each built from the checkpoint alone."""
     identity = {"checkpoint": source.sha256}
     return [
         Stage(
@@ -35,7 +45,7 @@ def stages(source: Checkpoint, precision: Precision) -> list[Stage]:
             "llm",
             build=partial(llm.build, source, precision),
             inputs=identity | {"precision": precision},
-            code=(llm, decoder, quantize, checkpoint),
+            code=(llm, decoder, quantize, verify_decoder, checkpoint, af3.decoder),
             packages=("onnx", "onnxruntime", "torch"),
         ),
     ]
@@ -47,7 +57,7 @@ def audio_encoder_stage(source: Checkpoint) -> Stage:
         "audio_encoder",
         build=partial(audio_encoder.build, source),
         inputs={"checkpoint": source.sha256},
-        code=(audio_encoder, checkpoint, af3.encoder),
+        code=(audio_encoder, verify_encoder, checkpoint, af3.encoder),
         packages=("onnx", "onnxruntime", "onnxscript", "torch", "transformers"),
     )
 
@@ -55,7 +65,7 @@ def audio_encoder_stage(source: Checkpoint) -> Stage:
 def limits(source: Checkpoint) -> Limits:
     """AF3's own limits; a sequence can be no longer than the decoder has positions for."""
     audio_tokens = MAX_CLIP_SECONDS * TOKENS_PER_SECOND
-    positions = Shape.of(source.config.text_config).positions
+    positions = Shape.of(source.text_config).positions
     return Limits(
         max_windows_per_clip=MAX_CLIP_SECONDS // WINDOW_SECONDS,
         max_audio_tokens=audio_tokens,

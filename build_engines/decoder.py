@@ -1,21 +1,23 @@
-"""Qwen2 decoder of an AF3 checkpoint → `decoder.onnx`, written node by node, weights streamed tensor by tensor.
+"""Qwen2 decoder of an AF3 checkpoint → `decoder.onnx`, node by node, weights streamed tensor by tensor.
 
 inputs_embeds float32 [B, S, H], seqlens_k int32 [B] (tokens of each row including these, minus 1),
-total_sequence_length int32 [] (the largest of them plus 1), past_key.{i}, past_value.{i} float32 [B, kv, S_max, D]
-→ logits float32 [B, V] of the last position, present_key.{i}, present_value.{i}.
+total_sequence_length int32 [] (the largest of them plus 1), past_key.{i}, past_value.{i} float32 [B, kv,
+S_max, D] → logits float32 [B, V] of the last position, present_key.{i}, present_value.{i}.
 
-The caller binds the same buffer as past and present: the keys and values of the new tokens are written in place, and
-S_max is whatever the buffer has. Two shapes of call are exact (ONNX Runtime's GroupQueryAttention knows no others):
-a chunk of a prompt, B = 1 and any S, and one token for many rows of different lengths, S = 1.
+The caller binds the same buffer as past and present: the keys and values of the new tokens are written in
+place, and S_max is whatever the buffer has. Two shapes of call are exact (ONNX Runtime's
+GroupQueryAttention knows no others): a chunk of a prompt, B = 1 and any S, and one token for many rows of
+different lengths, S = 1.
 
-Written by hand because onnxruntime-genai's builder holds all weights in memory, and 7 B of them in fp32 are 30 GB.
+Written by hand because onnxruntime-genai's builder holds all weights in memory, and 7 B of them in fp32 are
+30 GB.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -23,6 +25,7 @@ import torch
 from onnx import TensorProto, helper
 from tqdm import tqdm
 from transformers import Qwen2Config
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
 from build_engines.checkpoint import Checkpoint
 from build_engines.quantize import BLOCK, quantize_int4
@@ -52,7 +55,7 @@ class Shape:
             layers=config.num_hidden_layers,
             hidden=config.hidden_size,
             heads=config.num_attention_heads,
-            kv_heads=config.num_key_value_heads,
+            kv_heads=config.num_key_value_heads or config.num_attention_heads,
             head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
             ffn=config.intermediate_size,
             vocabulary=config.vocab_size,
@@ -88,7 +91,7 @@ class GraphWriter:
         return name
 
     def node(
-        self, operator: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: object
+        self, operator: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: Any
     ) -> str:
         """Append a node named after its first output, which is returned."""
         self.nodes.append(
@@ -102,7 +105,7 @@ class DecoderWriter:
 
     def __init__(self, checkpoint: Checkpoint, precision: Precision, data: Path) -> None:
         self.checkpoint = checkpoint
-        self.config = checkpoint.config.text_config
+        self.config = checkpoint.text_config
         self.shape = Shape.of(self.config)
         self.precision = precision
         self.graph = GraphWriter(data)
@@ -114,7 +117,7 @@ class DecoderWriter:
         residual, hidden = "inputs_embeds", self._first_norm()
         for layer in tqdm(range(shape.layers), desc="decoder layers"):
             residual, hidden = self._layer(layer, residual, hidden)
-        self._linear("logits", hidden, [self._head_weight])
+        self._linear("logits", hidden, [head_weight(self.config)])
         graph = helper.make_graph(
             self.graph.nodes, "decoder", self._inputs(), self._outputs(), self.graph.initializers
         )
@@ -218,23 +221,19 @@ class DecoderWriter:
         return self.graph.node("Gather", [hidden, "minus_one"], [name], axis=1)
 
     def _rotary_caches(self) -> None:
-        """cos and sin float32 [positions, D / 2], in the arithmetic of Transformers' Qwen2RotaryEmbedding.
+        """cos and sin float32 [positions, D / 2], from Transformers itself.
 
         Its angles are fp32 products, off by up to 5e-4 rad at position 15 000; so must ours be.
         """
-        theta = self.config.rope_parameters["rope_theta"]
-        exponents = torch.arange(0, self.shape.head_dim, 2).float() / self.shape.head_dim
-        angles = torch.arange(self.shape.positions).float()[:, None] * (1.0 / theta**exponents)
-        self._weight("rotary.cos", angles.cos())
-        self._weight("rotary.sin", angles.sin())
+        positions = torch.arange(self.shape.positions)[None]
+        cos, sin = Qwen2RotaryEmbedding(self.config)(torch.zeros(1), positions)
+        half = self.shape.head_dim // 2  # the other half repeats it
+        self._weight("rotary.cos", cos[0, :, :half])
+        self._weight("rotary.sin", sin[0, :, :half])
 
     def _weight(self, name: str, values: torch.Tensor | np.ndarray) -> str:
         array = values if isinstance(values, np.ndarray) else values.float().numpy()
         return self.graph.weight(name, array)
-
-    @property
-    def _head_weight(self) -> str:
-        return "language_model.embed_tokens.weight" if self.config.tie_word_embeddings else "lm_head.weight"
 
     def _inputs(self) -> list[onnx.ValueInfoProto]:
         hidden = helper.make_tensor_value_info(
@@ -249,10 +248,15 @@ class DecoderWriter:
         return [logits, *self._caches("present")]
 
     def _caches(self, when: str) -> Iterator[onnx.ValueInfoProto]:
-        dims = ["batch", self.shape.kv_heads, "slot_rows", self.shape.head_dim]
+        dims: list[str | int] = ["batch", self.shape.kv_heads, "slot_rows", self.shape.head_dim]
         for layer in range(self.shape.layers):
             for part in ("key", "value"):
                 yield helper.make_tensor_value_info(f"{when}_{part}.{layer}", TensorProto.FLOAT, dims)
+
+
+def head_weight(config: Qwen2Config) -> str:
+    """Canonical name of the output layer's matrix, [V, H]."""
+    return "language_model.embed_tokens.weight" if config.tie_word_embeddings else "lm_head.weight"
 
 
 def write_decoder(checkpoint: Checkpoint, precision: Precision, folder: Path) -> None:
@@ -262,7 +266,7 @@ def write_decoder(checkpoint: Checkpoint, precision: Precision, folder: Path) ->
 
 def write_embeddings(checkpoint: Checkpoint, folder: Path) -> None:
     """Write `embeddings.npy`, float32 [V, H], for `np.load(mmap_mode="r")`."""
-    shape = Shape.of(checkpoint.config.text_config)
+    shape = Shape.of(checkpoint.text_config)
     table = np.lib.format.open_memmap(
         folder / "embeddings.npy", "w+", np.float32, (shape.vocabulary, shape.hidden)
     )

@@ -5,10 +5,11 @@ from pathlib import Path
 from build_engines.checkpoint import Checkpoint
 from build_engines.decoder import Precision, write_decoder, write_embeddings
 from build_engines.stage import Figures
+from build_engines.verify_decoder import verify
 
 
 def build(checkpoint: Checkpoint, precision: Precision, folder: Path) -> Figures:
     """Write `decoder.onnx`, `decoder.onnx.data` and `embeddings.npy` into `folder` and verify them."""
     write_embeddings(checkpoint, folder)
     write_decoder(checkpoint, precision, folder)
-    return {}
+    return verify(checkpoint, precision, folder)

@@ -1,8 +1,9 @@
 """Stages: named build steps, skipped when nothing that decides their result has changed.
 
-A stage owns one folder, `OUTPUT/NAME/`. It is built in `OUTPUT/.NAME.building/` and renamed when it is complete, so
-a killed build leaves no half artifact and the next one resumes at the stage that was killed. `stage.json` beside
-the result holds the key it was built from, the figures of its verification, and the hash of every file.
+A stage owns one folder, `OUTPUT/NAME/`. It is built in `OUTPUT/.NAME.building/` and renamed when it is
+complete, so a killed build leaves no half artifact and the next one resumes at the stage that was killed.
+`stage.json` beside the result holds the key it was built from, the figures of its verification, and the
+hash of every file.
 
 A new stage is a function `build(folder) -> figures` and a `Stage` that lists what the result depends on:
 
@@ -37,8 +38,8 @@ class Stage:
     """One build step.
 
     `build` gets an empty folder, writes its files there and returns the figures of its own verification.
-    `inputs` are the settings and hashes that decide the result (JSON values); `after` the stages whose results it
-    reads; `code` the modules that make it; `packages` the distributions whose versions matter.
+    `inputs` are the settings and hashes that decide the result (JSON values); `after` the stages whose
+    results it reads; `code` the modules that make it; `packages` the distributions whose versions matter.
     """
 
     name: str
@@ -87,8 +88,8 @@ def run(
 ) -> dict[str, Stamp]:
     """Bring `OUTPUT/NAME/` of every stage up to date, in the order given, and return their stamps.
 
-    `force` builds also what is up to date, `only` looks at one stage and leaves the others as they are, `dry_run`
-    says what would be done. A stage never built and not in this run has no stamp in the result.
+    `force` builds also what is up to date, `only` looks at one stage and leaves the others as they are,
+    `dry_run` says what would be done. A stage never built and not in this run has no stamp in the result.
     Raises BuildError for an unknown `only`, and whatever a stage's `build` raises.
     """
     names = [stage.name for stage in stages]
@@ -134,7 +135,7 @@ def hash_file(path: Path) -> str:
 
 
 def require(figure: str, value: float, bound: float) -> None:
-    """Print a figure of a verification beside its bound; raises BuildError past it (NaN is past every bound)."""
+    """Print a verification's figure beside its bound; BuildError past it (NaN is past every bound)."""
     print(f"  {figure}: {value:.3g} (bound {bound:.3g})")
     if not value <= bound:
         raise BuildError(
@@ -161,7 +162,7 @@ def _build(stage: Stage, output: Path) -> None:
 
 
 def _replace(building: Path, folder: Path) -> None:
-    """Put `building` where `folder` is. Killed in between, the folder is missing and the stage is built again."""
+    """Put `building` where `folder` is. Killed in between: no folder, so the stage is built again."""
     if folder.exists():
         old = folder.with_name(f".{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)

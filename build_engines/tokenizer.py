@@ -1,4 +1,4 @@
-"""The checkpoint's tokenizer for serving, after proof that af3/ lays out conversations as the checkpoint does."""
+"""The checkpoint's tokenizer, and proof that af3/ lays out conversations as the checkpoint does."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ PROBES: tuple[list[dict], ...] = (
 
 
 def build(checkpoint: Checkpoint, folder: Path) -> Figures:
-    """Copy `tokenizer.json` into `folder`; raises BuildError when a probe conversation gets other ids than ours."""
+    """Copy `tokenizer.json` into `folder`; BuildError when a probe conversation gets other ids than ours."""
     text = (checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8")
     definition = json.loads(text) | {"padding": None, "truncation": None}  # a server never wants either
     (folder / "tokenizer.json").write_text(json.dumps(definition, ensure_ascii=False), encoding="utf-8")
@@ -44,10 +44,10 @@ def build(checkpoint: Checkpoint, folder: Path) -> Figures:
 def model_facts(checkpoint: Checkpoint) -> ModelFacts:
     """What the manifest says of the model: sizes and control tokens."""
     config = checkpoint.config
-    shape = Shape.of(config.text_config)
+    shape = Shape.of(checkpoint.text_config)
     tokenizer = Tokenizer.load(checkpoint.folder)
     stop_ids = _stop_token_ids(checkpoint)
-    pad_id = config.text_config.pad_token_id
+    pad_id = checkpoint.text_config.pad_token_id
     return ModelFacts(
         hidden_size=shape.hidden,
         vocab_size=shape.vocabulary,
@@ -68,7 +68,7 @@ def _stop_token_ids(checkpoint: Checkpoint) -> tuple[int, ...]:
     path = checkpoint.folder / "generation_config.json"
     found = GenerationConfig.from_pretrained(checkpoint.folder).eos_token_id if path.exists() else None
     if found is None:
-        found = checkpoint.config.text_config.eos_token_id
+        found = checkpoint.text_config.eos_token_id
     if found is None:
         raise BuildError(
             f"{checkpoint.folder}: neither generation_config.json nor config.json has an eos_token_id"
@@ -90,8 +90,9 @@ def _require_same_ids(
         else:
             our_ids.append(checkpoint.config.audio_token_id)
     if our_ids != their_ids:
+        ours = processor.tokenizer.decode(our_ids)
         raise BuildError(
-            f"{checkpoint.folder}: its chat template is not Audio Flamingo 3's: it writes {theirs!r}, which is read "
-            f"as other tokens than this server would send ({processor.tokenizer.decode(our_ids)!r}); give a "
-            "checkpoint with the template of nvidia/audio-flamingo-3-hf"
+            f"{checkpoint.folder}: its chat template is not Audio Flamingo 3's: it writes {theirs!r} where "
+            f"this server would send {ours!r}; give a checkpoint with the template of "
+            "nvidia/audio-flamingo-3-hf"
         )

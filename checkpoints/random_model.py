@@ -1,8 +1,9 @@
-"""A tiny seeded random Audio Flamingo 3 in Hugging Face format: python -m checkpoints.random_model OUT [--seed N].
+"""A tiny seeded random Audio Flamingo 3: python -m checkpoints.random_model OUT [--seed N].
 
 It says nothing sensible, but it has every part of the real model (log-mel, AF-Whisper, adaptor, Qwen2, ChatML
-tokenizer and template), loads into stock Transformers, and answers differently to different audio. So it is what
-exactness is tested with, and what `make engines` builds from in seconds. The same seed gives the same weights.
+tokenizer and template), loads into stock Transformers, and answers differently to different audio. So it is
+what exactness is tested with, and what `make engines` builds from in seconds. The same seed gives the same
+weights.
 """
 
 import argparse
@@ -23,14 +24,15 @@ from transformers import (
 END_OF_TEXT, TURN_START, TURN_END, SOUND = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<sound>"
 SPECIAL_TOKENS = (END_OF_TEXT, TURN_START, TURN_END, SOUND)
 
-# Qwen2's way of cutting text before byte-pair merges: contractions, words, single digits, punctuation, newlines.
+# Qwen2's cut of text before byte-pair merges: contractions, words, single digits, punctuation, newlines.
 WORD_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# A turn of several parts becomes one <sound> (if it has audio) and then its texts joined, whatever their order:
-# what the template of nvidia/audio-flamingo-3-hf does. A conversation without a system turn gets a default one.
+# A turn of several parts becomes one <sound> (if it has audio) and then its texts joined, whatever their
+# order: what the template of nvidia/audio-flamingo-3-hf does. A conversation without a system turn gets a
+# default one.
 CHAT_TEMPLATE = """\
 {%- macro turn(role, body) -%}
 {{ '<|im_start|>' ~ role ~ '\\n' ~ body ~ '<|im_end|>\\n' }}
@@ -68,7 +70,7 @@ CORPUS = (
 
 
 def random_processor() -> AudioFlamingo3Processor:
-    """Whisper's 128-bin features and a byte-level BPE tokenizer of some 400 tokens with AF3's special tokens."""
+    """Whisper's 128-bin features and a byte-level BPE tokenizer of some 400 tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -163,7 +165,7 @@ def _draw_weights(model: AudioFlamingo3ForConditionalGeneration) -> None:
 
 
 def sinusoids(positions: int, channels: int) -> torch.Tensor:
-    """Whisper's fixed position table, float32 [positions, channels]; AF3's own initialisation leaves it random."""
+    """Whisper's position table, float32 [positions, channels], which AF3's initialisation leaves random."""
     rates = torch.exp(-math.log(10000) / (channels // 2 - 1) * torch.arange(channels // 2))
     angles = torch.arange(positions)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -1,4 +1,4 @@
-"""The random checkpoint and its engines, which tests share: built once, kept in `.cache/tests/` between runs."""
+"""The random checkpoint and its engines, built once and kept in `.cache/tests/` between runs."""
 
 from dataclasses import dataclass
 from pathlib import Path
