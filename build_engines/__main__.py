@@ -3,8 +3,11 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 from build_engines.stage import BuildError
+from build_engines.targets import TARGETS
+from build_engines.targets.target import Target
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -26,31 +29,105 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m build_engines", description=__doc__.split(":")[0])
-    parser.add_argument("--target", choices=["cpu"], default="cpu", help="what the artifacts are for")
+    parser.add_argument(
+        "--target", choices=["cpu", *TARGETS], default="cpu", help="what the artifacts are for"
+    )
     parser.add_argument(
         "--checkpoint", required=True, help="folder of an AF3 checkpoint in Hugging Face format, or a hub id"
     )
     parser.add_argument(
-        "--precision", choices=["fp32", "int4"], default="fp32", help="of the LLM's weights (default: fp32)"
+        "--precision",
+        help="of the LLM's weights; cpu: fp32 (default), int4; GPUs: fp8, bf16, int8, int4",
+    )
+    parser.add_argument(
+        "--think", action="store_true", help="merge the checkpoint's think adapter (a GPU only)"
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        default=Path("calibration"),
+        help="folder of clips for FP8 (default: %(default)s)",
     )
     parser.add_argument("--output", type=Path, help="folder to write (default: engines/TARGET)")
     parser.add_argument("--force", action="store_true", help="build stages that are up to date, too")
     parser.add_argument("--dry-run", action="store_true", help="say what would be built and stop")
-    parser.add_argument("--only", metavar="STAGE", help="this stage alone: tokenizer, audio_encoder or llm")
+    parser.add_argument(
+        "--only", metavar="STAGE", help="this stage alone, e.g. tokenizer, audio_encoder or llm"
+    )
     return parser
 
 
 def _build(arguments: argparse.Namespace) -> None:
+    output = arguments.output or Path("engines") / arguments.target
+    if arguments.target == "cpu":
+        _build_cpu(arguments, output)
+        return
+    target = TARGETS[arguments.target]
+    if arguments.precision:
+        target = target.with_precision(arguments.precision)
+    if arguments.dry_run:
+        _describe_gpu(arguments, target, output.absolute())
+    else:
+        _build_gpu(arguments, target, output.absolute())
+
+
+def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
     from build_engines import cpu  # torch and transformers take seconds; --help should not
     from build_engines.checkpoint import open_checkpoint
     from build_engines.stage import run
 
-    output = arguments.output or Path("engines") / arguments.target
+    known: tuple[cpu.Precision, ...] = get_args(cpu.Precision)
+    precision = next((name for name in known if name == (arguments.precision or "fp32")), None)
+    if precision is None:
+        raise BuildError(f"PRECISION={arguments.precision}: cpu knows {', '.join(known)}")
+    if arguments.think:
+        raise BuildError("THINK=1: the think adapter is merged into engines of a GPU only")
     source = open_checkpoint(arguments.checkpoint)
-    stages = cpu.stages(source, arguments.precision)
+    stages = cpu.stages(source, precision)
     stamps = run(stages, output, force=arguments.force, dry_run=arguments.dry_run, only=arguments.only)
     if not arguments.dry_run and len(stamps) == len(stages):
-        cpu.write_manifest(source, arguments.precision, stamps, output)
+        cpu.write_manifest(source, precision, stamps, output)
+        print(f"engines are in {output}")
+
+
+def _describe_gpu(arguments: argparse.Namespace, target: Target, output: Path) -> None:
+    """Memory plan, sizes and commands. Downloads nothing: a checkpoint that is not here is taken as
+    full-size.
+    """
+    from build_engines import commands, container, gpu, memory_plan
+    from build_engines.checkpoint import LICENCE_NOTICE, open_checkpoint
+
+    job = commands.Job(target, output, container.here(), container.find(output))
+    geometry = memory_plan.AUDIO_FLAMINGO_3
+    if Path(arguments.checkpoint).exists():
+        geometry = gpu.geometry(open_checkpoint(arguments.checkpoint))
+    else:
+        gigabytes = (geometry.encoder_weights + geometry.llm_weights) * memory_plan.BF16_BYTES / 1e9
+        print(LICENCE_NOTICE.format(name=arguments.checkpoint))
+        print(f"to download: checkpoint {gigabytes:.1f} GB, image about {container.IMAGE_GB} GB, once")
+    memory = memory_plan.plan(job.target, geometry)
+    print(memory_plan.describe(memory))
+    memory_plan.require_fit(memory)
+    print(commands.describe(job, geometry))
+
+
+def _build_gpu(arguments: argparse.Namespace, target: Target, output: Path) -> None:
+    from build_engines import calibration, commands, container, gpu, memory_plan, think
+    from build_engines.checkpoint import open_checkpoint
+
+    output.mkdir(parents=True, exist_ok=True)
+    job = commands.Job(target, output, container.here(), container.find(output))
+    found = gpu.find_gpu(job)  # before gigabytes are downloaded
+    clips = calibration.find_clips(arguments.calibration) if job.target.llm_precision == "fp8" else []
+    source = open_checkpoint(arguments.checkpoint)
+    memory = memory_plan.plan(job.target, gpu.geometry(source), found.memory_bytes)
+    print(memory_plan.describe(memory))
+    memory_plan.require_fit(memory)
+    adapter = think.open_adapter(source) if arguments.think else None
+    sources = gpu.Sources(source, tuple(clips), adapter)
+    stamps = gpu.build(job, sources, force=arguments.force, only=arguments.only)
+    if set(gpu.SERVED) <= set(stamps):
+        gpu.write_manifest(job, sources, stamps, found)
         print(f"engines are in {output}")
 
 

@@ -8,6 +8,7 @@ and the prompt table whose row k it means.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ PROMPTS = (
     "How does the speaker feel? Explain how you know." + chat.THINK_SUFFIX,
     "",
 )
+SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer briefly.", "You are a music teacher.", "Say why.")
 TEXT_PROMPTS = ("What is the difference between pitch and loudness?", "Name three string instruments.")
 
 
@@ -71,13 +73,25 @@ def build(
     }
 
 
+def build_texts(folder: Path) -> Figures:
+    """Write `train.jsonl` into `folder`: the prompts as NVIDIA's quantize.py reads texts (INT4 AWQ)."""
+    texts = [
+        f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+        for system in SYSTEM_PROMPTS
+        for prompt in (*PROMPTS, *TEXT_PROMPTS)
+    ]
+    lines = [json.dumps({"text": text}) for text in texts]
+    (folder / "train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return {"texts": len(texts)}
+
+
 def find_clips(folder: Path) -> list[Path]:
     """The audio files under a folder, in the order of their names; raises BuildError when there are none."""
     clips = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not clips:
         raise BuildError(
-            f"{folder}: no WAV, FLAC, MP3 or OGG files to calibrate FP8 with; set CALIBRATION to a folder with "
-            f"{CLIPS_WANTED} or more clips like those that will be asked about, or build with PRECISION=bf16"
+            f"{folder}: no WAV, FLAC, MP3 or OGG files to calibrate FP8 with; set CALIBRATION to a folder "
+            f"with {CLIPS_WANTED} or more clips like those that will be asked about, or build PRECISION=bf16"
         )
     if len(clips) < CLIPS_WANTED:
         print(

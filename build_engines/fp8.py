@@ -56,6 +56,18 @@ def quantise(
     return figures
 
 
+def command(model: Path, samples: Path, output: Path, max_positions: int) -> list[str]:
+    """This module as a command of the container's own Python."""
+    options: dict[str, object] = {
+        "model": model,
+        "calibration": samples,
+        "output": output,
+        "max-positions": max_positions,
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return ["python3", "-m", "build_engines.fp8", *words]
+
+
 def embed(model: PreTrainedModel, input_ids: Tensor, prompt_table: Tensor) -> Tensor:
     """inputs_embeds [1, S, H] of a prompt whose ids past the vocabulary are rows of `prompt_table`.
 

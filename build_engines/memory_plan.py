@@ -68,6 +68,10 @@ class Geometry:
         return 2 * self.vocab_size * self.hidden_size + self.layers * bias_and_norms + self.hidden_size
 
     @property
+    def llm_weights(self) -> int:
+        return self.quantised_weights + self.bf16_weights
+
+    @property
     def encoder_weights(self) -> int:
         """Elements of AF-Whisper and the adaptor."""
         d, ffn = self.encoder_hidden_size, self.encoder_intermediate_size

@@ -14,7 +14,7 @@ from build_engines.targets.target import Target
 
 TOKENS_PER_KV_BLOCK = 32
 QUANTIZE_SCRIPT = "/app/examples/quantization/quantize.py"
-CALIBRATION_TEXTS = 512
+CALIBRATION_TEXTS = 32  # what quantize.py takes for AWQ, whatever is asked for
 CALIBRATION_TEXT_TOKENS = 2048
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from af3.contract import MAX_NEW_TOKENS, MAX_TEXT_TOKENS
 from af3.manifest import Limits
+from build_engines.stage import BuildError
 
 GIB = 1 << 30
 
@@ -13,7 +15,9 @@ MAX_WINDOWS_PER_CLIP = 20  # 600 s; longer clips are refused, as nobody trained 
 AUDIO_TOKENS_PER_WINDOW = 750
 FP8_SINCE = (8, 9)  # Ada and Hopper; an A100 (8.0) has no FP8 tensor cores
 
-BITS_PER_WEIGHT = {"fp8": 8, "bf16": 16, "int8": 8, "int4": 4}
+Name = Literal["h100", "h200", "l40s", "a100"]
+Precision = Literal["fp8", "bf16", "int8", "int4"]
+BITS_PER_WEIGHT: dict[Precision, int] = {"fp8": 8, "bf16": 16, "int8": 8, "int4": 4}
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,9 @@ class Target:
     max_num_tokens: tokens of one prefill step. encoder_windows: 30 s windows of one encoder call.
     """
 
-    name: str
+    name: Name
     gpu: Gpu
-    llm_precision: str
+    llm_precision: Precision
     limits: Limits
     max_num_tokens: int
     encoder_windows: int
@@ -51,20 +55,21 @@ class Target:
         """
         return self.limits.max_audio_tokens * self.limits.max_batch_size
 
-    def can_run(self, precision: str) -> bool:
+    def can_run(self, precision: Precision) -> bool:
         return precision != "fp8" or self.gpu.has_fp8
 
     def with_precision(self, precision: str) -> Target:
-        """This target with another LLM precision; ValueError where the GPU or the builder lacks it."""
-        if precision not in BITS_PER_WEIGHT:
-            raise ValueError(f"PRECISION={precision}: {self.name} knows {', '.join(BITS_PER_WEIGHT)}")
-        if not self.can_run(precision):
-            raise ValueError(
+        """This target with another LLM precision; BuildError where the GPU or the builder lacks it."""
+        known = next((name for name in BITS_PER_WEIGHT if name == precision), None)
+        if known is None:
+            raise BuildError(f"PRECISION={precision}: {self.name} knows {', '.join(BITS_PER_WEIGHT)}")
+        if not self.can_run(known):
+            raise BuildError(
                 f"PRECISION=fp8: {self.name} has compute capability "
                 f"{'.'.join(map(str, self.gpu.compute_capability))} and no FP8 (8.9 and later have); "
                 "use PRECISION=bf16, int8 or int4"
             )
-        return Target(self.name, self.gpu, precision, self.limits, self.max_num_tokens, self.encoder_windows)
+        return replace(self, llm_precision=known)
 
 
 def limits(max_batch_size: int) -> Limits:

@@ -1,0 +1,68 @@
+"""The GPU of this machine and the NVIDIA libraries beside it: python -m af3.gpu prints them as JSON."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+
+from pydantic import BaseModel
+
+from af3.manifest import GpuIdentity, ManifestError
+
+QUERY = "name,compute_cap,driver_version,memory.total"
+# Set by the image we build; the pinned image itself does not say which one it is.
+IMAGE_VARIABLE = "AF3_IMAGE"
+MIB = 1 << 20
+
+
+class FoundGpu(BaseModel):
+    """`identity` is what engines are tied to, `memory_bytes` all that the GPU has."""
+
+    identity: GpuIdentity
+    memory_bytes: int
+
+
+def find() -> FoundGpu:
+    """The first GPU. Raises ManifestError when there is no NVIDIA driver or no GPU."""
+    command = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except FileNotFoundError:
+        raise ManifestError(
+            "there is no nvidia-smi here, so no NVIDIA driver; `make doctor` says what is missing"
+        ) from None
+    except subprocess.CalledProcessError as error:
+        reason = (error.stdout or error.stderr).strip()
+        raise ManifestError(f"nvidia-smi failed: {reason}; `make doctor` says what is missing") from None
+    name, compute_capability, driver, memory_mib = answer.splitlines()[0].split(", ")
+    identity = GpuIdentity(
+        name=name,
+        compute_capability=compute_capability,
+        driver=driver,
+        tensorrt=_version("tensorrt"),
+        tensorrt_llm=_version("tensorrt_llm"),
+        image=os.environ.get(IMAGE_VARIABLE, "unknown"),
+    )
+    return FoundGpu(identity=identity, memory_bytes=int(memory_mib) * MIB)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+def main() -> int:
+    try:
+        print(find().model_dump_json())
+    except ManifestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

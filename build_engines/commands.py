@@ -1,0 +1,126 @@
+"""The commands of a GPU build, by stage: what a dry run prints and what the stages run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from build_engines import calibration, fp8, tensorrt_encoder, trtllm
+from build_engines.container import Tools
+from build_engines.memory_plan import BF16_BYTES, FP32_BYTES, Geometry
+from build_engines.targets.target import BITS_PER_WEIGHT, Target
+
+PARTS = "parts"
+TIMING = (
+    "timing"  # timing caches outlive the stages that fill them: the next build takes minutes, not an hour
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What engines are built for, where to, and with which tools: this environment's and the container's."""
+
+    target: Target
+    output: Path  # absolute
+    local: Tools
+    container: Tools
+
+    def part(self, name: str) -> Path:
+        return self.output / PARTS / name
+
+    def timing_cache(self, name: str) -> Path:
+        return self.output / TIMING / f"{name}.cache"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Commands of one stage, and the tools that run them."""
+
+    tools: Tools
+    commands: list[list[str]]
+
+    def run(self, folder: Path) -> None:
+        """Run all of them; they write to `folder`. Raises BuildError."""
+        for words in self.commands:
+            self.tools.run(words, folder)
+
+
+def reference(job: Job, folder: Path) -> Step:
+    """The FP32 encoder's answers on ONNX Runtime, one file a profile."""
+    source = job.part("encoder_onnx") / "model.onnx"
+    runs = [
+        tensorrt_encoder.reference_command(source, profile, folder / f"{profile.name}.json")
+        for profile in tensorrt_encoder.profiles(job.target)
+    ]
+    return Step(job.local, runs)
+
+
+def encoder(job: Job, folder: Path) -> Step:
+    """The encoder's engine, then its comparison with those answers, one run a profile."""
+    half, engine = job.part("encoder_half"), folder / "model.plan"
+    convert = tensorrt_encoder.convert_command(
+        half / "model.onnx", engine, job.target, job.timing_cache("audio_encoder")
+    )
+    compare = [
+        tensorrt_encoder.compare_command(engine, index, profile, half / f"{profile.name}.json")
+        for index, profile in enumerate(tensorrt_encoder.profiles(job.target))
+    ]
+    return Step(job.container, [convert, *compare])
+
+
+def quantise(job: Job, folder: Path) -> Step:
+    """The TensorRT-LLM checkpoint where it is calibrated; BF16 and INT8 are written without a command."""
+    target, samples = job.target, job.part("calibration")
+    commands = []
+    if target.llm_precision == "fp8":
+        positions = target.limits.max_sequence_tokens
+        commands = [fp8.command(job.part("qwen"), samples / calibration.FILE, folder, positions)]
+    if target.llm_precision == "int4":
+        commands = [trtllm.quantize_command(job.part("qwen"), samples, folder, seed=0)]
+    return Step(job.container, commands)
+
+
+def llm(job: Job, folder: Path) -> Step:
+    """The LLM's engine."""
+    checkpoint, cache = job.part("trtllm_checkpoint"), job.timing_cache("llm")
+    return Step(job.container, [trtllm.build_command(job.target, checkpoint, folder, cache)])
+
+
+def disk_bytes(target: Target, geometry: Geometry) -> dict[str, int]:
+    """Size of every stage's result, by its weights; samples of calibration as an estimate."""
+    bits = BITS_PER_WEIGHT[target.llm_precision]
+    split = geometry.llm_weights * BF16_BYTES
+    engine = geometry.quantised_weights * bits // 8 + geometry.bf16_weights * BF16_BYTES
+    samples = calibration.CLIPS_WANTED * calibration.MOST_WINDOWS * 750 * geometry.hidden_size * BF16_BYTES
+    return {
+        "tokenizer": 1 << 24,
+        "encoder_onnx": geometry.encoder_weights * FP32_BYTES,
+        "encoder_half": geometry.encoder_weights * BF16_BYTES,
+        "qwen": split,
+        "calibration": samples if target.llm_precision == "fp8" else 0,
+        "trtllm_checkpoint": split if target.llm_precision == "int8" else engine,
+        "audio_encoder": geometry.encoder_weights * BF16_BYTES,
+        "llm": engine,
+    }
+
+
+def describe(job: Job, geometry: Geometry) -> str:
+    """Every stage with its folder, its size on disk and its commands."""
+    placed = {
+        "tokenizer": (job.output, None),
+        "encoder_onnx": (job.output / PARTS, None),
+        "encoder_half": (job.output / PARTS, reference),
+        "qwen": (job.output / PARTS, None),
+        "calibration": (job.output / PARTS, None),
+        "trtllm_checkpoint": (job.output / PARTS, quantise),
+        "audio_encoder": (job.output, encoder),
+        "llm": (job.output, llm),
+    }
+    sizes = disk_bytes(job.target, geometry)
+    lines = [f"stages, {sum(sizes.values()) / 1e9:.1f} GB on disk"]
+    for name, (parent, step_of) in placed.items():
+        lines.append(f"{name}: {parent / name}, {sizes[name] / 1e9:.2f} GB")
+        if step_of is not None:
+            step = step_of(job, parent / name)
+            lines += [f"  $ {' '.join(step.tools.command(words))}" for words in step.commands]
+    return "\n".join(lines)
