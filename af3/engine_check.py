@@ -31,7 +31,12 @@ def require_match(folder: Path, found: GpuIdentity, call_batch: int) -> Manifest
     values and the command to run, for the first thing that does not match.
     """
     manifest = Manifest.read(folder)
-    for mismatch in _mismatches(folder, manifest, found, call_batch):
+    if manifest.gpu is None:
+        raise ManifestError(
+            f"{folder}: these engines are for {manifest.target}, the gpu configs serve engines built on a "
+            "GPU; run `make engines GPU=h100` here"
+        )
+    for mismatch in _mismatches(folder, manifest, manifest.gpu, found, call_batch):
         raise ManifestError(
             f"{folder}: {mismatch.what} of these engines is {mismatch.engines_have}, {mismatch.needed_by} "
             f"{mismatch.needed}; run `make engines GPU={manifest.target}` here"
@@ -39,11 +44,9 @@ def require_match(folder: Path, found: GpuIdentity, call_batch: int) -> Manifest
     return manifest
 
 
-def _mismatches(folder: Path, manifest: Manifest, found: GpuIdentity, call_batch: int) -> Iterator[Mismatch]:
-    built = manifest.gpu
-    if built is None:
-        yield Mismatch("the target", manifest.target, "an engine built on a GPU", "this config serves")
-        return
+def _mismatches(
+    folder: Path, manifest: Manifest, built: GpuIdentity, found: GpuIdentity, call_batch: int
+) -> Iterator[Mismatch]:
     yield from _different(
         ("the GPU", built.name, found.name, "this machine has"),
         ("the compute capability", built.compute_capability, found.compute_capability, "this GPU has"),

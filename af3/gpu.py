@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from pydantic import BaseModel
 
@@ -15,6 +16,7 @@ QUERY = "name,compute_cap,driver_version,memory.total"
 # Set by the image we build; the pinned image itself does not say which one it is.
 IMAGE_VARIABLE = "AF3_IMAGE"
 MIB = 1 << 20
+LINK = "gpu"  # the folder beside the engines that the configs name, whichever GPU it is
 
 
 class FoundGpu(BaseModel):
@@ -46,6 +48,17 @@ def find() -> FoundGpu:
         image=os.environ.get(IMAGE_VARIABLE, "unknown"),
     )
     return FoundGpu(identity=identity, memory_bytes=int(memory_mib) * MIB)
+
+
+def link_engines(engines: Path) -> None:
+    """Make `engines/gpu` point at `engines/<target>`; nothing is written when it does already."""
+    link = engines.parent / LINK
+    if link.is_symlink() and link.readlink() == Path(engines.name):
+        return
+    draft = link.with_name(f".{LINK}")
+    draft.unlink(missing_ok=True)
+    draft.symlink_to(engines.name)
+    draft.replace(link)
 
 
 def _version(package: str) -> str:

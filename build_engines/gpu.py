@@ -18,7 +18,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 import af3.encoder_tensorrt
-from af3.gpu import FoundGpu
+from af3.gpu import FoundGpu, link_engines
 from af3.manifest import CheckpointIdentity, Manifest
 from af3.manifest import Precision as Precisions
 from build_engines import (
@@ -43,7 +43,6 @@ from build_engines.stage import BuildError, Figures, Stage, Stamp, hash_file, is
 from build_engines.think import Adapter
 
 SERVED = ("tokenizer", "audio_encoder", "llm")
-LINK = "gpu"  # the folder that the configs name, whichever GPU it is
 
 
 @dataclass(frozen=True)
@@ -188,14 +187,6 @@ def write_manifest(job: Job, sources: Sources, stamps: dict[str, Stamp], found: 
         gpu=found.identity.model_copy(update={"image": container.IMAGE}),
     ).write(job.output)
     link_engines(job.output)
-
-
-def link_engines(engines: Path) -> None:
-    """Make `engines/gpu`, which the configs name, point at these engines."""
-    draft = engines.parent / f".{LINK}"
-    draft.unlink(missing_ok=True)
-    draft.symlink_to(engines.name)
-    draft.replace(engines.parent / LINK)
 
 
 def _require_disk(job: Job, sources: Sources, wanted: list[tuple[Stage, Path]], force: bool) -> None:

@@ -9,6 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from af3.manifest import ManifestError
+from serving import gpu
 from serving.ready import answers
 from serving.server import Ports, Server, ServerError
 
@@ -24,6 +26,12 @@ def main() -> int:
     if not (engines / "manifest.json").is_file():
         print(f"no engines in {engines}; run `make engines GPU={arguments.target}` first", file=sys.stderr)
         return 2
+    if config == GPU_CONFIG:
+        try:
+            gpu.prepare(engines)
+        except ManifestError as error:
+            print(error, file=sys.stderr)
+            return 2
     log = arguments.log or Path(tempfile.mkstemp(prefix="af3-server-", suffix=".log")[1])
     ports = Ports(arguments.grpc_port, arguments.http_port, arguments.metrics_port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -49,8 +57,12 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--target", default="cpu", help="which engines/<target> to serve (default: %(default)s)")
-    parser.add_argument("--folder", type=Path, default=Path.cwd(), help="folder that holds engines/ (default: here)")
+    parser.add_argument(
+        "--target", default="cpu", help="which engines/<target> to serve (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path.cwd(), help="folder that holds engines/ (default: here)"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--grpc-port", type=int, default=8001, help="default: %(default)s")
     parser.add_argument("--http-port", type=int, default=8000, help="default: %(default)s")
