@@ -56,6 +56,12 @@ class AudioEncoder:
                 embeddings[index] = row
         return embeddings
 
+    def table(self, windows: Sequence[np.ndarray]) -> np.ndarray:
+        """The embeddings of all windows one after the other, float32 [1, tokens, hidden_size]: a prompt
+        table.
+        """
+        return np.concatenate(self.encode(windows))[None]
+
     def encode_batch(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
         """`encode` in a single run, however much memory that takes."""
         lengths = np.array([len(window) for window in windows], np.int64)

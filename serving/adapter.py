@@ -1,4 +1,6 @@
-"""What every model.py shares: settings and tensors in, tensors and errors out. The one place that knows Triton."""
+"""What every model.py shares: settings and tensors in, tensors and errors out. The one place that knows
+Triton.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from af3.contract import Tensor
+from af3.device_array import DeviceArray
 from af3.errors import RequestError
 
 log = logging.getLogger("af3")
@@ -47,9 +50,15 @@ def parameters(request: Any) -> dict[str, Any]:
     return json.loads(request.parameters() or "{}")
 
 
-def response(tensors: Mapping[str, np.ndarray]) -> Any:
-    """A response with these outputs; the others are left out."""
-    return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in tensors.items()])
+def response(tensors: Mapping[str, np.ndarray | DeviceArray]) -> Any:
+    """A response with these outputs; the others are left out. A DeviceArray stays where it is."""
+    return pb_utils.InferenceResponse([_output(name, value) for name, value in tensors.items()])
+
+
+def _output(name: str, value: np.ndarray | DeviceArray) -> Any:
+    if isinstance(value, DeviceArray):
+        return pb_utils.Tensor.from_dlpack(name, value)
+    return pb_utils.Tensor(name, value)
 
 
 def failure(error: Exception) -> Any:
@@ -64,11 +73,13 @@ def failure(error: Exception) -> Any:
     else:
         reference = secrets.token_hex(4)
         log.error("internal error %s", reference, exc_info=error)
-        triton_error = pb_utils.TritonError(f"internal error, reference {reference}", pb_utils.TritonError.INTERNAL)
+        triton_error = pb_utils.TritonError(
+            f"internal error, reference {reference}", pb_utils.TritonError.INTERNAL
+        )
     return pb_utils.InferenceResponse(error=triton_error)
 
 
-def answer(request: Any, compute: Callable[[Any], Mapping[str, np.ndarray]]) -> Any:
+def answer(request: Any, compute: Callable[[Any], Mapping[str, np.ndarray | DeviceArray]]) -> Any:
     """The response of a step that gives one for one: the tensors `compute` returns, or its error."""
     try:
         return response(compute(request))

@@ -1,9 +1,7 @@
 from pathlib import Path
 
-import numpy as np
-
 from af3 import contract
-from af3.encoder import AudioEncoder
+from af3.encoders import load_encoder
 from serving import adapter
 
 
@@ -12,7 +10,7 @@ class TritonPythonModel:
 
     def initialize(self, args):
         settings = adapter.settings(args)
-        self._encoder = AudioEncoder.load(
+        self._encoder = load_encoder(
             Path(settings["engine_dir"]) / "audio_encoder", settings["provider"], int(settings["threads"])
         )
 
@@ -25,5 +23,4 @@ class TritonPythonModel:
         if len(lengths) == 0:
             return {}
         windows = [row[:length] for row, length in zip(pcm, lengths, strict=True)]
-        table = np.concatenate(self._encoder.encode(windows))
-        return {contract.PROMPT_EMBEDDING_TABLE.name: table[None]}
+        return {contract.PROMPT_EMBEDDING_TABLE.name: self._encoder.table(windows)}
