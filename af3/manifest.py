@@ -97,16 +97,10 @@ class Manifest(_Section):
         if not path.exists():
             raise ManifestError(f"{path}: there are no engines here; {rebuild}")
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            found = content.get("format")
-            if found != FORMAT:
-                raise ManifestError(f"{path}: format is {found}, this server reads {FORMAT}; {rebuild}")
-            manifest = cls.model_validate(content)
-        except json.JSONDecodeError as error:
-            raise ManifestError(f"{path}: not JSON ({error}); {rebuild}") from None
+            manifest = cls.model_validate_json(path.read_text(encoding="utf-8"))
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(step) for step in first["loc"])
+            first = error.errors()[0]  # of several, that of `format`, which explains the others
+            place = ".".join(str(step) for step in first["loc"]) or "the file"
             found = json.dumps(first["input"])[:80]
             raise ManifestError(f"{path}: {place} is {found}: {first['msg']}; {rebuild}") from None
         missing = sorted(name for name in manifest.files if not (folder / name).exists())

@@ -71,6 +71,10 @@ class Checkpoint:
             digest.update(f"{path.name} {_content_hash(path)}\n".encode())
         return digest.hexdigest()
 
+    def has(self, name: str) -> bool:
+        """Whether a tensor of this canonical name is stored."""
+        return name in self._stored_names
+
     def tensor(self, name: str) -> torch.Tensor:
         """One tensor in the dtype it is stored in, by its canonical name (see `canonical_name`)."""
         path, stored = self._locate(name)
@@ -95,7 +99,7 @@ class Checkpoint:
         return {canonical_name(stored): stored for stored in self.files}
 
     def _locate(self, name: str) -> tuple[Path, str]:
-        if name not in self._stored_names:
+        if not self.has(name):
             raise BuildError(f"{self.folder}: no tensor {name} in the checkpoint; is the download complete?")
         stored = self._stored_names[name]
         return self.files[stored], stored

@@ -117,7 +117,7 @@ class DecoderWriter:
         residual, hidden = "inputs_embeds", self._first_norm()
         for layer in tqdm(range(shape.layers), desc="decoder layers"):
             residual, hidden = self._layer(layer, residual, hidden)
-        self._linear("logits", hidden, [head_weight(self.config)])
+        self._linear("logits", hidden, [head_weight(self.checkpoint)])
         graph = helper.make_graph(
             self.graph.nodes, "decoder", self._inputs(), self._outputs(), self.graph.initializers
         )
@@ -254,9 +254,10 @@ class DecoderWriter:
                 yield helper.make_tensor_value_info(f"{when}_{part}.{layer}", TensorProto.FLOAT, dims)
 
 
-def head_weight(config: Qwen2Config) -> str:
-    """Canonical name of the output layer's matrix, [V, H]."""
-    return "language_model.embed_tokens.weight" if config.tie_word_embeddings else "lm_head.weight"
+def head_weight(checkpoint: Checkpoint) -> str:
+    """Canonical name of the output layer's matrix, [V, H]; a tied one may be stored as the embeddings only."""
+    tied = checkpoint.text_config.tie_word_embeddings and not checkpoint.has("lm_head.weight")
+    return "language_model.embed_tokens.weight" if tied else "lm_head.weight"
 
 
 def write_decoder(checkpoint: Checkpoint, precision: Precision, folder: Path) -> None:

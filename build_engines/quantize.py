@@ -7,7 +7,7 @@ ROWS = 2048  # quantised at once; bounds the temporaries of a 150 000-row output
 
 
 def quantize_int4(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float32 [outputs, inputs] → quants uint8 [outputs, blocks, BLOCK / 2], scales float32 [outputs * blocks].
+    """float32 [outputs, inputs] → quants uint8 [outputs, blocks, BLOCK / 2], scales [outputs * blocks].
 
     Symmetric: weight ≈ scale * (quant - 8), two quants a byte, the even one in the low half. The scale may be
     negative, so that the weight of largest magnitude always falls on -8, the end of the range that reaches

@@ -95,7 +95,7 @@ def reference_logits(checkpoint: Checkpoint, answers: list[Answer], transform: T
         block.layers[0].load_state_dict(state, assign=True)
         rows = [block(inputs_embeds=row, use_cache=False).last_hidden_state for row in rows]
     norm.load_state_dict(checkpoint.module_state("language_model.norm."), assign=True)
-    head = transform(checkpoint.tensor(head_weight(config)).float())
+    head = transform(checkpoint.tensor(head_weight(checkpoint)).float())
     return [(norm(row[0, -STEPS:]) @ head.T).numpy() for row in rows]
 
 

@@ -1,0 +1,155 @@
+"""Stages are skipped, rebuilt and resumed."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from build_engines.stage import BuildError, Stage, is_current, read_stamp, require, run
+
+
+class Killed(BaseException):
+    """What ends a build without a chance to clean up."""
+
+
+class Builder:
+    """Writes one file and counts how often it was asked to."""
+
+    def __init__(self, content: str = "weights") -> None:
+        self.content = content
+        self.calls = 0
+
+    def __call__(self, folder: Path) -> dict[str, float]:
+        self.calls += 1
+        (folder / "model.onnx").write_text(self.content)
+        return {"relative_error": 0.5}
+
+
+def stage(builder: Callable[[Path], dict[str, float]], name: str = "encoder", **changes: object) -> Stage:
+    return dataclasses.replace(Stage(name, build=builder, inputs={"precision": "fp32"}), **changes)
+
+
+def test_a_stage_is_built_once(tmp_path: Path) -> None:
+    builder = Builder()
+    run([stage(builder)], tmp_path)
+    run([stage(builder)], tmp_path)
+    assert builder.calls == 1
+    assert (tmp_path / "encoder" / "model.onnx").read_text() == "weights"
+
+
+def test_a_changed_setting_builds_the_stage_again(tmp_path: Path) -> None:
+    builder = Builder()
+    run([stage(builder)], tmp_path)
+    run([stage(builder, inputs={"precision": "int4"})], tmp_path)
+    assert builder.calls == 2
+
+
+def test_changed_code_builds_the_stage_again(tmp_path: Path) -> None:
+    source = tmp_path / "code.py"
+    module = ModuleType("code")
+    module.__file__ = str(source)
+    builder = Builder()
+    for text in ("a = 1", "a = 1", "a = 2"):
+        source.write_text(text)
+        run([stage(builder, code=(module,))], tmp_path)
+    assert builder.calls == 2
+
+
+def test_another_tool_version_builds_the_stage_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = Builder()
+    run([stage(builder, packages=("numpy",))], tmp_path)
+    monkeypatch.setattr("importlib.metadata.version", lambda package: "99.0")
+    stamps = run([stage(builder, packages=("numpy",))], tmp_path)
+    assert builder.calls == 2
+    assert stamps["encoder"].versions == {"numpy": "99.0"}
+
+
+def test_a_stage_is_built_again_when_one_it_reads_has_changed(tmp_path: Path) -> None:
+    onnx, engine = Builder(), Builder()
+    for precision in ("fp32", "fp32", "bf16"):
+        first = stage(onnx, "onnx", inputs={"precision": precision})
+        run([first, stage(engine, "engine", after=(first,))], tmp_path)
+    assert (onnx.calls, engine.calls) == (2, 2)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("cut")])
+def test_a_lost_or_cut_file_builds_the_stage_again(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    builder = Builder()
+    run([stage(builder)], tmp_path)
+    damage(tmp_path / "encoder" / "model.onnx")
+    assert not is_current(stage(builder), tmp_path)
+    run([stage(builder)], tmp_path)
+    assert (tmp_path / "encoder" / "model.onnx").read_text() == "weights"
+
+
+def test_a_killed_build_keeps_what_was_there_and_resumes_at_its_stage(tmp_path: Path) -> None:
+    def killed(folder: Path) -> dict[str, float]:
+        (folder / "half").write_text("half")
+        raise Killed
+
+    first, second = Builder(), Builder("new weights")
+    run([stage(first, "first"), stage(Builder("old weights"), "second")], tmp_path)
+    changed = {"precision": "int4"}
+    with pytest.raises(Killed):
+        run([stage(first, "first"), stage(killed, "second", inputs=changed)], tmp_path)
+    assert (tmp_path / "second" / "model.onnx").read_text() == "old weights"
+
+    run([stage(first, "first"), stage(second, "second", inputs=changed)], tmp_path)
+    assert (first.calls, second.calls) == (1, 1)
+    assert sorted(path.name for path in (tmp_path / "second").iterdir()) == ["model.onnx", "stage.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
+
+
+def test_a_failed_verification_installs_nothing(tmp_path: Path) -> None:
+    def wrong(folder: Path) -> dict[str, float]:
+        require("relative error", 0.5, 1e-4)
+        return {}
+
+    with pytest.raises(BuildError, match=r"relative error is 0\.5, above its bound 0\.0001"):
+        run([stage(wrong)], tmp_path)
+    assert read_stamp(tmp_path / "encoder") is None
+
+
+def test_a_figure_that_is_no_number_is_past_every_bound() -> None:
+    with pytest.raises(BuildError, match="nan"):
+        require("relative error", float("nan"), 1e-4)
+
+
+def test_force_builds_what_is_up_to_date(tmp_path: Path) -> None:
+    builder = Builder()
+    run([stage(builder)], tmp_path)
+    run([stage(builder)], tmp_path, force=True)
+    assert builder.calls == 2
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    builder = Builder()
+    run([stage(builder, "built")], tmp_path)
+    capsys.readouterr()
+    run([stage(builder, "built"), stage(builder, "new")], tmp_path, dry_run=True)
+    assert capsys.readouterr().out == "built: up to date\nnew: would be built\n"
+    assert builder.calls == 1
+
+
+def test_only_leaves_the_other_stages_alone(tmp_path: Path) -> None:
+    first, second = Builder(), Builder()
+    stamps = run([stage(first, "first"), stage(second, "second")], tmp_path, only="second")
+    assert (first.calls, second.calls) == (0, 1)
+    assert list(stamps) == ["second"]
+
+
+def test_an_unknown_stage_is_answered_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="--only decoder: there is no such stage; the stages are encoder"):
+        run([stage(Builder())], tmp_path, only="decoder")
+
+
+def test_a_stamp_tells_what_was_made(tmp_path: Path) -> None:
+    stamp = run([stage(Builder(), packages=("numpy",))], tmp_path)["encoder"]
+    assert stamp.figures == {"relative_error": 0.5}
+    assert stamp.sizes == {"model.onnx": len("weights")}
+    assert len(stamp.files["model.onnx"]) == 64
+    assert stamp == read_stamp(tmp_path / "encoder")
