@@ -1,0 +1,124 @@
+"""The client for asyncio: the same as `clients.client`, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+
+import grpc.aio
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+from typing_extensions import Self, Unpack
+
+from clients.answer import Delta, Progress, Written
+from clients.request import (
+    CHANNEL_OPTIONS,
+    DEFAULT_MODEL,
+    DEFAULT_TIMEOUT_S,
+    DEFAULT_URL,
+    METADATA,
+    Audio,
+    Message,
+    Parameters,
+    messages_request,
+    prompt_request,
+)
+
+
+class AsyncAudioFlamingo:
+    """A connection to one server, for any number of answers at once within one event loop."""
+
+    def __init__(self, url: str = DEFAULT_URL, model: str = DEFAULT_MODEL):
+        """url: gRPC address, host:port. To be made inside the running event loop."""
+        self.url = url
+        self.model = model
+        self._channel = grpc.aio.insecure_channel(url, options=CHANNEL_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    def ask(
+        self,
+        audio: Audio,
+        prompt: str,
+        *,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        request_id: str | None = None,
+        **parameters: Unpack[Parameters],
+    ) -> AsyncAnswer:
+        """As `AudioFlamingo.ask`. Not awaited itself; files are read here, before it returns."""
+        request = prompt_request(self.model, audio, prompt, timeout_s, request_id, parameters)
+        return self._start(request, timeout_s)
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        audio: Audio = (),
+        *,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        request_id: str | None = None,
+        **parameters: Unpack[Parameters],
+    ) -> AsyncAnswer:
+        """As `AudioFlamingo.chat`; see `ask`."""
+        request = messages_request(self.model, messages, audio, timeout_s, request_id, parameters)
+        return self._start(request, timeout_s)
+
+    async def close(self) -> None:
+        """Close the connection; answers that are not complete are cancelled."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _start(self, request: service_pb2.ModelInferRequest, timeout_s: float | None) -> AsyncAnswer:
+        call = self._stub.ModelStreamInfer(iter([request]), metadata=METADATA, timeout=timeout_s)
+        return AsyncAnswer(request.id, call, Progress(self.url, timeout_s))
+
+
+class AsyncAnswer(Written):
+    """An answer while it is written: `async for` its deltas, or `await` the whole `text()`.
+
+    Leaving its `async with` block, or cancelling the task that reads it, cancels it on the server too.
+    """
+
+    def __init__(self, request_id: str, call: grpc.aio.StreamStreamCall, progress: Progress):
+        super().__init__(request_id, progress)
+        self._call = call
+        self._cancelled_here = False
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        try:
+            async for response in self._call:
+                delta = self._progress.take(response)
+                if delta is not None:
+                    yield delta
+        except grpc.RpcError as error:
+            raise self._progress.failure(error.code().name, error.details()) from None
+        except asyncio.CancelledError:
+            # gRPC raises it for a call cancelled by `cancel()` too, where the task itself goes on.
+            if self._cancelled_here:
+                raise self._progress.failure("CANCELLED", "") from None
+            raise
+        self._progress.end()
+
+    async def text(self) -> str:
+        """The whole answer, once it is complete."""
+        async for _ in self:
+            pass
+        return self.text_so_far
+
+    def cancel(self) -> None:
+        """Stop the answer, on the server too. Whoever iterates gets status CANCELLED."""
+        self._cancelled_here = True
+        self._call.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()

@@ -1,0 +1,123 @@
+"""Responses of the server → deltas of one answer. Shared by the sync and the asyncio client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import InferResult, service_pb2
+
+from af3 import contract
+from clients.errors import AudioFlamingoError, from_status
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What one response adds to an answer.
+
+    text: the new text, possibly empty.
+    finish_reason: "" until the last one, there "stop" or "length".
+    token_count: tokens of the answer so far.
+    index: 0, 1, 2 … within the answer.
+    token_ids: the new tokens.
+    speech: int16 [n] at `sample_rate` Hz, from a server that speaks; else None.
+    """
+
+    text: str
+    finish_reason: str
+    token_count: int
+    index: int
+    token_ids: tuple[int, ...]
+    speech: NDArray[np.int16] | None = None
+    sample_rate: int | None = None
+
+
+@dataclass
+class Progress:
+    """One answer while it arrives: what has come, and whether that is in order.
+
+    Raises AudioFlamingoError from `take` and `end` when the stream is not what the contract says.
+    """
+
+    url: str
+    timeout_s: float | None
+    texts: list[str] = field(default_factory=list)
+    finish_reason: str = ""
+    token_count: int = 0
+    next_index: int = 0
+
+    def take(self, response: service_pb2.ModelStreamInferResponse) -> Delta | None:
+        """The delta in a response; None for one without tensors, which only says that it was the last."""
+        if response.error_message:
+            raise from_status("UNKNOWN", response.error_message, self.url)
+        if not response.infer_response.outputs:
+            return None
+        delta = _delta(InferResult(response.infer_response))
+        if delta.index != self.next_index or self.finish_reason:
+            after = "the end" if self.finish_reason else f"{self.next_index - 1}"
+            raise AudioFlamingoError(
+                "DATA_LOSS",
+                f"response {delta.index} came after {after}; the server at {self.url} broke the order",
+            )
+        self.next_index += 1
+        self.texts.append(delta.text)
+        self.token_count = delta.token_count
+        self.finish_reason = delta.finish_reason
+        return delta
+
+    def end(self) -> None:
+        """The stream ended without an error."""
+        if not self.finish_reason:
+            raise AudioFlamingoError(
+                "DATA_LOSS",
+                f"the stream of {self.url} ended after {self.token_count} tokens without a finish reason;"
+                " look into the server's log",
+            )
+
+    def failure(self, status: str, details: str) -> AudioFlamingoError:
+        """The error for a stream that ended with a gRPC status other than OK."""
+        if status == "CANCELLED":
+            return AudioFlamingoError(status, f"the answer was cancelled after {self.token_count} tokens")
+        if status == "DEADLINE_EXCEEDED":
+            return AudioFlamingoError(
+                status,
+                f"no complete answer within {self.timeout_s:g} s ({self.token_count} tokens came);"
+                " allow more time, lower max_tokens or send a shorter clip",
+            )
+        return from_status(status, details, self.url)
+
+
+class Written:
+    """What can be read of an answer at any time, complete or not."""
+
+    def __init__(self, request_id: str, progress: Progress):
+        self.request_id = request_id
+        self._progress = progress
+
+    @property
+    def text_so_far(self) -> str:
+        return "".join(self._progress.texts)
+
+    @property
+    def finish_reason(self) -> str:
+        """Empty until the answer is complete; then "stop", or "length" when max_tokens cut it."""
+        return self._progress.finish_reason
+
+    @property
+    def token_count(self) -> int:
+        return self._progress.token_count
+
+
+def _delta(result: InferResult) -> Delta:
+    speech = result.as_numpy("speech")
+    sample_rate = result.as_numpy("sample_rate")
+    return Delta(
+        text=result.as_numpy(contract.TEXT.name)[0].decode(),
+        finish_reason=result.as_numpy(contract.FINISH_REASON.name)[0].decode(),
+        token_count=int(result.as_numpy(contract.TOKEN_COUNT.name)[0]),
+        index=int(result.as_numpy(contract.INDEX.name)[0]),
+        token_ids=tuple(result.as_numpy(contract.TOKEN_IDS.name).tolist()),
+        speech=speech,
+        sample_rate=None if sample_rate is None else int(sample_rate[0]),
+    )

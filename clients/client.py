@@ -1,0 +1,128 @@
+"""The client for ordinary programs: ask, and iterate the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+from typing_extensions import Self, Unpack
+
+from clients.answer import Delta, Progress, Written
+from clients.request import (
+    CHANNEL_OPTIONS,
+    DEFAULT_MODEL,
+    DEFAULT_TIMEOUT_S,
+    DEFAULT_URL,
+    METADATA,
+    Audio,
+    Message,
+    Parameters,
+    messages_request,
+    prompt_request,
+)
+
+
+class AudioFlamingo:
+    """A connection to one server, for any number of answers at once and from any thread.
+
+    Every answer has a stream of its own: cancelling one cannot touch another.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, model: str = DEFAULT_MODEL):
+        """url: gRPC address, host:port. Nothing is sent before the first question."""
+        self.url = url
+        self.model = model
+        self._channel = grpc.insecure_channel(url, options=CHANNEL_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    def ask(
+        self,
+        audio: Audio,
+        prompt: str,
+        *,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        request_id: str | None = None,
+        **parameters: Unpack[Parameters],
+    ) -> Answer:
+        """Ask one question about one clip, several (`[]`: none).
+
+        Returns at once; the answer is read by iterating it. Raises OSError for a file that cannot be read
+        and AudioFlamingoError for samples or parameters that cannot be sent.
+        """
+        request = prompt_request(self.model, audio, prompt, timeout_s, request_id, parameters)
+        return self._start(request, timeout_s)
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        audio: Audio = (),
+        *,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        request_id: str | None = None,
+        **parameters: Unpack[Parameters],
+    ) -> Answer:
+        """Go on with a conversation: `messages` in the OpenAI/Hugging Face chat format.
+
+        Each part `{"type": "audio"}` stands for the next clip of `audio`. Returns and raises as `ask` does.
+        """
+        request = messages_request(self.model, messages, audio, timeout_s, request_id, parameters)
+        return self._start(request, timeout_s)
+
+    def close(self) -> None:
+        """Close the connection; answers that are not complete are cancelled."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self, request: service_pb2.ModelInferRequest, timeout_s: float | None) -> Answer:
+        call = self._stub.ModelStreamInfer(iter([request]), metadata=METADATA, timeout=timeout_s)
+        return Answer(request.id, call, Progress(self.url, timeout_s))
+
+
+class Answer(Written):
+    """An answer while it is written: iterate its deltas, or wait for the whole `text()`.
+
+    As a context manager it is cancelled when the block is left before its end. Iterating raises
+    AudioFlamingoError; what came before is still in `text_so_far`.
+    """
+
+    def __init__(self, request_id: str, call: grpc.Call, progress: Progress):
+        super().__init__(request_id, progress)
+        self._call = call
+
+    def __iter__(self) -> Iterator[Delta]:
+        try:
+            for response in self._call:
+                delta = self._progress.take(response)
+                if delta is not None:
+                    yield delta
+        except grpc.RpcError as error:
+            # Not debug_error_string(): it waits forever for a call that was cancelled here (grpcio 1.85).
+            raise self._progress.failure(error.code().name, error.details()) from None
+        self._progress.end()
+
+    def text(self) -> str:
+        """The whole answer, once it is complete."""
+        for _ in self:
+            pass
+        return self.text_so_far
+
+    def cancel(self) -> None:
+        """Stop the answer, on the server too; from any thread. Whoever iterates gets status CANCELLED."""
+        self._call.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()

@@ -1,0 +1,135 @@
+"""A question → the message that goes to the server. Shared by the sync and the asyncio client."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from tritonclient.grpc import service_pb2
+from typing_extensions import TypedDict
+
+from af3 import contract
+from clients.errors import AudioFlamingoError
+from clients.samples import Samples, wav
+
+DEFAULT_URL = "127.0.0.1:8001"
+DEFAULT_MODEL = contract.AUDIO_FLAMINGO.name
+DEFAULT_TIMEOUT_S = 600.0
+
+# Without it Triton answers every error of a stream with gRPC's OK and a sentence.
+METADATA = (("triton_grpc_error", "true"),)
+# gRPC's own limit is 4 MB; ten minutes of 48 kHz stereo are 115 MB.
+CHANNEL_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+
+# A path, the bytes of a whole file (or of a base64 `data:` URI), or samples in memory.
+Clip: TypeAlias = str | os.PathLike[str] | bytes | Samples
+Audio: TypeAlias = Clip | Sequence[Clip]
+Message: TypeAlias = Mapping[str, Any]
+
+
+class Parameters(TypedDict, total=False):
+    """How to answer. What is left out has the server's default, which is greedy; the server checks bounds."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    repetition_penalty: float
+    seed: int
+    stop: str | Sequence[str]
+    think: bool
+    voice: str
+    rate: float
+
+
+def prompt_request(
+    model: str,
+    audio: Audio,
+    prompt: str,
+    timeout_s: float | None,
+    request_id: str | None,
+    parameters: Parameters,
+) -> service_pb2.ModelInferRequest:
+    """All clips first, then the text, as one user turn. Raises OSError for a file that cannot be read."""
+    return _request(model, audio, contract.PROMPT, prompt, timeout_s, request_id, parameters)
+
+
+def messages_request(
+    model: str,
+    messages: Sequence[Message],
+    audio: Audio,
+    timeout_s: float | None,
+    request_id: str | None,
+    parameters: Parameters,
+) -> service_pb2.ModelInferRequest:
+    """A conversation; each part `{"type": "audio"}` takes the next clip. Raises OSError as above."""
+    text = json.dumps(list(messages), ensure_ascii=False)
+    return _request(model, audio, contract.MESSAGES, text, timeout_s, request_id, parameters)
+
+
+def _request(
+    model: str,
+    audio: Audio,
+    text_input: contract.Tensor,
+    text: str,
+    timeout_s: float | None,
+    request_id: str | None,
+    parameters: Parameters,
+) -> service_pb2.ModelInferRequest:
+    message = service_pb2.ModelInferRequest(model_name=model, id=request_id or uuid.uuid4().hex)
+    files = [_file_bytes(clip, f"audio[{place}]") for place, clip in enumerate(_clips(audio))]
+    if files:
+        _add_input(message, contract.AUDIO, files)
+    _add_input(message, text_input, [text.encode()])
+    for name, value in parameters.items():
+        if value is not None:
+            _set_parameter(message, name, value)
+    message.parameters["triton_enable_empty_final_response"].bool_param = True
+    if timeout_s is not None:
+        message.parameters["timeout"].int64_param = round(timeout_s * 1e6)
+    return message
+
+
+def _clips(audio: Audio) -> Sequence[Clip]:
+    return [audio] if isinstance(audio, (str, os.PathLike, bytes, Samples)) else audio
+
+
+def _file_bytes(clip: Clip, name: str) -> bytes:
+    if isinstance(clip, bytes):
+        return clip
+    if isinstance(clip, Samples):
+        return wav(clip, name)
+    return Path(clip).read_bytes()
+
+
+def _add_input(
+    message: service_pb2.ModelInferRequest, tensor: contract.Tensor, elements: Sequence[bytes]
+) -> None:
+    """On the wire a BYTES tensor is each element's length (4 bytes, little endian) and the element."""
+    message.inputs.add(name=tensor.name, datatype="BYTES", shape=[len(elements)])
+    message.raw_input_contents.append(
+        b"".join(len(element).to_bytes(4, "little") + element for element in elements)
+    )
+
+
+def _set_parameter(message: service_pb2.ModelInferRequest, name: str, value: object) -> None:
+    """A request parameter of Triton is one string, whole number, float or truth value."""
+    if name == "stop":  # always as a list, so that a string that begins with "[" means itself
+        value = json.dumps([value] if isinstance(value, str) else value, ensure_ascii=False)
+    field = message.parameters[name]
+    if isinstance(value, bool):
+        field.bool_param = value
+    elif isinstance(value, int):
+        field.int64_param = value
+    elif isinstance(value, float):
+        field.double_param = value
+    elif isinstance(value, str):
+        field.string_param = value
+    else:
+        raise AudioFlamingoError(
+            "INVALID_ARGUMENT", f"parameter '{name}': {value!r} is no string, number or truth value"
+        )
