@@ -13,6 +13,9 @@ from pydantic import BaseModel
 from af3.manifest import GpuIdentity, ManifestError
 
 QUERY = "name,compute_cap,driver_version,memory.total"
+# Builds engines and serves them. One of the last that compile engines: Triton 2.62, TensorRT-LLM 1.0.0,
+# TensorRT 10.11, CUDA 12.9.
+IMAGE = "nvcr.io/nvidia/tritonserver:25.10-trtllm-python-py3"
 # Set by the image we build; the pinned image itself does not say which one it is.
 IMAGE_VARIABLE = "AF3_IMAGE"
 MIB = 1 << 20
@@ -51,14 +54,23 @@ def find() -> FoundGpu:
 
 
 def link_engines(engines: Path) -> None:
-    """Make `engines/gpu` point at `engines/<target>`; nothing is written when it does already."""
+    """Make `engines/gpu` point at `engines/<target>`; nothing is written when it does already.
+
+    Raises ManifestError where it may not be written (engines are mounted read-only into containers).
+    """
     link = engines.parent / LINK
     if link.is_symlink() and link.readlink() == Path(engines.name):
         return
     draft = link.with_name(f".{LINK}")
-    draft.unlink(missing_ok=True)
-    draft.symlink_to(engines.name)
-    draft.replace(link)
+    try:
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(engines.name)
+        draft.replace(link)
+    except OSError as error:
+        raise ManifestError(
+            f"{link} must point at {engines.name} and may not be changed here ({error.strerror}); run "
+            f"`ln -sfn {engines.name} engines/{LINK}` where the engines lie"
+        ) from error
 
 
 def _version(package: str) -> str:

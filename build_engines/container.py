@@ -15,10 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from af3.gpu import IMAGE
 from build_engines.stage import BuildError
 
-# One of the last images that compile engines: Triton 2.62, TensorRT-LLM 1.0.0, TensorRT 10.11, CUDA 12.9.
-IMAGE = "nvcr.io/nvidia/tritonserver:25.10-trtllm-python-py3"
 IMAGE_GB = 30
 REPOSITORY = Path(__file__).resolve().parents[1]
 FULL_DISK_BYTES = 1 << 28  # less than this left after a failure: the disk was the reason

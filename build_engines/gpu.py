@@ -18,13 +18,12 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 import af3.encoder_tensorrt
-from af3.gpu import FoundGpu, link_engines
+from af3.gpu import IMAGE, FoundGpu, link_engines
 from af3.manifest import CheckpointIdentity, Manifest
 from af3.manifest import Precision as Precisions
 from build_engines import (
     calibration,
     commands,
-    container,
     cpu,
     encoder_probe,
     fp8,
@@ -142,7 +141,7 @@ def stages(job: Job, sources: Sources) -> list[tuple[Stage, Path]]:
         code=(calibration,),
         packages=("soundfile", "soxr", "tokenizers"),
     )
-    hardware = {"image": container.IMAGE, "compute_capability": list(target.gpu.compute_capability)}
+    hardware = {"image": IMAGE, "compute_capability": list(target.gpu.compute_capability)}
     weights = Stage(
         "trtllm_checkpoint",
         build=partial(_build_trtllm_checkpoint, job),
@@ -184,7 +183,7 @@ def write_manifest(job: Job, sources: Sources, stamps: dict[str, Stamp], found: 
         tools={name: version for stamp in stamps.values() for name, version in stamp.versions.items()},
         files={f"{name}/{path}": sha256 for name in SERVED for path, sha256 in stamps[name].files.items()},
         verification={name: dict(stamp.figures) for name, stamp in stamps.items() if stamp.figures},
-        gpu=found.identity.model_copy(update={"image": container.IMAGE}),
+        gpu=found.identity.model_copy(update={"image": IMAGE}),
     ).write(job.output)
     link_engines(job.output)
 

@@ -16,6 +16,7 @@ from unittest.mock import Mock
 import pytest
 from safetensors import SafetensorError
 
+from af3.gpu import IMAGE
 from af3.manifest import Manifest
 from build_engines import calibration, commands, container, gpu, qwen
 from build_engines.checkpoint import open_checkpoint
@@ -84,7 +85,7 @@ def test_a_build_calls_the_programs_in_order_and_leaves_engines_with_a_manifest(
     manifest = Manifest.read(workshop.output)
     assert manifest.target == "h100"
     assert manifest.gpu.name == standins.GPU["identity"]["name"]
-    assert manifest.gpu.image == container.IMAGE
+    assert manifest.gpu.image == IMAGE
     assert manifest.limits == workshop.job.target.limits
     assert set(manifest.files) == {
         "tokenizer/tokenizer.json",
@@ -265,13 +266,10 @@ def test_a_dry_run_prints_plan_sizes_and_commands_and_calls_nothing(tmp_path):
         path=programs,
     )
     assert done.returncode == 0, done.stderr
-    for part in ("KV cache", "10 min clips", "GB on disk", "Noncommercial", "to download", container.IMAGE):
+    for part in ("KV cache", "10 min clips", "GB on disk", "Noncommercial", "to download", IMAGE):
         assert part in done.stdout
     for program in ("trtllm-build --checkpoint_dir", "build_engines.fp8 --model", "polygraphy convert"):
-        assert (
-            f"{container.IMAGE} " in done.stdout.split(program)[0]
-            or program == "trtllm-build --checkpoint_dir"
-        )
+        assert f"{IMAGE} " in done.stdout.split(program)[0] or program == "trtllm-build --checkpoint_dir"
         assert program in done.stdout
     assert standins.calls(programs) == []
     assert not (tmp_path / "out").exists()
@@ -323,7 +321,7 @@ def test_outside_the_container_every_command_goes_through_docker(tmp_path, monke
     tools = container.find(tmp_path / "engines")
     words = tools.command(["trtllm-build", "--help"])
     assert words[:5] == ["docker", "run", "--rm", "--gpus", "all"]
-    assert words[-3:] == [container.IMAGE, "trtllm-build", "--help"]
+    assert words[-3:] == [IMAGE, "trtllm-build", "--help"]
     assert f"{tmp_path / 'engines'}:{tmp_path / 'engines'}" in words
     assert f"{os.getuid()}:{os.getgid()}" in words
 
