@@ -84,7 +84,7 @@ def _request(
     files = [_file_bytes(clip, f"audio[{place}]") for place, clip in enumerate(_clips(audio))]
     if files:
         _add_input(message, contract.AUDIO, files)
-    _add_input(message, text_input, [text.encode()])
+    _add_input(message, text_input, [_utf8(text, text_input.name)])
     for name, value in parameters.items():
         if value is not None:
             _set_parameter(message, name, value)
@@ -106,6 +106,15 @@ def _file_bytes(clip: Clip, name: str) -> bytes:
     return Path(clip).read_bytes()
 
 
+def _utf8(text: str, name: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair, from a JSON escape or a broken argument
+        raise AudioFlamingoError(
+            "INVALID_ARGUMENT", f"{name}: character {error.start} cannot be written as UTF-8"
+        ) from None
+
+
 def _add_input(
     message: service_pb2.ModelInferRequest, tensor: contract.Tensor, elements: Sequence[bytes]
 ) -> None:
@@ -123,7 +132,7 @@ def _set_parameter(message: service_pb2.ModelInferRequest, name: str, value: obj
     field = message.parameters[name]
     if isinstance(value, bool):
         field.bool_param = value
-    elif isinstance(value, int):
+    elif isinstance(value, int) and -(2**63) <= value < 2**63:
         field.int64_param = value
     elif isinstance(value, float):
         field.double_param = value
@@ -131,5 +140,5 @@ def _set_parameter(message: service_pb2.ModelInferRequest, name: str, value: obj
         field.string_param = value
     else:
         raise AudioFlamingoError(
-            "INVALID_ARGUMENT", f"parameter '{name}': {value!r} is no string, number or truth value"
+            "INVALID_ARGUMENT", f"parameter '{name}': {value!r} is no string, 64-bit number or truth value"
         )

@@ -1,0 +1,48 @@
+"""Flags that every command line of the clients has."""
+
+from __future__ import annotations
+
+import argparse
+from typing import cast
+
+from clients.request import DEFAULT_TIMEOUT_S, DEFAULT_URL, Parameters
+
+EXIT_STOPPED = 130  # 128 + SIGINT, as shells have it
+EXIT_CODES = "Exit code: 0 answered, 1 an error (told on stderr), 2 wrong usage, 130 stopped by Ctrl-C."
+
+_HELP = {
+    "max_tokens": (int, "N", "longest answer in tokens, at most 1024 (server's default: 256)"),
+    "temperature": (float, "T", "above 0: sample instead of taking the likeliest token"),
+    "top_p": (float, "P", "sample from the likeliest tokens that make up probability P"),
+    "top_k": (int, "K", "sample from the K likeliest tokens"),
+    "repetition_penalty": (float, "R", "above 1: avoid repeating tokens"),
+    "seed": (int, "N", "makes sampling repeatable"),
+}
+
+
+def add_connection(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("server")
+    group.add_argument("--url", default=DEFAULT_URL, help="gRPC address (default: %(default)s)")
+    group.add_argument(
+        "--timeout",
+        type=float,
+        default=DEFAULT_TIMEOUT_S,
+        metavar="SECONDS",
+        help="longest time for one answer (default: %(default)g)",
+    )
+
+
+def add_parameters(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how to answer")
+    for name, (kind, metavar, text) in _HELP.items():
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
+    group.add_argument(
+        "--stop", action="append", metavar="TEXT", help="end before this text; can be repeated"
+    )
+    group.add_argument("--think", action="store_true", default=None, help="reason before answering")
+
+
+def parameters(arguments: argparse.Namespace) -> Parameters:
+    """The request parameters that were given."""
+    given = {name: getattr(arguments, name) for name in (*_HELP, "stop", "think")}
+    return cast(Parameters, {name: value for name, value in given.items() if value is not None})
