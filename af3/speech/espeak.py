@@ -9,42 +9,41 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import queue
-import selectors
+import select
 import shutil
 import struct
 import subprocess
 import sys
-import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 
 from af3.speech.voice import Pcm, VoiceFailed
 
-# Our name → eSpeak NG's: a language file, then a speaker variant.
+# Our name → eSpeak NG's: a language, then a speaker variant.
 VOICES = {
     "en-us": "en-us",
     "en-us-female": "en-us+f3",
+    "en-us-low": "en-us+m3",
     "en-gb": "en-gb-x-rp",
     "en-gb-female": "en-gb-x-rp+f2",
-    "en-gb-scotland": "en-gb-scotland",
 }
-WORDS_PER_MINUTE = 175  # eSpeak NG's own speed; it takes 80–450
-STEP_TIMEOUT_S = 10.0  # 100 ms of audio take it a fraction of a millisecond: this is a hang
+SAMPLE_RATE = 22050  # of every voice that the wheel brings
+WORDS_PER_MINUTE = 175  # eSpeak NG's own speed; it takes 80 to 450
+STEP_TIMEOUT_S = 10.0  # 100 ms of audio take it a fraction of a millisecond: longer is a hang
 
 
 class EspeakSynthesizer:
-    """`processes` eSpeak NG programs, each speaking one segment at a time."""
+    """`processes` eSpeak NG programs; each speaks one segment at a time."""
 
     voices = tuple(VOICES)
 
     def __init__(self, processes: int):
-        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         self._workers = [_Worker() for _ in range(processes)]
+        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         for worker in self._workers:
             self._idle.put(worker)
 
@@ -59,18 +58,18 @@ class EspeakSynthesizer:
 class EspeakVoice:
     """One eSpeak NG speaker; it borrows an idle process for each segment."""
 
+    sample_rate = SAMPLE_RATE
+
     def __init__(self, idle: queue.LifoQueue[_Worker], name: str, words_per_minute: int):
         self._idle = idle
         self._name = name
         self._words_per_minute = words_per_minute
-        self.sample_rate = ESPEAK_HZ
 
     def speakable(self, text: str) -> str:
-        """Without what an English eSpeak NG voice would spell out by its script's name ("Chinese letter")."""
-        kept = "".join(character for character in text if _is_pronounced(character))
-        return kept if any(character.isalnum() for character in kept) else ""
+        """Without letters that an English eSpeak NG voice names instead of reading ("Chinese letter")."""
+        return "".join(character for character in text if _is_read(character))
 
-    def speak(self, text: str) -> Iterator[Pcm]:
+    def speak(self, text: str) -> Generator[Pcm, None, None]:
         request = {"voice": self._name, "words_per_minute": self._words_per_minute, "text": text}
         worker = self._idle.get()
         try:
@@ -79,47 +78,89 @@ class EspeakVoice:
             self._idle.put(worker)
 
 
-ESPEAK_HZ = 22050  # of every eSpeak NG voice but MBROLA's, which the wheel does not bring
-
-
-def _is_pronounced(character: str) -> bool:
-    return not character.isalpha() or "LATIN" in unicodedata.name(character, "")
+def _is_read(character: str) -> bool:
+    return character.isascii() or not character.isalnum() or "LATIN" in unicodedata.name(character, "")
 
 
 class _Worker:
     """One eSpeak NG process, started again after it died."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._start()
+        self._process = _start()
 
-    def speak(self, request: bytes) -> Iterator[Pcm]:
-        """One request line → its PCM blocks. A process that died before the first block is replaced once."""
+    def speak(self, request: bytes) -> Generator[Pcm, None, None]:
+        """One request line → its PCM blocks; when the iterator is closed, eSpeak NG stops within one."""
         try:
-            block = self._ask(request)
-        except (OSError, EOFError):
-            self._restart()
-            try:
-                block = self._ask(request)
-            except (OSError, EOFError) as error:
-                self._restart()
-                raise VoiceFailed("the eSpeak NG process died twice on one segment") from error
-        try:
-            while block is not None:
-                try:
-                    yield block
-                except GeneratorExit:
-                    self._tell(b"-")
-                    while self._read_block() is not None:
-                        pass
-                    raise
-                self._tell(b"+")
-                block = self._read_block()
+            if self._process.poll() is not None:
+                self._process = _start()
+            _write(self._process, request)
+            while size := _read_number(self._process):
+                yield np.frombuffer(_read(self._process, size), np.int16)
+                _write(self._process, b"+")
+        except GeneratorExit:
+            self._hang_up()
         except (OSError, EOFError) as error:
-            self._restart()
-            raise VoiceFailed("the eSpeak NG process died in the middle of a segment") from error
+            self.stop()
+            raise VoiceFailed("the voice broke off in the middle of a segment") from error
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        self._process.kill()
+        self._process.wait()
+
+    def _hang_up(self) -> None:
+        try:
+            _write(self._process, b"-")
+            _read_number(self._process)
+        except (OSError, EOFError):
+            self.stop()
+
+
+def _start() -> subprocess.Popen[bytes]:
+    """A ready eSpeak NG process. It ends by itself when this one does: its stdin closes."""
+    wheel = importlib.util.find_spec("espeakng_loader")
+    if wheel is None or not wheel.submodule_search_locations:
+        raise FileNotFoundError("eSpeak NG is not installed: run `make setup` (pip install espeakng-loader)")
+    folder = Path(wheel.submodule_search_locations[0])
+    script = Path(__file__).with_name("espeak_worker.py")
+    process = subprocess.Popen(
+        [_python(), "-I", "-S", script, folder / "libespeak-ng.so", folder / "espeak-ng-data"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+    )
+    if _read_number(process) != SAMPLE_RATE:
+        raise OSError(f"eSpeak NG does not speak at {SAMPLE_RATE} Hz")
+    return process
+
+
+def _python() -> str:
+    """A Python interpreter; inside Triton's embedded one `sys.executable` is Triton's own stub."""
+    if Path(sys.executable).name.startswith("python"):
+        return sys.executable
+    return shutil.which("python3") or "python3"
+
+
+def _write(process: subprocess.Popen[bytes], data: bytes) -> None:
+    assert process.stdin is not None
+    process.stdin.write(data)
+
+
+def _read_number(process: subprocess.Popen[bytes]) -> int:
+    number: int = struct.unpack("=I", _read(process, 4))[0]
+    return number
+
+
+def _read(process: subprocess.Popen[bytes], size: int) -> bytes:
+    """Exactly `size` bytes. Raises EOFError when the process ended, TimeoutError when it hangs."""
+    assert process.stdout is not None
+    ready = select.poll()
+    ready.register(process.stdout, select.POLLIN)
+    data = b""
+    while len(data) < size:
+        if not ready.poll(STEP_TIMEOUT_S * 1000):
+            raise TimeoutError(f"eSpeak NG said nothing for {STEP_TIMEOUT_S:g} s")
+        piece = process.stdout.read(size - len(data))
+        if not piece:
+            raise EOFError("eSpeak NG ended")
+        data += piece
+    return data

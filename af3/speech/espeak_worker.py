@@ -20,9 +20,7 @@ import sys
 
 SYNCHRONOUS_OUTPUT, BLOCK_MS = 2, 100
 RATE_PARAMETER, UTF8 = 1, 1
-CALLBACK = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
-)
+CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
 def main(library: str, data: str) -> None:

@@ -8,7 +8,7 @@ makes audio token by token streams through the same two methods as one that retu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +18,7 @@ from af3.errors import RequestError
 
 Pcm = NDArray[np.int16]
 
-MIN_RATE, MAX_RATE = 0.5, 2.0  # times the voice's own speed
+MIN_RATE, MAX_RATE = 0.5, 2.0  # times the voice's own speed; every voice keeps to it
 
 
 class VoiceFailed(Exception):
@@ -34,7 +34,7 @@ class Voice(Protocol):
         """The part of `text` that this voice can pronounce; empty when there is none."""
         ...
 
-    def speak(self, text: str) -> Iterator[Pcm]:
+    def speak(self, text: str) -> Generator[Pcm, None, None]:
         """`text`, one segment → mono int16 PCM blocks of any length at `sample_rate`, as they are made.
 
         Closing the iterator stops the synthesis. Raises VoiceFailed.
@@ -60,13 +60,6 @@ def check_voice(name: str, available: tuple[str, ...]) -> str:
     """`name` if it is `available`; raises RequestError that names both otherwise."""
     if name in available:
         return name
-    raise RequestError("INVALID_ARGUMENT", f"voice: there is no {name!r}; choose one of {', '.join(available)}")
-
-
-def check_rate(rate: float) -> float:
-    """`rate` if it is in range; raises RequestError otherwise (NaN is out of range too)."""
-    if MIN_RATE <= rate <= MAX_RATE:
-        return rate
     raise RequestError(
-        "INVALID_ARGUMENT", f"rate: {rate:g} is outside {MIN_RATE}–{MAX_RATE} (1 is the voice's own speed)"
+        "INVALID_ARGUMENT", f"voice: there is no {name!r}; choose one of {', '.join(available)}"
     )
