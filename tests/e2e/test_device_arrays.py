@@ -1,6 +1,7 @@
 """A prompt table goes through the real Triton server as the TensorRT runner hands it on: by DLPack, in BF16.
 
-The memory is the host's here instead of a GPU's; capsule, dtype and the server's way of taking them are the same.
+The memory is the host's here instead of a GPU's; capsule, dtype and the server's way of taking them are
+the same.
 """
 
 from collections.abc import Iterator

@@ -1,0 +1,20 @@
+"""Fixtures shared by the parity and the end-to-end tests."""
+
+import pytest
+import torch
+
+from tests.engines import BuiltEngines, build_random_engines
+from tests.oracle import Oracle
+
+
+@pytest.fixture(scope="session")
+def engines() -> BuiltEngines:
+    """fp32 engines of the random checkpoint."""
+    return build_random_engines()
+
+
+@pytest.fixture(scope="session")
+def oracle(engines: BuiltEngines) -> Oracle:
+    """Transformers on the random checkpoint, on one thread so that sums are ordered the same in every run."""
+    torch.set_num_threads(1)
+    return Oracle(engines.checkpoint)

@@ -1,0 +1,142 @@
+"""The server as a bare KServe client sees it, so that the tests check the wire and not our client library."""
+
+import json
+import queue
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+from tritonclient import grpc as triton
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Response:
+    text: str
+    finish_reason: str
+    token_count: int
+    index: int
+    token_ids: tuple[int, ...]
+    received_s: float
+
+
+class Refused(Exception):
+    """The server answered with an error."""
+
+    def __init__(self, code: grpc.StatusCode, message: str):
+        super().__init__(f"{code.name}: {message}")
+        self.code = code
+        self.message = message
+
+
+class Stream:
+    """One request on a stream of its own: iterate its responses, or cancel it."""
+
+    def __init__(
+        self,
+        url: str,
+        audio: Sequence[bytes] = (),
+        prompt: str | None = None,
+        messages: Any = None,
+        parameters: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
+        model: str = "audio_flamingo",
+    ):
+        inputs = []
+        if audio:
+            inputs.append(_bytes_input("audio", audio))
+        if prompt is not None:
+            inputs.append(_bytes_input("prompt", [prompt.encode()]))
+        if messages is not None:
+            text = messages if isinstance(messages, str) else json.dumps(messages)
+            inputs.append(_bytes_input("messages", [text.encode()]))
+        request = _request(model, inputs, uuid.uuid4().hex if request_id is None else request_id, parameters or {})
+        self._channel = grpc.insecure_channel(
+            url, options=[("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+        )
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self.sent_s = time.monotonic()
+        self._keep_open: queue.Queue[Any] = queue.Queue()
+        self._call = stub.ModelStreamInfer(
+            self._requests(request), metadata=[("triton_grpc_error", "true")], timeout=TIMEOUT_S
+        )
+
+    def _requests(self, request: Any) -> Iterator[Any]:
+        yield request
+        self._keep_open.get()
+
+    def __iter__(self) -> Iterator[Response]:
+        try:
+            for message in self._call:
+                result = triton.InferResult(message.infer_response)
+                if message.infer_response.outputs:
+                    yield _response(result)
+                if message.infer_response.parameters["triton_final_response"].bool_param:
+                    break
+        except grpc.RpcError as error:
+            raise Refused(error.code(), error.details()) from None
+        finally:
+            self.close()
+
+    def cancel(self) -> None:
+        """Cancel the call, as a client that changed its mind."""
+        self._call.cancel()
+        self.close()
+
+    def close(self) -> None:
+        """Drop the connection, as a client that vanished."""
+        self._keep_open.put(None)
+        self._channel.close()
+
+
+def ask(url: str, *args: Any, **kwargs: Any) -> list[Response]:
+    """All responses to one request. Raises Refused."""
+    return list(Stream(url, *args, **kwargs))
+
+
+def text_of(responses: Sequence[Response]) -> str:
+    return "".join(response.text for response in responses)
+
+
+def ids_of(responses: Sequence[Response]) -> list[int]:
+    return [token for response in responses for token in response.token_ids]
+
+
+def _request(model: str, inputs: Sequence[triton.InferInput], request_id: str, parameters: Mapping[str, Any]) -> Any:
+    request = service_pb2.ModelInferRequest(model_name=model, id=request_id)
+    for tensor in inputs:
+        request.inputs.append(tensor._get_tensor())
+        request.raw_input_contents.append(tensor._get_content())
+    request.parameters["triton_enable_empty_final_response"].bool_param = True
+    for name, value in parameters.items():
+        field = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}[type(value)]
+        setattr(request.parameters[name], field, value)
+    return request
+
+
+def _bytes_input(name: str, values: Sequence[bytes]) -> triton.InferInput:
+    tensor = triton.InferInput(name, [len(values)], "BYTES")
+    array = np.empty(len(values), np.object_)
+    array[:] = values
+    tensor.set_data_from_numpy(array)
+    return tensor
+
+
+def _response(result: triton.InferResult) -> Response:
+    def scalar(name: str) -> Any:
+        return result.as_numpy(name)[0]
+
+    return Response(
+        scalar("text").decode("utf-8"),
+        scalar("finish_reason").decode(),
+        int(scalar("token_count")),
+        int(scalar("index")),
+        tuple(result.as_numpy("token_ids").tolist()),
+        time.monotonic(),
+    )
