@@ -255,7 +255,7 @@ class DecoderWriter:
 
 
 def head_weight(checkpoint: Checkpoint) -> str:
-    """Canonical name of the output layer's matrix, [V, H]; a tied one may be stored as the embeddings only."""
+    """Canonical name of the output layer's matrix, [V, H]; a tied one may be stored once, as embeddings."""
     tied = checkpoint.text_config.tie_word_embeddings and not checkpoint.has("lm_head.weight")
     return "language_model.embed_tokens.weight" if tied else "lm_head.weight"
 
