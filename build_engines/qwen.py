@@ -49,7 +49,7 @@ def config(text: Qwen2Config, dtype: str) -> dict[str, object]:
     shape = Shape.of(text)
     rope = text.to_dict()["rope_parameters"]
     if rope["rope_type"] != "default":
-        raise BuildError(f"the LLM's rope_type is {rope['rope_type']!r}; engines are built for 'default' only")
+        raise BuildError(f"the LLM's rope_type is {rope['rope_type']!r}; only 'default' is built")
     return {
         "architectures": ["Qwen2ForCausalLM"],
         "model_type": "qwen2",

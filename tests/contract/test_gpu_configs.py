@@ -1,6 +1,4 @@
 """The configs of the GPU against TensorRT-LLM's own model, the CPU's configs, the targets, the contract."""
-contract.
-"""
 
 import json
 from pathlib import Path

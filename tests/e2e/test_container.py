@@ -31,9 +31,8 @@ class Running:
         words[words.index("0.0.0.0")] = "127.0.0.1"
         words += ["--grpc-port", grpc, "--http-port", http, "--metrics-port", metrics]
         mount = f"{engines}:/opt/audio-flamingo/engines:ro"
-        command = ["buildah", "run", "--network", "host", "--volume", mount, self.container, "--", *words]
         self.process = subprocess.Popen(
-            command,
+            containers.command("run", "--network", "host", "--volume", mount, self.container, "--", *words),
             env=containers.ENVIRONMENT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
