@@ -95,7 +95,7 @@ async def _attempt(flamingo: AsyncAudioFlamingo, item: Item, timeout_s: float) -
     started_s = time.monotonic()
     try:
         answer = _ask(flamingo, item, timeout_s)
-    except (OSError, ValueError, AudioFlamingoError) as error:  # ValueError: a path with a NUL in it
+    except AudioFlamingoError as error:
         return failed(started_s, error)
     async with answer:
         try:

@@ -43,7 +43,7 @@ class Chat:
                 asked.messages, asked.clips, timeout_s=self._timeout_s, **self._parameters
             ) as answer:
                 terminal.stream(answer, f"listening to {len(asked.clips)} clip(s) …")
-        except (OSError, AudioFlamingoError) as error:
+        except AudioFlamingoError as error:
             self._fail(f"{error}\nthis turn is forgotten")
         except KeyboardInterrupt:
             terminal.note("stopped; this turn is forgotten")

@@ -46,10 +46,10 @@ class AudioFlamingo:
         request_id: str | None = None,
         **parameters: Unpack[Parameters],
     ) -> Answer:
-        """Ask one question about one clip, several (`[]`: none).
+        """Ask one question about one clip, several, or none (`[]`).
 
-        Returns at once; the answer is read by iterating it. Raises OSError for a file that cannot be read
-        and AudioFlamingoError for samples or parameters that cannot be sent.
+        Returns at once; the answer is read by iterating it. Raises AudioFlamingoError for what cannot be
+        sent, such as a file that cannot be read.
         """
         request = prompt_request(self.model, audio, prompt, timeout_s, request_id, parameters)
         return self._start(request, timeout_s)

@@ -31,7 +31,7 @@ def record(answer: Written, started_s: float, error: AudioFlamingoError | None =
     return Record(answer.text_so_far, answer.finish_reason, answer.token_count, _since(started_s), sentence)
 
 
-def failed(started_s: float, error: Exception) -> Record:
+def failed(started_s: float, error: AudioFlamingoError) -> Record:
     """The record of a request that could not even be sent."""
     return Record("", "", 0, _since(started_s), str(error))
 

@@ -54,7 +54,11 @@ def prompt_request(
     request_id: str | None,
     parameters: Parameters,
 ) -> service_pb2.ModelInferRequest:
-    """All clips first, then the text, as one user turn. Raises OSError for a file that cannot be read."""
+    """All clips first, then the text, as one user turn.
+
+    Raises AudioFlamingoError for what cannot be sent: a file that cannot be read, samples or parameters of
+    the wrong type.
+    """
     return _request(model, audio, contract.PROMPT, prompt, timeout_s, request_id, parameters)
 
 
@@ -66,7 +70,7 @@ def messages_request(
     request_id: str | None,
     parameters: Parameters,
 ) -> service_pb2.ModelInferRequest:
-    """A conversation; each part `{"type": "audio"}` takes the next clip. Raises OSError as above."""
+    """A conversation; each part `{"type": "audio"}` takes the next clip. Raises as above."""
     text = json.dumps(list(messages), ensure_ascii=False)
     return _request(model, audio, contract.MESSAGES, text, timeout_s, request_id, parameters)
 
@@ -103,7 +107,12 @@ def _file_bytes(clip: Clip, name: str) -> bytes:
         return clip
     if isinstance(clip, Samples):
         return wav(clip, name)
-    return Path(clip).read_bytes()
+    try:
+        return Path(clip).read_bytes()
+    except OSError as error:
+        raise AudioFlamingoError("INVALID_ARGUMENT", f"{name}: {clip}: {error.strerror}") from None
+    except ValueError as error:  # a NUL in the path
+        raise AudioFlamingoError("INVALID_ARGUMENT", f"{name}: {clip!r}: {error}") from None
 
 
 def _utf8(text: str, name: str) -> bytes:
