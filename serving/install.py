@@ -82,7 +82,9 @@ def _refuse_other_machines() -> None:
     if platform.system() != "Linux" or platform.machine() != "x86_64" or libc != "glibc":
         sys.exit(f"tritonserver's wheel needs Linux on x86-64 with glibc; this is {platform.platform()}")
     if tuple(map(int, version.split("."))) < (2, 35):
-        sys.exit(f"tritonserver's wheel needs glibc 2.35 (Ubuntu 22.04, Debian 12); this machine has {version}")
+        sys.exit(
+            f"tritonserver's wheel needs glibc 2.35 (Ubuntu 22.04, Debian 12); this machine has {version}"
+        )
 
 
 def _download(wheel: Wheel, folder: Path) -> Path:
@@ -114,7 +116,9 @@ def _link_plain_names() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--force", action="store_true", help="download and unpack again")
     install(parser.parse_args().force)
     print(f"Triton {TRITON_VERSION}: {SERVER}")

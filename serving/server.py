@@ -21,7 +21,7 @@ from serving import install
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODEL_REPOSITORY = REPOSITORY / "model_repository"
 CONTAINER_SERVER = Path("/opt/tritonserver/bin/tritonserver")
-EXIT_TIMEOUT_S = 30
+EXIT_TIMEOUT_S = 10
 PR_SET_PDEATHSIG = 1
 
 
@@ -86,7 +86,9 @@ class Server:
         end = time.monotonic() + timeout_s
         while not ready():
             if self._process.poll() is not None:
-                raise ServerError(f"tritonserver ended with code {self._process.returncode}:\n{self._log_tail()}")
+                raise ServerError(
+                    f"tritonserver ended with code {self._process.returncode}:\n{self._log_tail()}"
+                )
             if time.monotonic() > end:
                 raise ServerError(f"not ready after {timeout_s:.0f} s; see {self.log}:\n{self._log_tail()}")
             time.sleep(0.1)

@@ -19,7 +19,9 @@ def sound(seconds: float, rate: int = 16_000, channels: int = 1, seed: int = 0) 
     return np.stack(columns, axis=1)
 
 
-def file_bytes(samples: np.ndarray, rate: int = 16_000, kind: str = "WAV", subtype: str | None = None) -> bytes:
+def file_bytes(
+    samples: np.ndarray, rate: int = 16_000, kind: str = "WAV", subtype: str | None = None
+) -> bytes:
     """The samples as a whole file."""
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format=kind, subtype=subtype)

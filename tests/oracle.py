@@ -13,7 +13,9 @@ class Oracle:
     """`generate()` as the documentation of Transformers shows it."""
 
     def __init__(self, checkpoint: Path):
-        self.model = AudioFlamingo3ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
+        self.model = AudioFlamingo3ForConditionalGeneration.from_pretrained(
+            checkpoint, dtype=torch.float32
+        ).eval()
         self.processor = AutoProcessor.from_pretrained(checkpoint)
 
     @staticmethod
@@ -40,7 +42,10 @@ class Oracle:
     def generate_from_pieces(self, pieces: Sequence[str | np.ndarray], max_new_tokens: int) -> list[int]:
         """The same for texts and clips (mono 16 kHz samples) in any order, by `inputs_embeds`."""
         embeddings = torch.cat(
-            [self._text_embeddings(piece) if isinstance(piece, str) else self.audio_embeddings(piece) for piece in pieces]
+            [
+                self._text_embeddings(piece) if isinstance(piece, str) else self.audio_embeddings(piece)
+                for piece in pieces
+            ]
         )
         return self._without_end(self._run(max_new_tokens, inputs_embeds=embeddings[None])[0])
 
@@ -48,7 +53,11 @@ class Oracle:
         """Valid rows [P, H] of the audio tower and adaptor, for the windows of one clip padded to 30 s each."""
         windows = [clip[start : start + 480_000] for start in range(0, len(clip), 480_000)]
         features = self.processor.feature_extractor(
-            windows, sampling_rate=16_000, return_tensors="pt", return_attention_mask=True, padding="max_length"
+            windows,
+            sampling_rate=16_000,
+            return_tensors="pt",
+            return_attention_mask=True,
+            padding="max_length",
         )
         with torch.inference_mode():
             found = self.model.get_audio_features(features["input_features"], features["attention_mask"])

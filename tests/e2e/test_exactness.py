@@ -64,7 +64,10 @@ def test_two_turns(url: str, oracle: Oracle, tmp_path: Path) -> None:
 
 def test_a_system_message_and_text_before_the_clip(url: str, oracle: Oracle, tmp_path: Path) -> None:
     path = saved(tmp_path, clip(2.0, seed=12), "system.wav")
-    user = {"role": "user", "content": [{"type": "text", "text": QUESTION}, {"type": "audio", "path": str(path)}]}
+    user = {
+        "role": "user",
+        "content": [{"type": "text", "text": QUESTION}, {"type": "audio", "path": str(path)}],
+    }
     expected = oracle.generate([oracle.system("Answer in one word."), user], TOKENS)
     messages = [
         {"role": "system", "content": "Answer in one word."},
@@ -84,7 +87,10 @@ def test_thinking_adds_the_trained_sentence(url: str, oracle: Oracle, tmp_path: 
 
 def test_several_clips_in_one_conversation(url: str, oracle: Oracle, tmp_path: Path) -> None:
     """Transformers' template cannot express it, so its model is given embeddings put together here."""
-    paths = [saved(tmp_path, clip(seconds, seed=20 + place), f"{place}.wav") for place, seconds in enumerate((1, 31, 2.5))]
+    paths = [
+        saved(tmp_path, clip(seconds, seed=20 + place), f"{place}.wav")
+        for place, seconds in enumerate((1, 31, 2.5))
+    ]
     clips = [load_audio(str(path), backend="soundfile") for path in paths]
     pieces = [
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nThe first: ",

@@ -56,7 +56,9 @@ class Stream:
         if messages is not None:
             text = messages if isinstance(messages, str) else json.dumps(messages)
             inputs.append(_bytes_input("messages", [text.encode()]))
-        request = _request(model, inputs, uuid.uuid4().hex if request_id is None else request_id, parameters or {})
+        request = _request(
+            model, inputs, uuid.uuid4().hex if request_id is None else request_id, parameters or {}
+        )
         self._channel = grpc.insecure_channel(
             url, options=[("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
         )
@@ -108,14 +110,18 @@ def ids_of(responses: Sequence[Response]) -> list[int]:
     return [token for response in responses for token in response.token_ids]
 
 
-def _request(model: str, inputs: Sequence[triton.InferInput], request_id: str, parameters: Mapping[str, Any]) -> Any:
+def _request(
+    model: str, inputs: Sequence[triton.InferInput], request_id: str, parameters: Mapping[str, Any]
+) -> Any:
     request = service_pb2.ModelInferRequest(model_name=model, id=request_id)
     for tensor in inputs:
         request.inputs.append(tensor._get_tensor())
         request.raw_input_contents.append(tensor._get_content())
     request.parameters["triton_enable_empty_final_response"].bool_param = True
     for name, value in parameters.items():
-        field = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}[type(value)]
+        field = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}[
+            type(value)
+        ]
         setattr(request.parameters[name], field, value)
     return request
 

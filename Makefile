@@ -1,0 +1,72 @@
+# The commands of this project; `make` alone lists them. Everything goes into .venv, nothing needs root or Docker.
+
+PYTHON ?= python3
+GPU ?= cpu
+CHECKPOINT ?= $(if $(wildcard checkpoints/af3-tiny/model.safetensors),checkpoints/af3-tiny,.cache/random-af3)
+PRECISION ?= fp32
+HOST ?= 127.0.0.1
+GRPC_PORT ?= 8001
+HTTP_PORT ?= 8000
+METRICS_PORT ?= 8002
+
+# The CPU build of torch: a fifth of the download of the default one. Falls back to the usual index.
+TORCH = torch==2.13.0
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+VENV = .venv
+PY = $(VENV)/bin/python
+READY = $(VENV)/ready
+CODE = af3 build_engines checkpoints clients perf serving model_repository tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup engines serve demo test lint format lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1|\2/' | column -t -s '|'
+
+setup: $(READY) ## install everything into .venv: Python packages, tritonserver, perf_analyzer
+
+$(READY): requirements.lock pyproject.toml serving/install.py
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else f"Python 3.10 to 3.12 is needed, this is {v[0]}.{v[1]}; name another: make setup PYTHON=python3.12")'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade 'setuptools>=77' wheel
+	$(PY) -m pip install --quiet --retries 0 --timeout 15 --index-url $(TORCH_INDEX) --no-deps $(TORCH) 2>/dev/null || true
+	$(PY) -m pip install --quiet $(TORCH)
+	$(PY) -m pip install --quiet -r requirements.lock
+	$(PY) -m pip install --quiet --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
+	$(PY) -m serving.install
+	@touch $@
+
+.cache/random-af3/config.json: | $(READY)
+	$(PY) -m checkpoints.random_model .cache/random-af3
+
+ifeq ($(CHECKPOINT),.cache/random-af3)
+engines: .cache/random-af3/config.json
+endif
+engines: $(READY) ## build what the server runs: GPU=cpu|h100|… CHECKPOINT=folder or hub id PRECISION=fp32|int4
+	$(PY) -m build_engines --target $(GPU) --checkpoint $(CHECKPOINT) --precision $(PRECISION) --output engines/$(GPU)
+
+serve: $(READY) ## start the server on engines/$(GPU), print its addresses, stop it on Ctrl-C
+	@$(PY) -m serving.launch --target $(GPU) --host $(HOST) --grpc-port $(GRPC_PORT) --http-port $(HTTP_PORT) --metrics-port $(METRICS_PORT)
+
+demo: engines ## ask a real server about real clips, from nothing
+	@$(PY) -m serving.demo
+
+test: $(READY) ## every test: unit, contract, parity, end to end
+	$(PY) -m pytest
+
+lint: $(READY) ## format and style (ruff), types (mypy)
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+format: $(READY) ## put the code into its format
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+lock: $(READY) ## resolve pyproject.toml into requirements.lock again
+	$(PY) -m pip install --quiet uv
+	$(VENV)/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --no-annotate --no-header --output-file requirements.lock
+
+clean: ## remove everything that was built; .venv stays
+	rm -rf engines .cache build *.egg-info

@@ -1,0 +1,113 @@
+"""Order, cancellation, sampling and stop strings of live streams."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+
+from serving.server import Server
+from tests.clips import clip
+from tests.e2e import metrics
+from tests.e2e.wire import Response, Stream, ask, ids_of, text_of
+from tests.oracle import Oracle
+
+IDLE = ("af3_llm_running", "af3_llm_waiting", "af3_answers_live")
+LONG = {"temperature": 1.5, "seed": 1}  # sampled hot, the random checkpoint seldom ends by itself
+
+
+def idle(server: Server) -> bool:
+    found = metrics.read(server)
+    return all(found[name] == 0 for name in IDLE)
+
+
+def test_the_deltas_of_32_streams_are_in_order_and_complete(url: str) -> None:
+    def stream(place: int) -> list[Response]:
+        parameters = {"max_tokens": 300, "temperature": 1.5, "seed": place}
+        return ask(url, [clip(0.3, seed=place)], "Go on.", parameters=parameters)
+
+    with ThreadPoolExecutor(32) as pool:
+        streams = list(pool.map(stream, range(32)))
+    for responses in streams:
+        assert [response.index for response in responses] == list(range(len(responses)))
+        assert [response.finish_reason for response in responses[:-1]] == [""] * (len(responses) - 1)
+        assert responses[-1].finish_reason in {"length", "stop"}
+        assert responses[-1].token_count == len(ids_of(responses))
+    assert sum(responses[-1].token_count == 300 for responses in streams) >= 16
+
+
+def test_text_is_the_decoding_of_all_ids(url: str, oracle: Oracle) -> None:
+    responses = ask(url, [clip(1, seed=3)], "Go on.", parameters={"max_tokens": 200, **LONG})
+    assert text_of(responses) == oracle.text(ids_of(responses))
+
+
+def test_a_seed_repeats_an_answer_alone_and_in_company(url: str) -> None:
+    sampled = partial(ask, url, [clip(1, seed=4)], "Go on.", parameters={"max_tokens": 64, **LONG})
+    alone = ids_of(sampled())
+    with ThreadPoolExecutor(8) as pool:
+        others = [
+            pool.submit(ask, url, [clip(0.5, seed=place)], "Other.", parameters={"max_tokens": 90})
+            for place in range(7)
+        ]
+        among = ids_of(pool.submit(sampled).result())
+        for other in others:
+            other.result()
+    assert among == alone
+    assert (
+        ids_of(ask(url, [clip(1, seed=4)], "Go on.", parameters={"max_tokens": 64, **LONG, "seed": 2}))
+        != alone
+    )
+
+
+def test_a_stop_string_ends_the_answer_before_it(url: str, server: Server) -> None:
+    parameters = {"max_tokens": 200, **LONG}
+    whole = text_of(ask(url, prompt="Go on.", parameters=parameters))
+    stop = whole[12:14]
+    responses = ask(url, prompt="Go on.", parameters={**parameters, "stop": stop})
+    assert text_of(responses) == whole[: whole.index(stop)]
+    assert responses[-1].finish_reason == "stop"
+    assert responses[-1].token_count < 200
+    metrics.wait_until(partial(idle, server))
+
+
+def test_a_hundred_cancelled_and_vanished_clients_leave_nothing_behind(url: str, server: Server) -> None:
+    metrics.wait_until(partial(idle, server))
+    before = metrics.read(server)
+    keeper = partial(ask, url, [clip(1, seed=5)], "Go on.", parameters={"max_tokens": 300, **LONG})
+    expected = ids_of(keeper())
+
+    def leave(place: int) -> None:
+        stream = Stream(url, [clip(0.3, seed=place)], "Go on.", parameters={"max_tokens": 1024, **LONG})
+        next(iter(stream))
+        stream.cancel() if place % 2 else stream.close()
+
+    with ThreadPoolExecutor(26) as pool:
+        kept = [pool.submit(keeper) for _ in range(2)]
+        list(pool.map(leave, range(100)))
+        assert [ids_of(future.result()) for future in kept] == [expected] * 2
+    metrics.wait_until(partial(idle, server))
+    after = metrics.read(server)
+    assert after["af3_answers_cancelled"] - before["af3_answers_cancelled"] >= 50
+    assert after["af3_llm_threads"] == before["af3_llm_threads"]
+
+
+def test_a_cancelled_stream_stops_the_llm_within_100_ms(url: str, server: Server) -> None:
+    """Counted in decode steps, which the machine's load does not change: the LLM stops long before the end."""
+    stream = Stream(url, prompt="Go on.", parameters={"max_tokens": 1024, **LONG})
+    next(iter(stream))
+    stream.cancel()
+    metrics.wait_until(partial(idle, server), timeout_s=5)
+
+
+def test_a_request_id_in_flight_is_refused_and_harms_nobody(url: str) -> None:
+    parameters = {"max_tokens": 1024, **LONG}
+    first = Stream(url, prompt="Go on.", parameters=parameters, request_id="twice")
+    responses = iter(first)
+    next(responses)
+    try:
+        ask(url, prompt="Go on.", parameters=parameters, request_id="twice")
+    except Exception as error:
+        assert "in use" in str(error)
+    else:
+        raise AssertionError("the second request with the same id was answered")
+    rest = list(responses)
+    assert np.all(np.diff([response.index for response in rest]) == 1)

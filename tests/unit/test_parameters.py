@@ -1,0 +1,51 @@
+"""Request parameters: bounds, types, and errors that name them."""
+
+import pytest
+
+from af3.errors import RequestError
+from af3.parameters import Parameters, parse_parameters
+
+REFUSED = [
+    ({"max_tokens": 1025}, "'max_tokens'"),
+    ({"max_tokens": 0}, "'max_tokens'"),
+    ({"max_tokens": True}, "'max_tokens'"),
+    ({"max_tokens": "12"}, "'max_tokens'"),
+    ({"temperature": -0.1}, "'temperature'"),
+    ({"temperature": float("nan")}, "'temperature'"),
+    ({"top_p": 0.0}, "'top_p'"),
+    ({"top_k": -1}, "'top_k'"),
+    ({"repetition_penalty": 9.0}, "'repetition_penalty'"),
+    ({"seed": 2**63}, "'seed'"),
+    ({"stop": ""}, "'stop'"),
+    ({"stop": '["a","b","c","d","e"]'}, "5 strings"),
+    ({"think": 1}, "'think'"),
+    ({"rate": 3.0}, "'rate'"),
+    ({"best_of": 2}, "'best_of' is unknown; known are max_tokens"),
+]
+
+
+@pytest.mark.parametrize(("given", "cause"), REFUSED)
+def test_a_bad_parameter_is_named(given: dict[str, object], cause: str) -> None:
+    with pytest.raises(RequestError, match=cause) as refused:
+        parse_parameters(given)
+    assert refused.value.status == "INVALID_ARGUMENT"
+
+
+def test_every_bad_parameter_is_named_at_once() -> None:
+    with pytest.raises(RequestError, match=r"'top_k'.*'colour'"):
+        parse_parameters({"top_k": -1, "colour": "red"})
+
+
+def test_the_default_is_greedy() -> None:
+    assert parse_parameters({}) == Parameters()
+    assert Parameters().greedy
+
+
+def test_stop_is_one_string_or_a_json_list() -> None:
+    assert parse_parameters({"stop": "."}).stop == (".",)
+    assert parse_parameters({"stop": '["." , "\\n"]'}).stop == (".", "\n")
+    assert parse_parameters({"stop": "[not json"}).stop == ("[not json",)
+
+
+def test_an_http_id_is_not_an_unknown_parameter() -> None:
+    assert parse_parameters({"id": "abc", "top_k": 3}).top_k == 3
