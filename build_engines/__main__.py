@@ -85,9 +85,14 @@ def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
     source = open_checkpoint(arguments.checkpoint)
     stages = cpu.stages(source, precision)
     stamps = run(stages, output, force=arguments.force, dry_run=arguments.dry_run, only=arguments.only)
-    if not arguments.dry_run and len(stamps) == len(stages):
-        cpu.write_manifest(source, precision, stamps, output)
-        print(f"engines are in {output}")
+    if arguments.dry_run:
+        return
+    left = [stage.name for stage in stages if stage.name not in stamps]
+    if left:
+        print(f"no manifest yet: {', '.join(left)} is of other settings or not built; run without --only")
+        return
+    cpu.write_manifest(source, precision, stamps, output)
+    print(f"engines are in {output}")
 
 
 def _describe_gpu(arguments: argparse.Namespace, target: Target, output: Path) -> None:

@@ -89,7 +89,7 @@ def run(
     """Bring `OUTPUT/NAME/` of every stage up to date, in the order given, and return their stamps.
 
     `force` builds also what is up to date, `only` looks at one stage and leaves the others as they are,
-    `dry_run` says what would be done. A stage never built and not in this run has no stamp in the result.
+    `dry_run` says what would be done. A stage that was left out of date has no stamp in the result.
     Raises BuildError for an unknown `only`, and whatever a stage's `build` raises.
     """
     names = [stage.name for stage in stages]
@@ -105,8 +105,8 @@ def run(
             print(f"{stage.name}: would be built")
         else:
             _build(stage, output)
-    stamps = {name: read_stamp(output / name) for name in names}
-    return {name: stamp for name, stamp in stamps.items() if stamp is not None}
+    found = [(stage, read_stamp(output / stage.name)) for stage in stages]
+    return {stage.name: stamp for stage, stamp in found if stamp is not None and stamp.key == stage.key}
 
 
 def is_current(stage: Stage, output: Path) -> bool:
