@@ -18,11 +18,20 @@ class TritonPythonModel:
         )
         self._live = adapter.gauge("af3_answers_live", "Answers that hold state in postprocess")
         self._cancelled = adapter.counter("af3_answers_cancelled", "Answers stopped because the client left")
+        self._reported = 0, 0
 
     def execute(self, requests):
         responses = [adapter.answer(request, self._push) for request in requests]
-        self._live.set(self._postprocessor.live)
+        self._report()
         return responses
+
+    def _report(self):
+        counts = self._postprocessor.live, self._postprocessor.cancelled
+        if counts == self._reported:  # a metric costs a round trip to the server, and this runs at every token
+            return
+        self._live.set(counts[0])
+        self._cancelled.increment(counts[1] - self._reported[1])
+        self._reported = counts
 
     def _push(self, request):
         ids = adapter.array(request, contract.OUTPUT_IDS)

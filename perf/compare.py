@@ -1,0 +1,165 @@
+"""The same checkpoint, machine and run: our encoder and decoder against Transformers, as ratios.
+
+Encoder and adaptor: one clip, Transformers pads it to 30 s. Decode: greedy tokens after a short text prompt,
+alone and for eight requests in flight, against one `generate()` per request. Every figure is the median of
+interleaved repeats; the spread is the range of the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor
+
+from af3.decoder import Decoder
+from af3.encoder import AudioEncoder
+from af3.manifest import Manifest
+from af3.sampling import SamplingSettings
+from af3.scheduler import Generation, Scheduler
+
+PROMPT_TOKENS = 32
+NEW_TOKENS = 128
+STREAMS = 8
+
+
+class _Waiter:
+    """Listener that only waits for the end."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    def tokens(self, ids: Sequence[int], final: bool) -> None:
+        if final:
+            self.ended.set()
+
+    def failed(self, error: Exception) -> None:
+        raise error
+
+    def cancelled(self) -> bool:
+        return False
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints/af3-tiny"))
+    parser.add_argument("--engines", type=Path, default=Path("engines/cpu"), help="built from the checkpoint")
+    parser.add_argument("--threads", type=int, default=2, help="of each side (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    model = AudioFlamingo3ForConditionalGeneration.from_pretrained(
+        arguments.checkpoint, dtype=torch.float32
+    ).eval()
+    processor = AutoProcessor.from_pretrained(arguments.checkpoint)
+    print(f"| what | Transformers | here | ratio | spread |\n|{'---|' * 5}")
+    with torch.inference_mode():
+        for seconds in (5, 30):
+            _compare(
+                f"encoder, {seconds} s clip, ms",
+                *_encoders(model, processor, arguments, seconds),
+                arguments.repeats,
+            )
+        for streams in (1, STREAMS):
+            _compare_rates(model, arguments, streams)
+
+
+def _compare(what: str, theirs: Callable[[], object], ours: Callable[[], object], repeats: int) -> None:
+    pairs = _interleaved(theirs, ours, repeats)
+    _row(what, [1000 * a for a, _ in pairs], [1000 * b for _, b in pairs], [a / b for a, b in pairs])
+
+
+def _compare_rates(
+    model: AudioFlamingo3ForConditionalGeneration, arguments: argparse.Namespace, streams: int
+) -> None:
+    manifest = Manifest.read(arguments.engines)
+    decoder = Decoder(
+        arguments.engines / "llm", STREAMS, manifest.limits.max_sequence_tokens, arguments.threads
+    )
+    scheduler = Scheduler(decoder, max_queue=STREAMS, prefill_tokens=256)
+    prompts = np.random.default_rng(0).integers(0, 200, (streams, PROMPT_TOKENS)).astype(np.int32)
+
+    def theirs() -> None:
+        for prompt in prompts:
+            model.generate(
+                input_ids=torch.tensor(prompt[None].astype(np.int64)),
+                do_sample=False,
+                min_new_tokens=NEW_TOKENS,
+                max_new_tokens=NEW_TOKENS,
+            )
+
+    def ours() -> None:
+        waiters = [_Waiter() for _ in prompts]
+        for place, (prompt, waiter) in enumerate(zip(prompts, waiters, strict=True)):
+            scheduler.submit(
+                Generation(str(place), prompt, None, NEW_TOKENS, None, (), SamplingSettings()), waiter
+            )
+        for waiter in waiters:
+            waiter.ended.wait()
+
+    pairs = _interleaved(theirs, ours, arguments.repeats)
+    scheduler.close()
+    tokens = streams * NEW_TOKENS
+    _row(
+        f"decode, {streams} stream(s), tokens/s",
+        [tokens / a for a, _ in pairs],
+        [tokens / b for _, b in pairs],
+        [a / b for a, b in pairs],
+    )
+
+
+def _encoders(
+    model: AudioFlamingo3ForConditionalGeneration,
+    processor: object,
+    arguments: argparse.Namespace,
+    seconds: int,
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    encoder = AudioEncoder.load(
+        arguments.engines / "audio_encoder", "CPUExecutionProvider", arguments.threads
+    )
+    clip = np.random.default_rng(0).normal(0, 0.1, seconds * 16_000).astype(np.float32)
+
+    def theirs() -> object:
+        features = processor.feature_extractor(  # type: ignore[attr-defined]
+            [clip],
+            sampling_rate=16_000,
+            return_tensors="pt",
+            return_attention_mask=True,
+            padding="max_length",
+        )
+        return model.get_audio_features(features["input_features"], features["attention_mask"])
+
+    return theirs, lambda: encoder.encode([clip])
+
+
+def _interleaved(
+    theirs: Callable[[], object], ours: Callable[[], object], repeats: int
+) -> list[tuple[float, float]]:
+    """Seconds of both, one after the other, so that a busy moment of the machine meets both. First pair: warm-up."""
+    pairs = [(_seconds(theirs), _seconds(ours)) for _ in range(repeats + 1)]
+    return pairs[1:]
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def _row(what: str, theirs: Sequence[float], ours: Sequence[float], ratios: Sequence[float]) -> None:
+    medians = (
+        f"{statistics.median(theirs):.1f} | {statistics.median(ours):.1f} | {statistics.median(ratios):.1f}×"
+    )
+    print(f"| {what} | {medians} | {min(ratios):.1f}–{max(ratios):.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
