@@ -35,7 +35,9 @@ def file_bytes(element: bytes, name: str) -> bytes:
         return element
     header, _, payload = element.partition(b",")
     if not header.endswith(b";base64"):
-        raise invalid(f"{name}: the data: URI is not base64; send data:audio/wav;base64,… or the file's bytes")
+        raise invalid(
+            f"{name}: the data: URI is not base64; send data:audio/wav;base64,… or the file's bytes"
+        )
     try:
         return base64.b64decode(payload, validate=True)
     except binascii.Error:
@@ -64,7 +66,9 @@ def decode(data: bytes, name: str) -> np.ndarray:
         ) from None
     if not np.isfinite(mono).all():
         bad = int(np.argmin(np.isfinite(mono)))
-        raise invalid(f"{name}: sample {bad} is not a finite number; export the file again without NaN or inf")
+        raise invalid(
+            f"{name}: sample {bad} is not a finite number; export the file again without NaN or inf"
+        )
     pcm = _resample(mono, rate)
     if clip_token_count(pcm) == 0:
         raise invalid(
@@ -83,9 +87,13 @@ def _refuse_unservable(file: soundfile.SoundFile, name: str) -> None:
     if file.format not in FORMATS:
         raise invalid(f"{name}: {file.format} files are not read; convert it to WAV, FLAC, MP3 or OGG")
     if not low <= file.samplerate <= high:
-        raise invalid(f"{name}: a sample rate of {file.samplerate} Hz is outside {low}–{high} Hz; resample it")
+        raise invalid(
+            f"{name}: a sample rate of {file.samplerate} Hz is outside {low}–{high} Hz; resample it"
+        )
     if file.channels > MAX_CHANNELS:
-        raise invalid(f"{name}: {file.channels} channels, at most {MAX_CHANNELS} are mixed; mix it down first")
+        raise invalid(
+            f"{name}: {file.channels} channels, at most {MAX_CHANNELS} are mixed; mix it down first"
+        )
     if file.seekable() and 0 < file.frames < (1 << 62):
         _refuse_too_long(file.frames / file.samplerate, name)
 

@@ -58,7 +58,7 @@ class _Conversation(BaseModel):
 
 def from_prompt(prompt: str, clips: int) -> list[Message]:
     """One user turn: all clips first, then the text, as Transformers' template does."""
-    parts = [*(AudioPart() for _ in range(clips)), TextPart(text=prompt)]
+    parts: list[Part] = [*(AudioPart() for _ in range(clips)), TextPart(text=prompt)]
     return [Message(role="user", content=parts)]
 
 

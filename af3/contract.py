@@ -52,7 +52,7 @@ RUNTIME_TOP_P = Tensor("runtime_top_p", "FP32", (1,), optional=True)
 REPETITION_PENALTY = Tensor("repetition_penalty", "FP32", (1,), optional=True)
 SEED = Tensor("seed", "UINT64", (1,), optional=True)
 
-# postprocess → llm, by a request of its own with the same request id.
+# postprocess → llm, and client → tts, by a request of its own with the same request id.
 STOP = Tensor("stop", "BOOL", (1,), optional=True)
 
 # llm → postprocess: new tokens only; the end token is never among them.
@@ -65,6 +65,14 @@ FINISH_REASON = Tensor("finish_reason", "STRING", (1,))
 TOKEN_COUNT = Tensor("token_count", "INT32", (1,))
 INDEX = Tensor("index", "INT32", (1,))
 TOKEN_IDS = Tensor("token_ids", "INT32", (-1,))
+
+# What a client of the speech ensemble receives in responses of their own, between those with text.
+SPEECH = Tensor("speech", "INT16", (-1,))
+SAMPLE_RATE = Tensor("sample_rate", "INT32", (1,))
+# The part of the answer's text that is spoken from this block on; in the first block of each segment.
+SPEECH_TEXT = Tensor("speech_text", "STRING", (1,))
+# Once, when the voice failed: the text goes on, no more speech follows.
+SPEECH_ERROR = Tensor("speech_error", "STRING", (1,))
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,13 @@ POSTPROCESS = Step(
     outputs=(TEXT, FINISH_REASON, TOKEN_COUNT, INDEX, TOKEN_IDS),
     batched=False,
 )
+TTS = Step(
+    "tts",
+    inputs=(*POSTPROCESS.outputs, STOP),
+    outputs=(*POSTPROCESS.outputs, SPEECH, SAMPLE_RATE, SPEECH_TEXT, SPEECH_ERROR),
+    batched=False,
+    decoupled=True,
+)
 
 
 @dataclass(frozen=True)
@@ -130,4 +145,7 @@ class Ensemble:
 
 AUDIO_FLAMINGO = Ensemble(
     "audio_flamingo", steps=(PREPROCESS, AUDIO_ENCODER, LLM, POSTPROCESS), outputs=POSTPROCESS.outputs
+)
+AUDIO_FLAMINGO_SPEECH = Ensemble(
+    "audio_flamingo_speech", steps=(*AUDIO_FLAMINGO.steps, TTS), outputs=TTS.outputs
 )

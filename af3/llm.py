@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,9 @@ def generation(request_id: str, tensors: Tensors) -> Generation:
     if not request_id:
         raise invalid("the request has no id; it is how a request is stopped")
     if not _scalar(tensors, contract.STREAMING, False):
-        raise RequestError("UNIMPLEMENTED", "streaming: only streamed answers are implemented; send streaming = true")
+        raise RequestError(
+            "UNIMPLEMENTED", "streaming: only streamed answers are implemented; send streaming = true"
+        )
     ids = _row(tensors, contract.INPUT_IDS)
     if ids is None:
         raise invalid("input_ids: missing")
@@ -66,7 +69,8 @@ def _row(tensors: Tensors, tensor: Tensor) -> np.ndarray | None:
     return value[0]
 
 
-def _scalar(tensors: Tensors, tensor: Tensor, default: object) -> object:
+def _scalar(tensors: Tensors, tensor: Tensor, default: Any) -> Any:
+    """The one number of a tensor; `default` when it is absent."""
     value = tensors[tensor.name]
     if value is None or value.size == 0:
         return default
@@ -79,7 +83,9 @@ def _stop_words(words: np.ndarray | None) -> tuple[tuple[int, ...], ...]:
         return ()
     ids, ends = words
     bounds = [0, *(int(end) for end in ends if end > 0)]
-    if any(later <= earlier for earlier, later in zip(bounds, bounds[1:], strict=False)) or bounds[-1] > len(ids):
+    if any(later <= earlier for earlier, later in zip(bounds, bounds[1:], strict=False)) or bounds[-1] > len(
+        ids
+    ):
         raise invalid("stop_words_list: the second row must hold growing end offsets, padded with -1")
     return tuple(
         tuple(int(token) for token in ids[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)

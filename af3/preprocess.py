@@ -14,6 +14,8 @@ from af3.errors import invalid
 from af3.manifest import Manifest, ModelFacts
 from af3.parameters import SEED_LIMIT, Parameters, parse_parameters
 from af3.prompt import Prompt, PromptBuilder
+from af3.speech.catalogue import available_voices
+from af3.speech.voice import check_voice
 from af3.tokenizer import Tokenizer
 
 TOKENIZER_FOLDER = "tokenizer"
@@ -22,14 +24,16 @@ TOKENIZER_FOLDER = "tokenizer"
 class Preprocessor:
     """Prepares requests for one set of engines."""
 
-    def __init__(self, manifest: Manifest, tokenizer: Tokenizer):
+    def __init__(self, manifest: Manifest, tokenizer: Tokenizer, voices: Sequence[str]):
         self._model = manifest.model
+        self._voices = voices
         self._prompts = PromptBuilder(tokenizer, manifest.model, manifest.limits, manifest.checkpoint.sha256)
 
     @classmethod
     def load(cls, engine_dir: Path) -> Preprocessor:
         """From a folder made by `make engines`."""
-        return cls(Manifest.read(engine_dir), Tokenizer.load(engine_dir / TOKENIZER_FOLDER))
+        tokenizer = Tokenizer.load(engine_dir / TOKENIZER_FOLDER)
+        return cls(Manifest.read(engine_dir), tokenizer, available_voices(engine_dir))
 
     def prepare(
         self,
@@ -45,6 +49,8 @@ class Preprocessor:
         """
         refuse_bad_id(request_id)
         parameters = parse_parameters(given_parameters)
+        if parameters.voice is not None:
+            check_voice(parameters.voice, self._voices)
         conversation = _conversation(prompt, messages, len(files))
         clips = [
             audio.decode(audio.file_bytes(file, name), name)
@@ -62,7 +68,9 @@ def refuse_bad_id(request_id: str) -> None:
             " answer is put together and how it is cancelled"
         )
     if len(request_id) > contract.MAX_REQUEST_ID:
-        raise invalid(f"the request id has {len(request_id)} characters, at most {contract.MAX_REQUEST_ID} are kept")
+        raise invalid(
+            f"the request id has {len(request_id)} characters, at most {contract.MAX_REQUEST_ID} are kept"
+        )
 
 
 def _names(count: int) -> list[str]:
@@ -83,7 +91,12 @@ def _conversation(prompt: str | None, messages: str | None, clips: int) -> list[
 
 def _audio_tensors(clips: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """All windows of all clips, zero-padded to the longest; none for a text-only request."""
-    windows = [window for clip in clips for window in audio.split_windows(clip) if audio.audio_token_count(len(window))]
+    windows = [
+        window
+        for clip in clips
+        for window in audio.split_windows(clip)
+        if audio.audio_token_count(len(window))
+    ]
     pcm = np.zeros((1, len(windows), max(map(len, windows), default=0)), np.float32)
     for row, window in zip(pcm[0], windows, strict=True):
         row[: len(window)] = window

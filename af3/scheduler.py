@@ -126,7 +126,8 @@ class Scheduler:
                 )
             if len(self._queue) >= self._max_queue:
                 raise RequestError(
-                    "UNAVAILABLE", f"the queue is full ({self._max_queue} requests wait); try again in a second"
+                    "UNAVAILABLE",
+                    f"the queue is full ({self._max_queue} requests wait); try again in a second",
                 )
             self._ids.add(generation.request_id)
             self._queue.append((generation, listener))
@@ -213,9 +214,7 @@ class Scheduler:
             return set()
         self._next_cancel_check = now + CANCEL_CHECK_S
         running = [(sequence.generation, sequence.listener) for sequence in self._sequences]
-        return {
-            generation.request_id for generation, listener in (*queue, *running) if listener.cancelled()
-        }
+        return {generation.request_id for generation, listener in (*queue, *running) if listener.cancelled()}
 
     def _admit(self) -> None:
         """Give the next row to the longest waiting request, once the prompt before it has been read."""

@@ -51,7 +51,7 @@ class Server:
         config: str,
         folder: Path,
         log: Path,
-        ports: Ports = Ports(),  # noqa: B008 - frozen
+        ports: Ports = Ports(),
         host: str = "127.0.0.1",
         extra: tuple[str, ...] = (),
     ):
@@ -69,7 +69,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C is for us; the server is told to finish its requests first.
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509
+                preexec_fn=_die_with_parent,
             )
 
     @property

@@ -41,7 +41,7 @@ def test_every_model_has_a_config_for_both_targets(model: str) -> None:
 def test_a_cpu_config_declares_the_tensors_of_the_contract(name: str) -> None:
     config, step = config_of(name, "cpu"), STEPS[name]
     assert _declared(config.input, step) == _agreed(step.inputs)
-    assert {tensor: dims for tensor, dims in _declared(config.output, step).items()} == {
+    assert _declared(config.output, step) == {
         tensor.name: (f"TYPE_{tensor.dtype}", tensor.dims, False) for tensor in step.outputs
     }
     assert config.model_transaction_policy.decoupled == step.decoupled

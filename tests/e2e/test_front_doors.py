@@ -50,11 +50,11 @@ def test_perf_analyzer_drives_the_ensemble_with_audio(
         {"audio": {"content": clips, "shape": [len(audio)]}, "prompt": {"content": ["What?"], "shape": [1]}}
     ]
     (tmp_path / "inputs.json").write_text(json.dumps({"data": rows}))
-    command = [
-        str(install.PERF_ANALYZER), "-m", "audio_flamingo", "-u", server.url, "-i", "grpc", "--async", "--streaming",
-        "--input-data", "inputs.json", "--shape", f"audio:{len(audio)}", "--request-parameter", "max_tokens:8:int",
-        "--concurrency-range", "2", "--request-count", "20", "-f", "result.csv", "--profile-export-file", "profile.json",
-    ]  # fmt: skip
+    command = f"""
+        {install.PERF_ANALYZER} -m audio_flamingo -u {server.url} -i grpc --async --streaming
+        --input-data inputs.json --shape audio:{len(audio)} --request-parameter max_tokens:8:int
+        --concurrency-range 2 --request-count 20 -f result.csv --profile-export-file profile.json
+    """.split()
     environment = os.environ | {"LD_LIBRARY_PATH": str(install.LIBRARIES)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -27,7 +27,7 @@ def test_top_k_one_is_the_largest() -> None:
 
 
 def test_frequencies_are_those_of_transformers_probabilities() -> None:
-    settings = dict(temperature=0.7, top_k=12, top_p=0.8, repetition_penalty=1.3)
+    settings = {"temperature": 0.7, "top_k": 12, "top_p": 0.8, "repetition_penalty": 1.3}
     processors = LogitsProcessorList(
         [
             RepetitionPenaltyLogitsProcessor(1.3),

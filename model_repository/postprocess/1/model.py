@@ -27,7 +27,8 @@ class TritonPythonModel:
 
     def _report(self):
         counts = self._postprocessor.live, self._postprocessor.cancelled
-        if counts == self._reported:  # a metric costs a round trip to the server, and this runs at every token
+        # A metric costs a round trip to the server, and this runs at every token.
+        if counts == self._reported:
             return
         self._live.set(counts[0])
         self._cancelled.increment(counts[1] - self._reported[1])
