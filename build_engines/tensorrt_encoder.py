@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from af3.audio import HOP, SAMPLE_RATE, WINDOW_FRAMES
 from af3.encoder_tensorrt import SHAPE_STEP_SAMPLES
@@ -87,7 +88,8 @@ def compare_command(plan: Path, index: int, profile: Profile, results: Path) -> 
 
 def write_mixed_precision(source: Path, destination: Path, dtype: int = TensorProto.BFLOAT16) -> None:
     """`source` in mixed precision, its weights beside it in one `.data` file."""
-    model = to_mixed_precision(onnx.load(source), dtype)
+    # Weights are read one by one: a protobuf that holds 2.6 GB of them can be neither copied nor passed on.
+    model = to_mixed_precision(onnx.load(source, load_external_data=False), source.parent, dtype)
     onnx.save(
         model,
         destination,
@@ -97,20 +99,23 @@ def write_mixed_precision(source: Path, destination: Path, dtype: int = TensorPr
     )
 
 
-def to_mixed_precision(model: onnx.ModelProto, dtype: int = TensorProto.BFLOAT16) -> onnx.ModelProto:
+def to_mixed_precision(
+    model: onnx.ModelProto, folder: Path, dtype: int = TensorProto.BFLOAT16
+) -> onnx.ModelProto:
     """The FP32 graph with casts at the borders of its half-precision part; inputs keep their types.
 
-    `dtype`: BFLOAT16, or FLOAT16 (which ONNX Runtime runs on a CPU, so the rewriting can be tested
-    there). The output is of that type: what the LLM's prompt table wants. Raises BuildError for a graph
-    without the tower.
+    `model`: its weights may lie outside it, in files in `folder`. `dtype`: BFLOAT16, or FLOAT16 (which ONNX
+    Runtime runs on a CPU, so the rewriting can be tested there). The output is of that type: what the LLM's
+    prompt table wants. Raises BuildError for a graph without the tower.
     """
-    types = _element_types(model)
-    rewriter = _Rewriter(model.graph, types, dtype)
+    rewriter = _Rewriter(model.graph, _element_types(model), dtype)
     nodes = list(rewriter.nodes(_log_mel_outputs(model.graph)))
+    initializers = list(rewriter.initializers(folder))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     del model.graph.initializer[:]
-    model.graph.initializer.extend(rewriter.initializers())
+    for tensor in initializers:
+        model.graph.initializer.append(tensor)
     del model.graph.value_info[:]
     for output in model.graph.output:
         output.type.tensor_type.elem_type = dtype
@@ -146,12 +151,18 @@ class _Rewriter:
                     self.type_of[name] = wanted
             yield node
 
-    def initializers(self) -> Iterator[onnx.TensorProto]:
+    def initializers(self, folder: Path) -> Iterator[onnx.TensorProto]:
         for name, tensor in self.weights.items():
+            if uses_external_data(tensor):
+                load_external_data_for_tensor(tensor, str(folder))
+                tensor.data_location = TensorProto.DEFAULT
+                del tensor.external_data[:]
             if name in self.converted:
                 yield _half(tensor, self.converted[name], self.dtype)
             if name in self.kept:
                 yield tensor
+            else:
+                tensor.ClearField("raw_data")  # the graph's own; it goes when the new ones are in place
 
     def _weight(self, name: str, wanted: int) -> str:
         if name not in self.floats or wanted == TensorProto.FLOAT:
@@ -175,13 +186,7 @@ def _half(tensor: onnx.TensorProto, name: str, dtype: int) -> onnx.TensorProto:
 
 def _element_types(model: onnx.ModelProto) -> dict[str, int]:
     """Element type of every value; weights as they are declared."""
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
-    for tensor in bare.graph.initializer:
-        # Types and shapes are enough here, and a protobuf with 2.6 GB of weights cannot be passed on.
-        if len(tensor.raw_data) > 1024:
-            tensor.ClearField("raw_data")
-    inferred = onnx.shape_inference.infer_shapes(bare).graph
+    inferred = onnx.shape_inference.infer_shapes(model).graph
     values = [*inferred.input, *inferred.output, *inferred.value_info]
     types = {value.name: value.type.tensor_type.elem_type for value in values}
     return types | {tensor.name: tensor.data_type for tensor in inferred.initializer}

@@ -31,7 +31,7 @@ def encoder() -> Path:
 
 @pytest.fixture(scope="module")
 def bf16(encoder: Path) -> onnx.ModelProto:
-    return to_mixed_precision(onnx.load(encoder))
+    return to_mixed_precision(onnx.load(encoder, load_external_data=False), encoder.parent)
 
 
 def types_of(model: onnx.ModelProto) -> dict[str, int]:
@@ -115,7 +115,7 @@ def test_a_graph_without_the_tower_is_refused():
     values = [onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
     graph = onnx.helper.make_graph([node], "other", values[:1], values[1:])
     with pytest.raises(BuildError, match=r"no tower.conv1.weight"):
-        to_mixed_precision(onnx.helper.make_model(graph))
+        to_mixed_precision(onnx.helper.make_model(graph), Path())
 
 
 def test_the_comparison_fails_past_its_bound_and_on_nan():
