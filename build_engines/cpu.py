@@ -4,8 +4,6 @@ from functools import partial
 from pathlib import Path
 
 import af3.chat
-import af3.decoder
-import af3.encoder
 import af3.tokenizer
 from af3.contract import MAX_CLIP_SECONDS, MAX_NEW_TOKENS, MAX_TEXT_TOKENS
 from af3.manifest import CheckpointIdentity, Limits, Manifest
@@ -45,7 +43,7 @@ def stages(source: Checkpoint, precision: Precision) -> list[Stage]:
             "llm",
             build=partial(llm.build, source, precision),
             inputs=identity | {"precision": precision},
-            code=(llm, decoder, quantize, verify_decoder, checkpoint, af3.decoder),
+            code=(llm, decoder, quantize, verify_decoder, checkpoint),
             packages=("onnx", "onnxruntime", "torch"),
         ),
     ]
@@ -57,7 +55,7 @@ def audio_encoder_stage(source: Checkpoint) -> Stage:
         "audio_encoder",
         build=partial(audio_encoder.build, source),
         inputs={"checkpoint": source.sha256},
-        code=(audio_encoder, verify_encoder, checkpoint, af3.encoder),
+        code=(audio_encoder, verify_encoder, checkpoint),
         packages=("onnx", "onnxruntime", "onnxscript", "torch", "transformers"),
     )
 

@@ -18,7 +18,7 @@ def quantize_int4(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     quants = np.empty((outputs, blocks, BLOCK // 2), np.uint8)
     scales = np.empty((outputs, blocks), np.float32)
     for start in range(0, outputs, ROWS):
-        rows = slice(start, min(start + ROWS, outputs))
+        rows = slice(start, start + ROWS)
         padded = np.pad(matrix[rows], ((0, 0), (0, blocks * BLOCK - inputs))).reshape(-1, blocks, BLOCK)
         largest = np.take_along_axis(padded, np.abs(padded).argmax(-1, keepdims=True), -1)
         scale = largest / -8
@@ -32,6 +32,10 @@ def quantize_int4(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def dequantize_int4(quants: np.ndarray, scales: np.ndarray, inputs: int) -> np.ndarray:
     """The float32 [outputs, inputs] that a quantised matrix stands for."""
     outputs, blocks, _ = quants.shape
-    levels = np.stack([quants & 15, quants >> 4], axis=-1).reshape(outputs, blocks, BLOCK)
-    weights = (levels.astype(np.float32) - 8) * scales.reshape(outputs, blocks, 1)
-    return weights.reshape(outputs, -1)[:, :inputs]
+    matrix = np.empty((outputs, inputs), np.float32)
+    for start in range(0, outputs, ROWS):
+        rows = slice(start, start + ROWS)
+        levels = np.stack([quants[rows] & 15, quants[rows] >> 4], axis=-1).reshape(-1, blocks, BLOCK)
+        weights = (levels.astype(np.float32) - 8) * scales.reshape(outputs, blocks, 1)[rows]
+        matrix[rows] = weights.reshape(-1, blocks * BLOCK)[:, :inputs]
+    return matrix
