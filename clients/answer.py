@@ -21,7 +21,9 @@ class Delta:
     token_count: tokens of the answer so far.
     index: 0, 1, 2 … within the answer.
     token_ids: the new tokens.
-    speech: int16 [n] at `sample_rate` Hz, from a server that speaks; else None.
+    speech: int16 [n] at `sample_rate` Hz, from `audio_flamingo_speech` in deltas of their own; else None.
+    speech_text: the part of the answer that is spoken from here on; else empty.
+    speech_error: why no more speech follows; else empty.
     """
 
     text: str
@@ -31,6 +33,8 @@ class Delta:
     token_ids: tuple[int, ...]
     speech: NDArray[np.int16] | None = None
     sample_rate: int | None = None
+    speech_text: str = ""
+    speech_error: str = ""
 
 
 @dataclass
@@ -53,7 +57,10 @@ class Progress:
             raise from_status("UNKNOWN", response.error_message, self.url)
         if not response.infer_response.outputs:
             return None
-        delta = _delta(InferResult(response.infer_response))
+        result = InferResult(response.infer_response)
+        if result.get_output(contract.TEXT.name) is None:
+            return self._spoken(result)
+        delta = _delta(result)
         if delta.index != self.next_index or self.finish_reason:
             after = "the end" if self.finish_reason else f"{self.next_index - 1}"
             raise AudioFlamingoError(
@@ -65,6 +72,21 @@ class Progress:
         self.token_count = delta.token_count
         self.finish_reason = delta.finish_reason
         return delta
+
+    def _spoken(self, result: InferResult) -> Delta:
+        """Speech comes between and after the text, and adds nothing to it."""
+        sample_rate = result.as_numpy(contract.SAMPLE_RATE.name)
+        return Delta(
+            text="",
+            finish_reason=self.finish_reason,
+            token_count=self.token_count,
+            index=self.next_index - 1,
+            token_ids=(),
+            speech=result.as_numpy(contract.SPEECH.name),
+            sample_rate=None if sample_rate is None else int(sample_rate[0]),
+            speech_text=_string(result, contract.SPEECH_TEXT),
+            speech_error=_string(result, contract.SPEECH_ERROR),
+        )
 
     def end(self) -> None:
         """The stream ended without an error."""
@@ -110,14 +132,16 @@ class Written:
 
 
 def _delta(result: InferResult) -> Delta:
-    speech = result.as_numpy("speech")
-    sample_rate = result.as_numpy("sample_rate")
     return Delta(
-        text=result.as_numpy(contract.TEXT.name)[0].decode(),
-        finish_reason=result.as_numpy(contract.FINISH_REASON.name)[0].decode(),
+        text=_string(result, contract.TEXT),
+        finish_reason=_string(result, contract.FINISH_REASON),
         token_count=int(result.as_numpy(contract.TOKEN_COUNT.name)[0]),
         index=int(result.as_numpy(contract.INDEX.name)[0]),
         token_ids=tuple(result.as_numpy(contract.TOKEN_IDS.name).tolist()),
-        speech=speech,
-        sample_rate=None if sample_rate is None else int(sample_rate[0]),
     )
+
+
+def _string(result: InferResult, tensor: contract.Tensor) -> str:
+    values = result.as_numpy(tensor.name)
+    text: str = "" if values is None else values[0].decode()
+    return text

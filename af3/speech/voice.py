@@ -8,13 +8,13 @@ makes audio token by token streams through the same two methods as one that retu
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from af3.errors import RequestError
+from af3.errors import invalid
 
 Pcm = NDArray[np.int16]
 
@@ -56,10 +56,8 @@ class Synthesizer(Protocol):
         ...
 
 
-def check_voice(name: str, available: tuple[str, ...]) -> str:
+def check_voice(name: str, available: Sequence[str]) -> str:
     """`name` if it is `available`; raises RequestError that names both otherwise."""
     if name in available:
         return name
-    raise RequestError(
-        "INVALID_ARGUMENT", f"voice: there is no {name!r}; choose one of {', '.join(available)}"
-    )
+    raise invalid(f"parameter 'voice': there is no {name!r}; choose one of {', '.join(available)}")

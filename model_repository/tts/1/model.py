@@ -1,0 +1,47 @@
+from pathlib import Path
+
+from af3 import contract
+from af3.parameters import parse_parameters
+from af3.speech.catalogue import Catalogue
+from af3.speech.session import Speech
+from serving import adapter
+from serving.speech import SpeechMetrics, SpeechSink
+
+
+class TritonPythonModel:
+    """Text deltas in; the same at once, and their speech as it is made, out."""
+
+    def initialize(self, args):
+        settings = adapter.settings(args)
+        threads = int(settings["threads"])
+        voices = Catalogue.load(Path(settings["engine_dir"]), threads)
+        self._default_voice = voices.voices[0]
+        self._speech = Speech(voices, threads, float(settings["idle_s"]), SpeechMetrics().segment)
+        self._live = adapter.gauge("af3_speech_live", "Answers that hold state in tts")
+
+    def execute(self, requests):
+        for request in requests:
+            sink = SpeechSink(request)
+            try:
+                self._take(request, sink)
+            except Exception as error:
+                sink.refuse(error)
+        self._live.set(self._speech.live)
+
+    def finalize(self):
+        self._speech.close()
+
+    def _take(self, request, sink):
+        if adapter.array(request, contract.STOP) is not None:
+            self._speech.stop(request.request_id())
+            sink.finish()
+            return
+        delta = {tensor.name: adapter.array(request, tensor) for tensor in contract.POSTPROCESS.outputs}
+        sink.pass_on(delta)
+        if delta[contract.INDEX.name][0] == 0:
+            parameters = parse_parameters(adapter.parameters(request))
+            voice = parameters.voice or self._default_voice
+            self._speech.begin(request.request_id(), voice, parameters.rate)
+        text = delta[contract.TEXT.name][0].decode()
+        last = bool(delta[contract.FINISH_REASON.name][0])
+        self._speech.feed(request.request_id(), text, last, sink)
