@@ -3,7 +3,11 @@
 PYTHON ?= python3
 GPU ?= cpu
 CHECKPOINT ?= $(if $(wildcard checkpoints/af3-tiny/model.safetensors),checkpoints/af3-tiny,.cache/random-af3)
-PRECISION ?= fp32
+# Empty: what the target is made for (cpu: fp32, H100 and L40S: fp8, A100: bf16).
+PRECISION ?=
+THINK ?=
+VOICE ?=
+DRY_RUN ?=
 HOST ?= 127.0.0.1
 GRPC_PORT ?= 8001
 HTTP_PORT ?= 8000
@@ -19,10 +23,10 @@ READY = $(VENV)/ready
 CODE = af3 build_engines checkpoints clients perf serving model_repository tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engines serve demo test lint format lock clean
+.PHONY: help setup engines serve demo test lint format lock clean doctor docker train perf
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
 
 setup: $(READY) ## install everything into .venv: Python packages, tritonserver, perf_analyzer
 
@@ -43,14 +47,27 @@ $(READY): requirements.lock pyproject.toml serving/install.py
 ifeq ($(CHECKPOINT),.cache/random-af3)
 engines: .cache/random-af3/config.json
 endif
-engines: $(READY) ## build what the server runs: GPU=cpu|h100|… CHECKPOINT=folder or hub id PRECISION=fp32|int4
-	$(PY) -m build_engines --target $(GPU) --checkpoint $(CHECKPOINT) --precision $(PRECISION) --output engines/$(GPU)
+engines: $(READY) ## build what the server runs: GPU=cpu|h100|h200|l40s|a100 CHECKPOINT= PRECISION= THINK=1 DRY_RUN=1
+	$(PY) -m build_engines --target $(GPU) --checkpoint $(CHECKPOINT) --output engines/$(GPU) \
+		$(if $(PRECISION),--precision $(PRECISION)) $(if $(THINK),--think) $(if $(DRY_RUN),--dry-run)
 
 serve: $(READY) ## start the server on engines/$(GPU), print its addresses, stop it on Ctrl-C
 	@$(PY) -m serving.launch --target $(GPU) --host $(HOST) --grpc-port $(GRPC_PORT) --http-port $(HTTP_PORT) --metrics-port $(METRICS_PORT)
 
 demo: engines ## ask a real server about real clips, from nothing
 	@$(PY) -m serving.demo
+
+doctor: $(READY) ## what this machine lacks for GPU=…, and how to get it
+	@$(PY) -m serving.doctor --target $(GPU)
+
+docker: ## build the image for GPU=cpu or a GPU
+	docker build --file docker/Dockerfile$(if $(filter cpu,$(GPU)),.cpu) --tag audio-flamingo-server:$(if $(filter cpu,$(GPU)),cpu,gpu) .
+
+train: $(READY) ## make checkpoints/af3-tiny again, from synthesis to evaluation (two hours on two cores; resumes)
+	$(PY) -m checkpoints.train
+
+perf: $(READY) ## encoder and decoder against Transformers, in one run
+	$(PY) -m perf.compare
 
 test: $(READY) ## every test: unit, contract, parity, end to end
 	$(PY) -m pytest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -83,10 +84,6 @@ def _stop_words(words: np.ndarray | None) -> tuple[tuple[int, ...], ...]:
         return ()
     ids, ends = words
     bounds = [0, *(int(end) for end in ends if end > 0)]
-    if any(later <= earlier for earlier, later in zip(bounds, bounds[1:], strict=False)) or bounds[-1] > len(
-        ids
-    ):
+    if any(later <= earlier for earlier, later in pairwise(bounds)) or bounds[-1] > len(ids):
         raise invalid("stop_words_list: the second row must hold growing end offsets, padded with -1")
-    return tuple(
-        tuple(int(token) for token in ids[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)
-    )
+    return tuple(tuple(int(token) for token in ids[start:end]) for start, end in pairwise(bounds))
