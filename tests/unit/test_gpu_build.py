@@ -16,6 +16,7 @@ from unittest.mock import Mock
 import pytest
 from safetensors import SafetensorError
 
+import build_engines.__main__
 from af3.gpu import IMAGE
 from af3.manifest import Manifest
 from build_engines import calibration, commands, container, gpu, qwen
@@ -250,70 +251,57 @@ def test_one_stage_can_be_built_alone(workshop):
     assert workshop.programs_called() == []
 
 
-def command_line(*words: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | ({"PATH": f"{path}{os.pathsep}{os.environ['PATH']}"} if path else {})
-    command = [sys.executable, "-m", "build_engines", *words]
-    return subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
-    )
+def run_command_line(monkeypatch: pytest.MonkeyPatch, programs: Path, *words: object) -> int:
+    """Exit code of `python -m build_engines WORDS` with stand-ins first on PATH, in this process."""
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(sys, "argv", ["build_engines", *map(str, words)])
+    return build_engines.__main__.main()
 
 
-def test_a_dry_run_prints_plan_sizes_and_commands_and_calls_nothing(tmp_path):
+def test_a_dry_run_prints_plan_sizes_and_commands_and_calls_nothing(tmp_path, monkeypatch, capsys):
     programs = standins.install(tmp_path / "bin", programs=["docker", "polygraphy"])
-    done = command_line(
-        *("--target", "h100", "--checkpoint", "nvidia/audio-flamingo-3-hf", "--dry-run"),
-        *("--output", str(tmp_path / "out")),
-        path=programs,
-    )
-    assert done.returncode == 0, done.stderr
-    for part in ("KV cache", "10 min clips", "GB on disk", "Noncommercial", "to download", IMAGE):
-        assert part in done.stdout
-    for program in ("trtllm-build --checkpoint_dir", "build_engines.fp8 --model", "polygraphy convert"):
-        assert f"{IMAGE} " in done.stdout.split(program)[0] or program == "trtllm-build --checkpoint_dir"
-        assert program in done.stdout
+    source = ("--target", "h100", "--checkpoint", "nvidia/audio-flamingo-3-hf", "--dry-run")
+    assert run_command_line(monkeypatch, programs, *source, "--output", tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    for part in ("KV cache", "10 min clips", "GB on disk", "Noncommercial", "to download"):
+        assert part in printed
+    for program in ("trtllm-build --checkpoint_dir", "python3 -m build_engines.fp8", "polygraphy convert"):
+        [line] = [line for line in printed.splitlines() if program in line]
+        assert line.startswith("  $ docker run")
+        assert line.partition(program)[0].endswith(f"{IMAGE} ")
     assert standins.calls(programs) == []
     assert not (tmp_path / "out").exists()
 
 
-def test_a_wrong_checkpoint_is_refused_with_its_model_type(tmp_path):
+def test_a_wrong_checkpoint_is_refused_with_its_model_type(tmp_path, monkeypatch, capsys):
     programs = standins.install(tmp_path / "bin")
     (tmp_path / "llama").mkdir()
     (tmp_path / "llama" / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    done = command_line(
-        *("--target", "h100", "--precision", "bf16", "--checkpoint", str(tmp_path / "llama")),
-        *("--output", str(tmp_path / "out")),
-        path=programs,
-    )
-    assert done.returncode == 1
-    assert "model_type is 'llama', not 'audioflamingo3'" in done.stderr
+    source = ("--target", "h100", "--precision", "bf16", "--checkpoint", tmp_path / "llama")
+    assert run_command_line(monkeypatch, programs, *source, "--output", tmp_path / "out") == 1
+    assert "model_type is 'llama', not 'audioflamingo3'" in capsys.readouterr().err
+    assert [words[0] for words in standins.calls(programs)] == ["python3"]  # which GPU is it?
 
 
-def test_the_command_line_builds_engines_with_the_containers_programs(tmp_path, exported):
+def test_the_command_line_builds_engines_with_the_containers_programs(
+    tmp_path, exported, monkeypatch, capsys
+):
     programs = standins.install(tmp_path / "bin")
     shutil.copytree(exported, tmp_path / "e" / "h100")
     (tmp_path / "clips").mkdir()
     saved(tmp_path / "clips", clip(1.0), "one.wav")
-    done = command_line(
-        *(
-            "--target",
-            "h100",
-            "--checkpoint",
-            str(random_checkpoint()),
-            "--output",
-            str(tmp_path / "e" / "h100"),
-        ),
-        *("--calibration", str(tmp_path / "clips")),
-        path=programs,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "engines are in" in done.stdout
+    source = ("--target", "h100", "--checkpoint", random_checkpoint(), "--calibration", tmp_path / "clips")
+    assert run_command_line(monkeypatch, programs, *source, "--output", tmp_path / "e" / "h100") == 0
+    assert "engines are in" in capsys.readouterr().out
     assert Manifest.read(tmp_path / "e" / "gpu").target == "h100"
 
 
-def test_fp8_on_a_gpu_without_it_is_refused(tmp_path):
-    done = command_line("--target", "a100", "--precision", "fp8", "--checkpoint", "nvidia/x", "--dry-run")
-    assert done.returncode == 1
-    assert "no FP8" in done.stderr
+def test_fp8_on_a_gpu_without_it_is_refused(tmp_path, monkeypatch, capsys):
+    programs = standins.install(tmp_path / "bin")
+    source = ("--target", "a100", "--precision", "fp8", "--checkpoint", "nvidia/audio-flamingo-3-hf")
+    assert run_command_line(monkeypatch, programs, *source) == 1
+    assert "no FP8" in capsys.readouterr().err
+    assert standins.calls(programs) == []
 
 
 def test_outside_the_container_every_command_goes_through_docker(tmp_path, monkeypatch):
