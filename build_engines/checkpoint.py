@@ -19,7 +19,8 @@ from huggingface_hub.errors import (
 from safetensors import safe_open
 from transformers import AudioFlamingo3Config, AudioFlamingo3EncoderConfig, Qwen2Config
 
-from build_engines.stage import BuildError, hash_file
+from build_engines.content_hash import content_hash
+from build_engines.stage import BuildError
 
 MODEL_TYPE = "audioflamingo3"
 REQUIRED_FILES = ("config.json", "tokenizer.json")
@@ -68,7 +69,7 @@ class Checkpoint:
         digest = hashlib.sha256()
         small = [self.folder / name for name in SMALL_FILES if (self.folder / name).exists()]
         for path in [*small, *sorted(set(self.files.values()))]:
-            digest.update(f"{path.name} {_content_hash(path)}\n".encode())
+            digest.update(f"{path.name} {content_hash(path)}\n".encode())
         return digest.hexdigest()
 
     def has(self, name: str) -> bool:
@@ -166,12 +167,6 @@ def _names_in(path: Path) -> list[str]:
         raise BuildError(f"{path.parent}: neither {path.name} nor {INDEX}; download the checkpoint again")
     with safe_open(path, framework="pt") as file:
         return list(file.keys())
-
-
-def _content_hash(path: Path) -> str:
-    """sha256 of a file; the hub cache has it already, as the name of the blob that it links to."""
-    blob = path.resolve().name
-    return blob if path.is_symlink() and len(blob) == 64 else hash_file(path)
 
 
 def _download(name: str) -> Path:

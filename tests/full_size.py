@@ -30,10 +30,8 @@ SEED = 0
 
 def config(decoder_layers: int) -> AudioFlamingo3Config:
     """AF-Whisper and Qwen2.5-7B as in nvidia/audio-flamingo-3-hf, with a tokenizer of 400 tokens."""
-    processor = random_processor()
-    stop = processor.tokenizer.convert_tokens_to_ids(TURN_END)
     return AudioFlamingo3Config(
-        audio_token_id=processor.audio_token_id,
+        audio_token_id=random_processor().audio_token_id,
         text_config={
             "model_type": "qwen2",
             "vocab_size": 151_672,
@@ -44,10 +42,14 @@ def config(decoder_layers: int) -> AudioFlamingo3Config:
             "num_key_value_heads": 4,
             "max_position_embeddings": 32_768,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
-            "eos_token_id": stop,
-            "pad_token_id": stop,
+            "eos_token_id": stop_id(),
+            "pad_token_id": stop_id(),
         },
     )
+
+
+def stop_id() -> int:
+    return random_processor().tokenizer.convert_tokens_to_ids(TURN_END)
 
 
 def write_checkpoint(folder: Path, decoder_layers: int) -> None:
@@ -56,7 +58,7 @@ def write_checkpoint(folder: Path, decoder_layers: int) -> None:
     sizes = config(decoder_layers)
     sizes.save_pretrained(folder)
     random_processor().save_pretrained(folder)
-    GenerationConfig(eos_token_id=sizes.text_config.eos_token_id).save_pretrained(folder)
+    GenerationConfig(eos_token_id=stop_id()).save_pretrained(folder)
     with torch.device("meta"):
         model = AudioFlamingo3ForConditionalGeneration(sizes)
     shapes = {name: weight.shape for name, weight in model.named_parameters()}
@@ -64,7 +66,7 @@ def write_checkpoint(folder: Path, decoder_layers: int) -> None:
     for name in shapes:
         shards[re.sub(r"(\.layers\.\d+)\..*", r"\1", name)].append(name)
     torch.manual_seed(SEED)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, names in enumerate(tqdm(shards.values(), desc="writing a random checkpoint"), start=1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
         save_file({name: draw(name, shapes[name]) for name in names}, folder / file)

@@ -1,0 +1,37 @@
+"""sha256 of large files, remembered: a checkpoint of 16 GB is read once, not at every `make engines`."""
+
+import json
+import os
+from pathlib import Path
+
+from build_engines.stage import hash_file
+
+REMEMBERED_FROM_BYTES = 64 << 20
+
+
+def content_hash(path: Path) -> str:
+    """sha256 of a file. Of a large one it is remembered by place, size and time of change.
+
+    The hub cache needs no reading at all: its files are links to blobs named by their hash.
+    """
+    target = path.resolve()
+    if path.is_symlink() and len(target.name) == 64:
+        return target.name
+    status = target.stat()
+    if status.st_size < REMEMBERED_FROM_BYTES:
+        return hash_file(target)
+    memory = _memory_path()
+    known = json.loads(memory.read_text()) if memory.exists() else {}
+    key = f"{target} {status.st_size} {status.st_mtime_ns}"
+    if key not in known:
+        known[key] = hash_file(target)
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        draft = memory.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps(known, indent=2))
+        draft.replace(memory)
+    return known[key]
+
+
+def _memory_path() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "audio-flamingo-server" / "hashes.json"
