@@ -58,6 +58,7 @@ class SpeechMetrics:
     """Sums on /metrics; a mean is the quotient of two."""
 
     def __init__(self) -> None:
+        self._live = adapter.gauge("af3_speech_live", "Answers that hold state in tts")
         self._answers = adapter.counter("af3_speech_answers", "Answers of which speech was heard")
         self._first = adapter.counter(
             "af3_speech_first_audio_seconds", "Text of an answer's first segment to its first audio, summed"
@@ -70,6 +71,9 @@ class SpeechMetrics:
         self._underruns = adapter.counter(
             "af3_speech_underruns", "Segments that came after a client playing at once had run dry"
         )
+
+    def live(self, count: int) -> None:
+        self._live.set(count)
 
     def segment(self, report: SegmentReport) -> None:
         self._segments.increment(1)

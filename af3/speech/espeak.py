@@ -33,7 +33,7 @@ VOICES = {
 }
 SAMPLE_RATE = 22050  # of every voice that the wheel brings
 WORDS_PER_MINUTE = 175  # eSpeak NG's own speed; it takes 80 to 450
-STEP_TIMEOUT_S = 10.0  # 100 ms of audio take it a fraction of a millisecond: longer is a hang
+STEP_TIMEOUT_S = 5.0  # 100 ms of audio take it a fraction of a millisecond: longer is a hang
 
 
 class EspeakSynthesizer:

@@ -1,6 +1,5 @@
 """Written text → the words to read aloud: Markdown, HTML tags, links, emoji and rules are not spoken."""
 
-# ruff: noqa: RUF001  typographic marks are what this file is about
 from __future__ import annotations
 
 import re

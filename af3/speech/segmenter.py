@@ -6,7 +6,7 @@ without marks, at a word. The first is short, so that speech begins early; later
 voice sounds better on a whole sentence and by then there is speech to play meanwhile.
 """
 
-# ruff: noqa: RUF001, SIM905  typographic marks and word lists are what this file is about
+# ruff: noqa: SIM905  word lists are easier to read as text
 from __future__ import annotations
 
 import re

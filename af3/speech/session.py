@@ -90,11 +90,16 @@ class Speech:
         threads: int,
         idle_s: float,
         on_segment: Callable[[SegmentReport], None] = lambda report: None,
+        on_live: Callable[[int], None] = lambda count: None,
     ):
-        """`idle_s`: a request that brings no text for so long is forgotten (its stream broke off)."""
+        """`idle_s`: a request that brings no text for so long is forgotten (its stream broke off).
+
+        `on_segment` and `on_live` (the requests whose state is held) are called from any thread.
+        """
         self._synthesizer = synthesizer
         self._idle_s = idle_s
         self._on_segment = on_segment
+        self._on_live = on_live
         self._sessions: dict[str, _Session] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="speech")
@@ -113,6 +118,7 @@ class Speech:
             self._sessions[request_id] = opened
             for idle in [key for key, held in self._sessions.items() if now - held.touched_s > self._idle_s]:
                 self._sessions.pop(idle).stopped = True
+            self._on_live(self.live)
 
     def feed(self, request_id: str, delta: str, last: bool, sink: Sink) -> None:
         """Speak what `delta` completes through `sink`, with `last` all that is left. Does not wait for it.
@@ -132,6 +138,7 @@ class Speech:
             session = self._sessions.pop(request_id, None)
             if session is not None:
                 session.stopped = True
+                self._on_live(self.live)
 
     def close(self) -> None:
         """Stop all requests, wait for the threads and close the synthesizer."""
@@ -169,16 +176,17 @@ class Speech:
             log.exception("a segment could not be spoken")
             self.stop(request_id)
             job.sink.fail("internal error while speaking")
-        job.sink.finish()
         with self._lock:
             session.jobs.popleft()
             if session.jobs:
                 self._pool.submit(self._serve, request_id, session)
             self._forget_if_done(request_id, session)
+        job.sink.finish()
 
     def _forget_if_done(self, request_id: str, session: _Session) -> None:
         if session.complete and not session.jobs and self._sessions.get(request_id) is session:
             del self._sessions[request_id]
+            self._on_live(self.live)
 
     def _say(self, session: _Session, segment: Segment, job: _Job) -> None:
         source = session.unspoken + segment.source

@@ -74,11 +74,14 @@ class Stream:
         self._keep_open.get()
 
     def __iter__(self) -> Iterator[Response]:
+        return map(_response, self.results())
+
+    def results(self) -> Iterator[triton.InferResult]:
+        """The responses that hold tensors. Raises Refused."""
         try:
             for message in self._call:
-                result = triton.InferResult(message.infer_response)
                 if message.infer_response.outputs:
-                    yield _response(result)
+                    yield triton.InferResult(message.infer_response)
                 if message.infer_response.parameters["triton_final_response"].bool_param:
                     break
         except grpc.RpcError as error:

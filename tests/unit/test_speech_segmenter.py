@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001  typographic marks are part of what is tested
 import re
 
 import pytest

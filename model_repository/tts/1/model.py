@@ -16,8 +16,8 @@ class TritonPythonModel:
         threads = int(settings["threads"])
         voices = Catalogue.load(Path(settings["engine_dir"]), threads)
         self._default_voice = voices.voices[0]
-        self._speech = Speech(voices, threads, float(settings["idle_s"]), SpeechMetrics().segment)
-        self._live = adapter.gauge("af3_speech_live", "Answers that hold state in tts")
+        metrics = SpeechMetrics()
+        self._speech = Speech(voices, threads, float(settings["idle_s"]), metrics.segment, metrics.live)
 
     def execute(self, requests):
         for request in requests:
@@ -26,7 +26,6 @@ class TritonPythonModel:
                 self._take(request, sink)
             except Exception as error:
                 sink.refuse(error)
-        self._live.set(self._speech.live)
 
     def finalize(self):
         self._speech.close()

@@ -1,0 +1,225 @@
+"""The speech ensemble on a real server: text and speech of the same answer, in order, stopped, failing."""
+
+import os
+import signal
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tritonclient import grpc as triton
+from tritonclient.grpc import InferenceServerClient, InferInput
+
+from af3 import contract
+from serving.server import Server
+from tests.clips import clip
+from tests.e2e import metrics
+from tests.e2e.wire import Refused, Stream, ask, text_of
+
+SPEECH = "audio_flamingo_speech"
+LONG = {"max_tokens": 400, "temperature": 1.5}  # sampled hot, the random checkpoint seldom ends by itself
+
+
+@dataclass
+class Heard:
+    """One spoken answer, as a bare client puts it together."""
+
+    text: str = ""
+    finish_reason: str = ""
+    indices: list[int] = field(default_factory=list)
+    spoken: str = ""
+    blocks: list[np.ndarray] = field(default_factory=list)
+    rates: set[int] = field(default_factory=set)
+    errors: list[str] = field(default_factory=list)
+    text_first: bool = True
+
+    @property
+    def pcm(self) -> np.ndarray:
+        return np.concatenate([np.zeros(0, np.int16), *self.blocks])
+
+    def take(self, result: triton.InferResult) -> None:
+        if result.as_numpy("text") is not None:
+            self.text += result.as_numpy("text")[0].decode()
+            self.finish_reason = result.as_numpy("finish_reason")[0].decode()
+            self.indices.append(int(result.as_numpy("index")[0]))
+        if result.as_numpy("speech") is not None:
+            self.blocks.append(result.as_numpy("speech"))
+            self.rates.add(int(result.as_numpy("sample_rate")[0]))
+        if result.as_numpy("speech_text") is not None:
+            self.spoken += result.as_numpy("speech_text")[0].decode()
+            self.text_first &= self.text.startswith(self.spoken)
+        if result.as_numpy("speech_error") is not None:
+            self.errors.append(result.as_numpy("speech_error")[0].decode())
+
+
+def hear(url: str, seed: int, **parameters: object) -> Heard:
+    heard = Heard()
+    stream = Stream(
+        url, [clip(0.5, seed=seed)], "Go on.", parameters={**LONG, "seed": seed, **parameters}, model=SPEECH
+    )
+    for result in stream.results():
+        heard.take(result)
+    return heard
+
+
+def test_the_text_is_that_of_the_ensemble_without_speech(url: str) -> None:
+    heard = hear(url, seed=1)
+    silent = ask(url, [clip(0.5, seed=1)], "Go on.", parameters={**LONG, "seed": 1})
+    assert heard.text == text_of(silent)
+    assert heard.indices == [response.index for response in silent]
+    assert heard.finish_reason == silent[-1].finish_reason
+
+
+def test_the_speech_is_that_of_the_text_and_comes_after_it(url: str) -> None:
+    heard = hear(url, seed=2)
+    assert heard.spoken
+    assert heard.text.startswith(heard.spoken)
+    assert heard.text_first
+    assert heard.rates == {22050}
+    assert heard.errors == []
+    assert max(map(len, heard.blocks)) <= 0.15 * 22050
+
+
+def test_the_speech_of_16_requests_at_once_never_mixes_and_is_in_order(url: str) -> None:
+    seeds = range(20, 36)
+    alone = [hear(url, seed) for seed in seeds[:4]]
+    with ThreadPoolExecutor(len(seeds)) as pool:
+        together = list(pool.map(lambda seed: hear(url, seed), seeds))
+    assert len({heard.text for heard in together}) == len(seeds)
+    for heard in together:
+        assert heard.text.startswith(heard.spoken)
+        assert heard.text_first
+        assert heard.errors == []
+    for one, same in zip(alone, together, strict=False):
+        assert one.text == same.text
+        assert one.spoken == same.spoken
+        # eSpeak NG's noise differs from one utterance to the next; where it is loud does not.
+        assert _likeness(one.pcm, same.pcm) > 0.95
+        assert _likeness(one.pcm, together[-1].pcm) < 0.9
+
+
+def _likeness(first: np.ndarray, second: np.ndarray) -> float:
+    """Correlation of the loudness over time."""
+    length = min(len(first), len(second)) // 220 * 220
+    loudness = [
+        np.sqrt(np.mean(np.square(pcm[:length].astype(float).reshape(-1, 220)), axis=1))
+        for pcm in (first, second)
+    ]
+    return float(np.corrcoef(*loudness)[0, 1])
+
+
+def test_a_cancelled_answer_is_spoken_no_further(url: str, server: Server) -> None:
+    stream = Stream(
+        url, [clip(0.5, seed=3)], "Go on.", parameters={**LONG, "max_tokens": 1024, "seed": 3}, model=SPEECH
+    )
+    for result in stream.results():
+        if result.as_numpy("speech") is not None:
+            stream.cancel()
+            break
+    metrics.wait_until(lambda: metrics.read(server)["af3_speech_live"] == 0)
+    metrics.wait_until(lambda: metrics.read(server)["af3_answers_live"] == 0)
+    spoken_s = metrics.read(server)["af3_speech_audio_seconds"]
+    assert hear(url, seed=4, max_tokens=8).errors == []
+    after_s = metrics.read(server)["af3_speech_audio_seconds"]
+    assert after_s - spoken_s < 10  # of the eight tokens; a thousand take minutes
+
+
+def test_stop_ends_the_speech_of_a_request_and_not_its_text(url: str) -> None:
+    request_id = uuid.uuid4().hex
+    heard = Heard()
+    stream = Stream(
+        url,
+        [clip(0.5, seed=5)],
+        "Go on.",
+        parameters={**LONG, "seed": 5},
+        model=SPEECH,
+        request_id=request_id,
+    )
+    for result in stream.results():
+        heard.take(result)
+        if len(heard.blocks) == 1:
+            _stop(url, request_id)
+            heard.blocks.append(np.zeros(0, np.int16))
+    whole = hear(url, seed=5)
+    assert heard.text == whole.text
+    assert len(heard.pcm) < len(whole.pcm)
+
+
+def _stop(url: str, request_id: str) -> None:
+    """What a client sends whose user spoke up: `stop` with the id of the answer, the other tensors empty."""
+    empty = {"INT32": np.zeros(1, np.int32), "BYTES": np.array([b""], np.object_), "BOOL": np.ones(1, bool)}
+    inputs = []
+    for tensor in contract.TTS.inputs:
+        dtype = tensor.dtype.replace("STRING", "BYTES")
+        inputs.append(InferInput(tensor.name, [1], dtype))
+        inputs[-1].set_data_from_numpy(empty[dtype])
+    done = threading.Event()
+    with InferenceServerClient(url) as client:
+        client.start_stream(lambda result, error: done.set())
+        client.async_stream_infer("tts", inputs, request_id=request_id, enable_empty_final_response=True)
+        assert done.wait(20)
+
+
+@pytest.fixture
+def hung_voices(server: Server) -> Iterator[None]:
+    """Every eSpeak NG process of the server stands still."""
+    processes = [pid for pid in _descendants(server.pid) if "espeak_worker.py" in _command_line(pid)]
+    assert processes
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    yield
+    for pid in processes:
+        if _command_line(pid):  # those it was found out about have been replaced
+            os.kill(pid, signal.SIGCONT)
+
+
+def _descendants(pid: int) -> set[int]:
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found |= {child} | _descendants(child)
+    return found
+
+
+def _command_line(pid: int) -> str:
+    path = Path(f"/proc/{pid}/cmdline")
+    return path.read_text() if path.exists() else ""
+
+
+def test_a_voice_that_fails_leaves_the_text_unharmed_and_says_so_once(url: str, hung_voices: None) -> None:
+    heard = hear(url, seed=6)
+    assert heard.errors == ["the voice broke off in the middle of a segment"]
+    assert heard.blocks == []
+    assert heard.text == text_of(ask(url, [clip(0.5, seed=6)], "Go on.", parameters={**LONG, "seed": 6}))
+
+
+def test_after_a_failure_the_voice_is_back(url: str) -> None:
+    assert hear(url, seed=7).blocks
+
+
+def test_every_voice_and_rate_speaks(url: str) -> None:
+    slow = hear(url, seed=8, max_tokens=40, voice="en-gb", rate=0.5)
+    fast = hear(url, seed=8, max_tokens=40, voice="en-gb", rate=2.0)
+    assert slow.spoken == fast.spoken
+    assert len(slow.pcm) > 2 * len(fast.pcm) > 0
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"voice": "nobody"}, "parameter 'voice': there is no 'nobody'; choose one of en-us, "),
+        ({"rate": 2.5}, "parameter 'rate': "),
+        ({"rate": 0.1}, "parameter 'rate': "),
+        ({"rate": "fast"}, "parameter 'rate': "),
+    ],
+)
+def test_a_voice_or_rate_that_is_not_there_is_refused_before_anything_is_computed(
+    url: str, parameters: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(Refused, match="INVALID_ARGUMENT") as refused:
+        hear(url, seed=9, **parameters)
+    assert sentence in refused.value.message

@@ -1,0 +1,284 @@
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from af3.speech.session import SegmentReport, Speech, SpeechBlock
+from af3.speech.voice import Pcm, VoiceFailed
+
+HZ = 1000
+BLOCK = HZ // 10
+TIMEOUT_S = 10
+
+
+class ToneVoice:
+    """Each word of a segment is one second whose level tells the request: the synthesizer's `levels`."""
+
+    sample_rate = HZ
+
+    def __init__(self, engine: "ToneSynthesizer", name: str):
+        self._engine = engine
+        self._level = int(name)
+
+    def speakable(self, text: str) -> str:
+        return "".join(character for character in text if character.isascii())
+
+    def speak(self, text: str) -> Generator[Pcm, None, None]:
+        self._engine.spoken.append(text)
+        try:
+            for word in text.split():
+                self._engine.gate.wait(TIMEOUT_S)
+                if "boom" in word:
+                    raise VoiceFailed("the tone broke")
+                if "bug" in word:
+                    raise ZeroDivisionError
+                for _ in range(10):
+                    yield np.full(BLOCK, 3000, np.int16)
+        finally:
+            self._engine.closed += 1
+
+
+@dataclass
+class ToneSynthesizer:
+    voices: tuple[str, ...] = ("1",)
+    spoken: list[str] = field(default_factory=list)
+    gate: threading.Event = field(default_factory=threading.Event)
+    closed: int = 0
+
+    def voice(self, name: str, rate: float) -> ToneVoice:
+        return ToneVoice(self, name)
+
+    def close(self) -> None:
+        self.gate.set()
+
+
+@dataclass
+class Sink:
+    """One response: what left through it, in one list with those of the whole request."""
+
+    log: list[SpeechBlock | str]
+    done: threading.Event = field(default_factory=threading.Event)
+    gone: bool = False
+    after_block: Callable[[], None] = lambda: None
+
+    def cancelled(self) -> bool:
+        return self.gone
+
+    def send(self, block: SpeechBlock) -> None:
+        assert not self.done.is_set()
+        self.log.append(block)
+        self.after_block()
+
+    def fail(self, message: str) -> None:
+        assert not self.done.is_set()
+        self.log.append(message)
+
+    def finish(self) -> None:
+        assert not self.done.is_set()
+        self.done.set()
+
+
+@pytest.fixture
+def engine() -> ToneSynthesizer:
+    engine = ToneSynthesizer()
+    engine.gate.set()
+    return engine
+
+
+def speak(
+    speech: Speech, request_id: str, deltas: Iterable[str], log: list[SpeechBlock | str] | None = None
+) -> list[SpeechBlock | str]:
+    """Feed an answer and wait until all its sinks are finished."""
+    log = [] if log is None else log
+    speech.begin(request_id, "1", 1.0)
+    deltas = list(deltas)
+    sinks = [Sink(log) for _ in deltas]
+    for place, (delta, sink) in enumerate(zip(deltas, sinks, strict=True)):
+        speech.feed(request_id, delta, place == len(deltas) - 1, sink)
+    assert all(sink.done.wait(TIMEOUT_S) for sink in sinks)
+    return log
+
+
+def sources(log: Iterable[SpeechBlock | str]) -> list[str]:
+    return [block.source for block in log if isinstance(block, SpeechBlock) and block.source]
+
+
+def test_the_speech_of_an_answer_comes_in_order_and_names_the_text_it_speaks(engine: ToneSynthesizer) -> None:
+    speech = Speech(engine, threads=4, idle_s=60)
+    answer = "There is a dog. A second sentence of words. A third one, which is as long as those before it. The last."
+    log = speak(speech, "a", [answer[place : place + 5] for place in range(0, len(answer), 5)])
+    assert "".join(sources(log)) == answer
+    assert len(sources(log)) == 4
+    assert speech.live == 0
+
+
+def test_what_the_voice_cannot_pronounce_is_skipped_and_its_text_stays_with_the_next_segment(
+    engine: ToneSynthesizer,
+) -> None:
+    speech = Speech(engine, threads=1, idle_s=60)
+    log = speak(speech, "a", ["你好你好你好你好你好你好你好你好你好你好。\n", "Then there are words."])
+    assert engine.spoken == ["Then there are words."]
+    assert "".join(sources(log)).endswith("Then there are words.")
+    assert "".join(sources(log)).startswith("你好")
+
+
+@pytest.mark.parametrize("answer", ["***", "", "你好。", "😀"])
+def test_an_answer_that_cannot_be_spoken_has_no_speech_and_no_error(
+    engine: ToneSynthesizer, answer: str
+) -> None:
+    speech = Speech(engine, threads=1, idle_s=60)
+    assert speak(speech, "a", [answer]) == []
+    assert speech.live == 0
+
+
+def test_a_failing_voice_says_so_once_and_every_response_is_still_finished(engine: ToneSynthesizer) -> None:
+    speech = Speech(engine, threads=2, idle_s=60)
+    log = speak(
+        speech, "a", ["This is fine.\n", "This goes boom now, loudly.\n", "And a third one.\n", "End."]
+    )
+    assert [entry for entry in log if isinstance(entry, str)] == ["the tone broke"]
+    assert "".join(sources(log)).startswith("This is fine.")
+    assert "third" not in "".join(engine.spoken)
+    assert speech.live == 0
+
+
+def test_an_error_of_ours_in_a_voice_is_told_without_its_details(engine: ToneSynthesizer) -> None:
+    speech = Speech(engine, threads=1, idle_s=60)
+    assert speak(speech, "a", ["bug"]) == ["internal error while speaking"]
+    assert sources(speak(speech, "b", ["Another request is fine."])) == ["Another request is fine."]
+
+
+def test_a_voice_that_fails_for_one_request_goes_on_for_the_others(engine: ToneSynthesizer) -> None:
+    speech = Speech(engine, threads=1, idle_s=60)
+    assert speak(speech, "a", ["boom"]) == ["the tone broke"]
+    assert sources(speak(speech, "b", ["This is fine."])) == ["This is fine."]
+
+
+def test_a_cancelled_request_is_silent_within_one_block_and_its_voice_is_stopped(
+    engine: ToneSynthesizer,
+) -> None:
+    speech = Speech(engine, threads=1, idle_s=60)
+    log: list[SpeechBlock | str] = []
+    first, second = Sink(log), Sink(log, gone=True)
+
+    def leave() -> None:
+        if len(log) == 3:
+            speech.feed("a", " more", False, second)
+
+    first.after_block = leave
+    speech.begin("a", "1", 1.0)
+    speech.feed("a", "Ten words that would take the voice ten whole seconds\n", False, first)
+    assert first.done.wait(TIMEOUT_S)
+    assert second.done.wait(TIMEOUT_S)
+    assert len(log) == 3
+    assert engine.closed == 1
+    assert speech.live == 0
+
+
+def test_speech_can_be_stopped_after_the_whole_text_has_come(engine: ToneSynthesizer) -> None:
+    speech = Speech(engine, threads=1, idle_s=60)
+    log: list[SpeechBlock | str] = []
+    sink = Sink(log)
+    sink.after_block = lambda: speech.stop("a") if len(log) == 2 else None
+    speech.begin("a", "1", 1.0)
+    speech.feed("a", "Ten words that would take the voice ten whole seconds", True, sink)
+    assert sink.done.wait(TIMEOUT_S)
+    assert len(log) == 2
+    assert speech.live == 0
+
+
+def test_the_speech_of_many_requests_never_mixes(engine: ToneSynthesizer) -> None:
+    speech = Speech(engine, threads=4, idle_s=60)
+    answers = {
+        f"r{number}": [f"Request {number} sentence {place} with some more words.\n" for place in range(5)]
+        for number in range(16)
+    }
+    logs: dict[str, list[SpeechBlock | str]] = {request_id: [] for request_id in answers}
+    threads = [
+        threading.Thread(target=speak, args=(speech, request_id, deltas, logs[request_id]))
+        for request_id, deltas in answers.items()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+    assert {request_id: "".join(sources(log)) for request_id, log in logs.items()} == {
+        request_id: "".join(deltas).rstrip() for request_id, deltas in answers.items()
+    }
+
+
+def test_requests_take_turns_segment_by_segment(engine: ToneSynthesizer) -> None:
+    engine.gate.clear()
+    speech = Speech(engine, threads=1, idle_s=60)
+    log: list[SpeechBlock | str] = []
+    sinks = [Sink(log) for _ in range(6)]
+    for name in "ab":
+        speech.begin(name, "1", 1.0)
+    for place in range(3):
+        for offset, name in enumerate("ab"):
+            speech.feed(
+                name,
+                f"Sentence {place} of {name} which is long enough.\n",
+                place == 2,
+                sinks[2 * place + offset],
+            )
+    engine.gate.set()
+    assert all(sink.done.wait(TIMEOUT_S) for sink in sinks)
+    assert [text.split()[3] for text in engine.spoken] == ["a", "b", "a", "b", "a", "b"]
+
+
+def test_a_request_whose_text_breaks_off_is_forgotten(engine: ToneSynthesizer) -> None:
+    speech = Speech(engine, threads=1, idle_s=0.01)
+    speech.begin("a", "1", 1.0)
+    deadline = time.monotonic() + TIMEOUT_S
+    while speech.live != 1 or "a" in speech._sessions:
+        speech.begin("b", "1", 1.0)
+        assert time.monotonic() < deadline
+    log: list[SpeechBlock | str] = []
+    sink = Sink(log)
+    speech.feed("a", "Too late.", True, sink)
+    assert sink.done.is_set()
+    assert log == []
+
+
+def test_a_new_request_with_the_id_of_a_broken_one_begins_anew(engine: ToneSynthesizer) -> None:
+    speech = Speech(engine, threads=1, idle_s=60)
+    speech.begin("a", "1", 1.0)
+    speech.feed("a", "Left over ", False, Sink([]))
+    assert sources(speak(speech, "a", ["New words."])) == ["New words."]
+
+
+def test_each_segment_is_measured(engine: ToneSynthesizer) -> None:
+    reports: list[SegmentReport] = []
+    speech = Speech(engine, 1, 60, reports.append)
+    log = speak(speech, "a", ["One two.\n", "Three four five six.\n"])
+    assert [report.first_of_request for report in reports] == [True, False]
+    heard_s = sum(len(block.pcm) for block in log if isinstance(block, SpeechBlock)) / HZ
+    assert sum(report.audio_s for report in reports) == pytest.approx(heard_s)
+    assert not any(report.underrun for report in reports)
+    assert all(0 <= report.latency_s <= report.compute_s + TIMEOUT_S for report in reports)
+
+
+def test_a_block_that_comes_after_the_speech_before_it_was_heard_is_an_underrun() -> None:
+    class Late(ToneSynthesizer):
+        def voice(self, name: str, rate: float) -> ToneVoice:
+            return LateVoice(self, name)
+
+    class LateVoice(ToneVoice):
+        def speak(self, text: str) -> Generator[Pcm, None, None]:
+            for piece in super().speak(text):
+                time.sleep(0.11)  # 110 ms of work for every 100 ms of speech
+                yield piece
+
+    reports: list[SegmentReport] = []
+    speak(Speech(Late(gate=_open_gate()), 1, 60, reports.append), "a", ["One."])
+    assert [report.underrun for report in reports] == [True]
+
+
+def _open_gate() -> threading.Event:
+    gate = threading.Event()
+    gate.set()
+    return gate
