@@ -1,6 +1,5 @@
 """Numbers in English words, for voices that were trained on letters alone."""
 
-# ruff: noqa: SIM905  a list of words
 from __future__ import annotations
 
 import re

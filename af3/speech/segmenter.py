@@ -6,7 +6,6 @@ without marks, at a word. The first is short, so that speech begins early; later
 voice sounds better on a whole sentence and by then there is speech to play meanwhile.
 """
 
-# ruff: noqa: SIM905  word lists are easier to read as text
 from __future__ import annotations
 
 import re

