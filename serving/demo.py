@@ -23,13 +23,13 @@ def main() -> int:
             with Server("cpu", REPOSITORY, Path(folder) / "server.log", Ports(0, 0, 0)) as server:
                 print("starting tritonserver …", flush=True)
                 server.wait_until(lambda: answers(server.url), timeout_s=120)
-                return max(_ask(server.url, *question) for question in _questions(Path(folder)))
+                return max(_ask(server.url, *question) for question in _questions())
         except ServerError as error:
             print(error, file=sys.stderr)
             return 1
 
 
-def _questions(folder: Path) -> list[tuple[Path, str, str]]:
+def _questions() -> list[tuple[Path, str, str]]:
     """(clip, question, what is right)."""
     samples = json.loads(SAMPLES.read_text(encoding="utf-8"))[:SHOWN]
     return [(SAMPLES.parent / sample["file"], sample["question"], sample["answer"]) for sample in samples]
