@@ -139,7 +139,7 @@ def tensors(
 
 
 def to_fp8(weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Nearest float8_e4m3fn of weight / scale, never past its largest number (which would become NaN)."""
+    """Nearest float8_e4m3fn of weight / scale. Clamped, as past its largest number some torch give NaN."""
     return (weight.float() / scale).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn)
 
 
