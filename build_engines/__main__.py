@@ -45,8 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--calibration",
         type=Path,
-        default=Path("calibration"),
-        help="folder of clips for FP8 (default: %(default)s)",
+        default=Path("checkpoints/samples"),
+        help="folder of clips for FP8; better your own, 32 or more (default: %(default)s)",
     )
     parser.add_argument("--output", type=Path, help="folder to write (default: engines/TARGET)")
     parser.add_argument("--force", action="store_true", help="build stages that are up to date, too")

@@ -29,7 +29,7 @@ class SpeechSink:
         self._send(adapter.response(tensors))
 
     def send(self, block: SpeechBlock) -> None:
-        tensors = {
+        tensors: dict[str, np.ndarray] = {
             contract.SPEECH.name: block.pcm,
             contract.SAMPLE_RATE.name: np.array([block.sample_rate], np.int32),
         }
