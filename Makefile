@@ -2,11 +2,13 @@
 
 PYTHON ?= python3
 GPU ?= cpu
-CHECKPOINT ?= $(if $(wildcard checkpoints/af3-tiny/model.safetensors),checkpoints/af3-tiny,.cache/random-af3)
+# A CPU serves the checkpoint that is here; a GPU is for NVIDIA's.
+TINY = $(if $(wildcard checkpoints/af3-tiny/model.safetensors),checkpoints/af3-tiny,.cache/random-af3)
+CHECKPOINT ?= $(if $(filter cpu,$(GPU)),$(TINY),nvidia/audio-flamingo-3-hf)
 # Empty: what the target is made for (cpu: fp32, H100 and L40S: fp8, A100: bf16).
 PRECISION ?=
 THINK ?=
-VOICE ?=
+CALIBRATION ?=
 DRY_RUN ?=
 HOST ?= 127.0.0.1
 GRPC_PORT ?= 8001
@@ -49,7 +51,7 @@ engines: .cache/random-af3/config.json
 endif
 engines: $(READY) ## build what the server runs: GPU=cpu|h100|h200|l40s|a100 CHECKPOINT= PRECISION= THINK=1 DRY_RUN=1
 	$(PY) -m build_engines --target $(GPU) --checkpoint $(CHECKPOINT) --output engines/$(GPU) \
-		$(if $(PRECISION),--precision $(PRECISION)) $(if $(THINK),--think) $(if $(DRY_RUN),--dry-run)
+		$(if $(PRECISION),--precision $(PRECISION)) $(if $(THINK),--think) $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(DRY_RUN),--dry-run)
 
 serve: $(READY) ## start the server on engines/$(GPU), print its addresses, stop it on Ctrl-C
 	@$(PY) -m serving.launch --target $(GPU) --host $(HOST) --grpc-port $(GRPC_PORT) --http-port $(HTTP_PORT) --metrics-port $(METRICS_PORT)
