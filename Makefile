@@ -17,6 +17,8 @@ METRICS_PORT ?= 8002
 
 # The CPU build of torch: a fifth of the download of the default one. Falls back to the usual index.
 TORCH = torch==2.13.0
+# FP8 quantisation, as far as a CPU can test it. Without its dependencies: they are locked, torch is above.
+MODELOPT = nvidia-modelopt==0.47.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV = .venv
@@ -35,10 +37,11 @@ setup: $(READY) ## install everything into .venv: Python packages, tritonserver,
 $(READY): requirements.lock pyproject.toml serving/install.py
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else f"Python 3.10 to 3.12 is needed, this is {v[0]}.{v[1]}; name another: make setup PYTHON=python3.12")'
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --upgrade 'setuptools>=77' wheel
+	$(PY) -m pip install --quiet --upgrade 'setuptools>=80' wheel
 	$(PY) -m pip install --quiet --retries 0 --timeout 15 --index-url $(TORCH_INDEX) --no-deps $(TORCH) 2>/dev/null || true
 	$(PY) -m pip install --quiet $(TORCH)
 	$(PY) -m pip install --quiet -r requirements.lock
+	$(PY) -m pip install --quiet --no-deps $(MODELOPT)
 	$(PY) -m pip install --quiet --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
 	$(PY) -m serving.install
 	@touch $@
