@@ -1,6 +1,6 @@
 """Is `decoder.onnx` the checkpoint's decoder? Its greedy answers against Transformers, layer by layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,13 +47,13 @@ def verify(checkpoint: Checkpoint, precision: Precision, folder: Path) -> Figure
     int4 figures also say how far quantisation itself moved the logits from those of the checkpoint.
     """
     answers = greedy_answers(Decoder(folder, len(PROMPT_TOKENS), ROW_TOKENS, threads=0))
-    rounded = dequantised if precision == "int4" else unchanged
-    reference = reference_logits(checkpoint, answers, rounded)
-    figures = compare(answers, reference)
-    if precision == "int4":
-        original = compare(answers, reference_logits(checkpoint, answers, unchanged))
-        figures |= {f"{name}_to_checkpoint": value for name, value in original.items()}
-        print(f"  logits against the unquantised checkpoint: relative error {original['relative_error']:.3g}")
+    transforms = [dequantised, unchanged] if precision == "int4" else [unchanged]
+    same_weights, *original = reference_logits(checkpoint, answers, transforms)
+    figures = compare(answers, same_weights)
+    for logits in original:
+        moved = compare(answers, logits)
+        figures |= {f"{name}_to_checkpoint": value for name, value in moved.items()}
+        print(f"  relative error of logits to the unquantised checkpoint: {moved['relative_error']:.3g}")
     require("relative error of logits", figures["relative_error"], ERROR_BOUND[precision])
     if precision == "fp32":
         require("greedy tokens that differ", figures["tokens_differing"], 0)
@@ -79,8 +79,13 @@ def greedy_answers(decoder: Decoder) -> list[Answer]:
 
 
 @torch.no_grad()
-def reference_logits(checkpoint: Checkpoint, answers: list[Answer], transform: Transform) -> list[np.ndarray]:
-    """Transformers' logits [STEPS, V] where each answer was given; `transform` is applied to every matrix."""
+def reference_logits(
+    checkpoint: Checkpoint, answers: Sequence[Answer], transforms: Sequence[Transform]
+) -> list[list[np.ndarray]]:
+    """Transformers' logits where each answer was given, for weights transformed in each way.
+
+    Returns for every transform, for every answer, float32 [STEPS, V]. Each layer is read once.
+    """
     config = checkpoint.text_config
     one_layer = Qwen2Config.from_dict(config.to_dict() | {"num_hidden_layers": 1, "layer_types": None})
     with torch.device("meta"):
@@ -88,18 +93,24 @@ def reference_logits(checkpoint: Checkpoint, answers: list[Answer], transform: T
         norm = Qwen2RMSNorm(config.hidden_size, config.rms_norm_eps)
     block.norm = nn.Identity()  # only behind the last layer
     block.rotary_emb = type(block.rotary_emb)(one_layer)
-    rows = [torch.from_numpy(answer.embeddings)[None] for answer in answers]
+    read = [torch.from_numpy(answer.embeddings)[None] for answer in answers]
+    rows = [read for _ in transforms]
     for layer in tqdm(range(config.num_hidden_layers), desc="verifying layers"):
         state = checkpoint.module_state(f"language_model.layers.{layer}.")
-        state = {name: transform(value) if value.ndim == 2 else value for name, value in state.items()}
-        block.layers[0].load_state_dict(state, assign=True)
-        rows = [block(inputs_embeds=row, use_cache=False).last_hidden_state for row in rows]
+        for way, transform in enumerate(transforms):
+            weights = {name: transform(value) if value.ndim == 2 else value for name, value in state.items()}
+            block.layers[0].load_state_dict(weights, assign=True)
+            rows[way] = [block(inputs_embeds=row, use_cache=False).last_hidden_state for row in rows[way]]
     norm.load_state_dict(checkpoint.module_state("language_model.norm."), assign=True)
-    head = transform(checkpoint.tensor(head_weight(checkpoint)).float())
-    return [(norm(row[0, -STEPS:]) @ head.T).numpy() for row in rows]
+    head = checkpoint.tensor(head_weight(checkpoint)).float()
+    logits = []
+    for transform, found in zip(transforms, rows, strict=True):
+        output = transform(head).T
+        logits.append([(norm(row[0, -STEPS:]) @ output).numpy() for row in found])
+    return logits
 
 
-def compare(answers: list[Answer], reference: list[np.ndarray]) -> dict[str, float]:
+def compare(answers: Sequence[Answer], reference: Sequence[np.ndarray]) -> dict[str, float]:
     """The largest relative error ‖d‖/‖ref‖ of a row, the largest difference, and the tokens that differ."""
     pairs = [(answer.logits, row) for answer, row in zip(answers, reference, strict=True)]
     return {
