@@ -16,7 +16,6 @@ from clients.request import (
     DEFAULT_MODEL,
     DEFAULT_TIMEOUT_S,
     DEFAULT_URL,
-    METADATA,
     Audio,
     Message,
     Parameters,
@@ -74,7 +73,7 @@ class AsyncAudioFlamingo:
         await self.close()
 
     def _start(self, request: service_pb2.ModelInferRequest, timeout_s: float | None) -> AsyncAnswer:
-        call = self._stub.ModelStreamInfer(iter([request]), metadata=METADATA, timeout=timeout_s)
+        call = self._stub.ModelStreamInfer(iter([request]), timeout=timeout_s)
         return AsyncAnswer(request.id, call, Progress(self.url, timeout_s))
 
 

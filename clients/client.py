@@ -15,7 +15,6 @@ from clients.request import (
     DEFAULT_MODEL,
     DEFAULT_TIMEOUT_S,
     DEFAULT_URL,
-    METADATA,
     Audio,
     Message,
     Parameters,
@@ -83,7 +82,7 @@ class AudioFlamingo:
         self.close()
 
     def _start(self, request: service_pb2.ModelInferRequest, timeout_s: float | None) -> Answer:
-        call = self._stub.ModelStreamInfer(iter([request]), metadata=METADATA, timeout=timeout_s)
+        call = self._stub.ModelStreamInfer(iter([request]), timeout=timeout_s)
         return Answer(request.id, call, Progress(self.url, timeout_s))
 
 

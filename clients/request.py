@@ -20,8 +20,6 @@ DEFAULT_URL = "127.0.0.1:8001"
 DEFAULT_MODEL = contract.AUDIO_FLAMINGO.name
 DEFAULT_TIMEOUT_S = 600.0
 
-# Without it Triton answers every error of a stream with gRPC's OK and a sentence.
-METADATA = (("triton_grpc_error", "true"),)
 # gRPC's own limit is 4 MB; ten minutes of 48 kHz stereo are 115 MB.
 CHANNEL_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 
