@@ -65,16 +65,18 @@ def failure(error: Exception) -> Any:
     """A response that tells the client what it may know.
 
     A RequestError is meant for the client. Anything else is a fault of ours: the client gets a reference
-    number, the log the traceback.
+    number, the log the traceback. The status stands in the sentence too: Triton's streams carry a real gRPC
+    status only when the client sends `triton_grpc_error: true`, and Triton 2.51 may crash of that header
+    (server #7368, fixed in later releases).
     """
     if isinstance(error, RequestError):
         code = getattr(pb_utils.TritonError, TRITON_CODES[error.status])
-        triton_error = pb_utils.TritonError(error.message, code)
+        triton_error = pb_utils.TritonError(f"{error.status}: {error.message}", code)
     else:
         reference = secrets.token_hex(4)
         log.error("internal error %s", reference, exc_info=error)
         triton_error = pb_utils.TritonError(
-            f"internal error, reference {reference}", pb_utils.TritonError.INTERNAL
+            f"INTERNAL: internal error, reference {reference}", pb_utils.TritonError.INTERNAL
         )
     return pb_utils.InferenceResponse(error=triton_error)
 

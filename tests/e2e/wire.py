@@ -2,6 +2,7 @@
 
 import json
 import queue
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,12 +28,11 @@ class Response:
 
 
 class Refused(Exception):
-    """The server answered with an error."""
+    """The server answered with an error; `status` as it stands in the sentence."""
 
-    def __init__(self, code: grpc.StatusCode, message: str):
-        super().__init__(f"{code.name}: {message}")
-        self.code = code
-        self.message = message
+    def __init__(self, sentence: str):
+        super().__init__(sentence)
+        self.status, _, self.message = sentence.partition(": ")
 
 
 class Stream:
@@ -47,6 +47,7 @@ class Stream:
         parameters: Mapping[str, Any] | None = None,
         request_id: str | None = None,
         model: str = "audio_flamingo",
+        real_status: bool = False,
     ):
         inputs = []
         if audio:
@@ -66,7 +67,7 @@ class Stream:
         self.sent_s = time.monotonic()
         self._keep_open: queue.Queue[Any] = queue.Queue()
         self._call = stub.ModelStreamInfer(
-            self._requests(request), metadata=[("triton_grpc_error", "true")], timeout=TIMEOUT_S
+            self._requests(request), metadata=[("triton_grpc_error", "true")] * real_status, timeout=TIMEOUT_S
         )
 
     def _requests(self, request: Any) -> Iterator[Any]:
@@ -80,12 +81,14 @@ class Stream:
         """The responses that hold tensors. Raises Refused."""
         try:
             for message in self._call:
+                if message.error_message:
+                    raise Refused(re.sub("^in ensemble '[^']*', ", "", message.error_message))
                 if message.infer_response.outputs:
                     yield triton.InferResult(message.infer_response)
                 if message.infer_response.parameters["triton_final_response"].bool_param:
                     break
         except grpc.RpcError as error:
-            raise Refused(error.code(), error.details()) from None
+            raise Refused(f"{error.code().name}: {error.details()}") from None
         finally:
             self.close()
 
