@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -159,7 +160,8 @@ def _spline_without_selection() -> Iterator[None]:
 
     Transformers selects the values inside first, which makes the shape depend on them.
     """
-    original = modeling_vits._unconstrained_rational_quadratic_spline
+    transformers_own: Any = modeling_vits
+    original = transformers_own._unconstrained_rational_quadratic_spline
 
     def everywhere(
         inputs: Tensor, widths: Tensor, heights: Tensor, derivatives: Tensor, reverse: bool, tail_bound: float
@@ -179,16 +181,17 @@ def _spline_without_selection() -> Iterator[None]:
         )
         return torch.where(inputs.abs() <= tail_bound, inner, inputs), log_determinant
 
-    modeling_vits._unconstrained_rational_quadratic_spline = everywhere
+    transformers_own._unconstrained_rational_quadratic_spline = everywhere
     try:
         yield
     finally:
-        modeling_vits._unconstrained_rational_quadratic_spline = original
+        transformers_own._unconstrained_rational_quadratic_spline = original
 
 
 def _exportable(model: VitsModel) -> VitsModel:
     plain = copy.deepcopy(model)
-    for layer in plain.text_encoder.encoder.layers:
+    layers: Any = plain.text_encoder.encoder.layers
+    for layer in layers:
         layer.attention = RelativeAttention(layer.attention)
     return plain
 

@@ -10,6 +10,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from typing_extensions import Self, Unpack
 
 from clients.answer import Delta, Progress, Written
+from clients.errors import from_status
 from clients.request import (
     CHANNEL_OPTIONS,
     DEFAULT_MODEL,
@@ -20,7 +21,10 @@ from clients.request import (
     Parameters,
     messages_request,
     prompt_request,
+    stop_speech_request,
 )
+
+STOP_TIMEOUT_S = 10.0
 
 
 class AudioFlamingo:
@@ -68,6 +72,20 @@ class AudioFlamingo:
         """
         request = messages_request(self.model, messages, audio, timeout_s, request_id, parameters)
         return self._start(request, timeout_s)
+
+    def stop_speech(self, request_id: str) -> None:
+        """Say no more of a spoken answer. Returns when the server has stopped; raises AudioFlamingoError.
+
+        Cancelling does that too while the text is written. After that Triton no longer tells the steps of an
+        ensemble that the client has left, and a slow voice would go on to the end of the answer.
+        """
+        try:
+            for _ in self._stub.ModelStreamInfer(
+                iter([stop_speech_request(request_id)]), timeout=STOP_TIMEOUT_S
+            ):
+                pass
+        except grpc.RpcError as error:
+            raise from_status(error.code().name, error.details(), self.url) from None
 
     def close(self) -> None:
         """Close the connection; answers that are not complete are cancelled."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from clients.request import Message
+from clients.request import Clip, Message
 
 
 @dataclass(frozen=True)
@@ -13,11 +13,12 @@ class Conversation:
     """Turns and their clips; the server keeps nothing, so every turn sends all of them."""
 
     messages: tuple[Message, ...] = ()
-    clips: tuple[Path, ...] = ()
+    clips: tuple[Clip, ...] = ()
 
-    def asked(self, text: str, clips: list[Path]) -> Conversation:
-        """With one more user turn: its clips first, then its text."""
-        content = [*({"type": "audio"} for _ in clips), {"type": "text", "text": text}]
+    def asked(self, text: str, clips: Sequence[Clip]) -> Conversation:
+        """With one more user turn: its clips first, then its text, which may be empty."""
+        said = [{"type": "text", "text": text}] if text else []
+        content = [*({"type": "audio"} for _ in clips), *said]
         return Conversation((*self.messages, {"role": "user", "content": content}), (*self.clips, *clips))
 
     def answered(self, text: str) -> Conversation:

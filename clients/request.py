@@ -73,6 +73,17 @@ def messages_request(
     return _request(model, audio, contract.MESSAGES, text, timeout_s, request_id, parameters)
 
 
+def stop_speech_request(request_id: str) -> service_pb2.ModelInferRequest:
+    """To the last step of the speech ensemble alone: `stop`, and its other inputs empty."""
+    message = service_pb2.ModelInferRequest(model_name=contract.TTS.name, id=request_id)
+    empty = {"STRING": bytes(4), "INT32": bytes(4), "BOOL": b"\x01"}
+    for tensor in contract.TTS.inputs:
+        datatype = "BYTES" if tensor.dtype == "STRING" else tensor.dtype
+        message.inputs.add(name=tensor.name, datatype=datatype, shape=[1])
+        message.raw_input_contents.append(empty[tensor.dtype])
+    return message
+
+
 def _request(
     model: str,
     audio: Audio,

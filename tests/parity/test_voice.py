@@ -115,7 +115,7 @@ def test_a_voice_of_several_speakers_is_refused(checkpoint: Path) -> None:
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="no model.safetensors"):
+    with pytest.raises(BuildError, match=r"no model\.safetensors"):
         voice.stage(str(tmp_path))
 
 
