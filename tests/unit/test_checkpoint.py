@@ -141,3 +141,12 @@ def test_an_interrupted_download_says_how_to_resume(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(checkpoint, "snapshot_download", download)
     with pytest.raises(BuildError, match=r"network is unreachable.*run the same command again to resume"):
         open_checkpoint("someone/audio-flamingo-3")
+
+
+def test_rope_theta_is_found_where_transformers_4_wrote_it(folder: Path) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    del config["text_config"]["rope_parameters"]
+    config["text_config"]["rope_theta"] = 12345.0
+    path.write_text(json.dumps(config))
+    assert open_checkpoint(str(folder)).text_config.rope_parameters["rope_theta"] == 12345.0
