@@ -213,9 +213,9 @@ class Transcript:
 
         Within a segment words are taken to be equally fast per character.
         """
-        ends = [segment.start_s for segment in self._segments[1:]] + [total_s]
+        marks_s = [*(segment.start_s for segment in self._segments), total_s]
         text = ""
-        for segment, end_s in zip(self._segments, ends, strict=True):
+        for segment, end_s in zip(self._segments, marks_s[1:], strict=True):
             if heard_s >= end_s:
                 text += segment.text
             elif heard_s > segment.start_s:

@@ -12,7 +12,7 @@ import contextlib
 import queue
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from af3 import contract
@@ -21,7 +21,7 @@ from clients.answer import Delta
 from clients.client import Answer, AudioFlamingo
 from clients.conversation import Conversation
 from clients.errors import AudioFlamingoError
-from clients.microphone import Microphone, UtteranceDetector
+from clients.microphone import Frame, Microphone, UtteranceDetector
 from clients.playback import Figures, Loudspeaker, Meter, Nowhere, Output, Transcript, WavFile
 from clients.request import Clip, Parameters
 
@@ -133,12 +133,14 @@ class Talk:
 class Listener:
     """Hears the microphone in a thread of its own: utterances in a queue, interruptions at once."""
 
-    def __init__(self, microphone: Microphone):
-        self._microphone = microphone
+    def __init__(self, frames: Iterable[Frame]):
+        """frames: the microphone's, 20 ms each."""
+        self._frames = frames
         self._utterances: queue.SimpleQueue[Clip | None] = queue.SimpleQueue()
         self.reply: Reply | None = None
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._thread.start()
+
+    def start(self) -> None:
+        threading.Thread(target=self._listen, daemon=True).start()
 
     def utterances(self) -> Iterator[Clip]:
         """What the user says, one utterance after the other, until the microphone ends."""
@@ -147,7 +149,7 @@ class Listener:
 
     def _listen(self) -> None:
         detector = UtteranceDetector()
-        for frame in self._microphone:
+        for frame in self._frames:
             event = detector.take(frame)
             if event == "start" and (reply := self.reply) is not None:
                 reply.interrupt()
@@ -172,6 +174,7 @@ def main() -> int:
                 microphone = Microphone(arguments.microphone or Microphone.find())
                 opened.callback(microphone.close)
                 listener = Listener(microphone)
+                listener.start()
                 terminal.note("listening; Ctrl-C ends the talk")
                 for utterance in listener.utterances():
                     _turn(talk, utterance, listener)

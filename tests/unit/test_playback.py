@@ -1,9 +1,6 @@
-import os
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +34,7 @@ def test_a_wav_file_is_valid_after_every_block(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(AudioFlamingoError, match="--out .*/none/reply.wav: No such file"):
+    with pytest.raises(AudioFlamingoError, match=r"--out .*/none/reply\.wav: No such file"):
         WavFile(tmp_path / "none" / "reply.wav")
 
 
