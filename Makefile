@@ -27,7 +27,7 @@ READY = $(VENV)/ready
 CODE = af3 build_engines checkpoints clients perf serving model_repository tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engines serve demo test lint format lock clean doctor docker train perf
+.PHONY: help setup engines serve demo test lint format lock clean doctor docker train eval perf
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -70,6 +70,9 @@ docker: ## build the image for GPU=cpu or a GPU
 
 train: $(READY) ## make checkpoints/af3-tiny again, from synthesis to evaluation (two hours on two cores; resumes)
 	$(PY) -m checkpoints.train
+
+eval: engines ## af3-tiny's accuracy by task, asked through the server
+	@$(PY) -m serving.evaluate
 
 perf: $(READY) ## encoder and decoder against Transformers, in one run
 	$(PY) -m perf.compare
