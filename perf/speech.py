@@ -1,0 +1,131 @@
+"""How soon and how steadily a server speaks: `python -m perf.speech`, with `make serve` running.
+
+First audio is counted from the moment the client has the text of the first complete segment: what the voice
+adds to the language model. An underrun is a block that came after a listener, who plays at once, had run dry,
+whether the text or the voice was late.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from af3 import contract
+from af3.speech.segmenter import Segmenter
+from clients.client import AudioFlamingo
+from clients.playback import Playhead
+from clients.request import DEFAULT_URL, Parameters
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One answer. Seconds."""
+
+    first_text_s: float
+    first_audio_s: float | None  # after the request
+    voice_s: float | None  # first audio after the text of the first segment
+    speech_s: float
+    underruns: int
+    dry_s: float  # silence between blocks that no listener expects
+    real_time_factor: float | None
+
+
+def measure(flamingo: AudioFlamingo, clip: Path, prompt: str, parameters: Parameters) -> Measured:
+    """Ask once and take the times."""
+    sent_s = time.monotonic()
+    first_text_s = first_audio_s = segment_s = None
+    last_s = sent_s
+    segmenter, playhead = Segmenter(), Playhead()
+    for delta in flamingo.ask(clip, prompt, **parameters):
+        now = time.monotonic()
+        if delta.text and first_text_s is None:
+            first_text_s = now
+        if segment_s is None and delta.speech is None:
+            complete = segmenter.push(delta.text) or (delta.finish_reason and segmenter.flush())
+            segment_s = now if complete else None
+        if delta.speech is not None and delta.sample_rate is not None:
+            first_audio_s = first_audio_s or now
+            last_s = now
+            playhead.add(len(delta.speech) / delta.sample_rate)
+    spoken = first_audio_s is not None and segment_s is not None
+    return Measured(
+        first_text_s=(first_text_s or last_s) - sent_s,
+        first_audio_s=first_audio_s - sent_s if first_audio_s else None,
+        voice_s=first_audio_s - segment_s if spoken and first_audio_s and segment_s else None,
+        speech_s=playhead.total_s,
+        underruns=playhead.underruns,
+        dry_s=playhead.waited_s,
+        real_time_factor=(last_s - first_audio_s) / playhead.total_s if first_audio_s else None,
+    )
+
+
+def sweep(arguments: argparse.Namespace, streams: int) -> list[Measured]:
+    """`answers` answers for each of `streams` callers at once, after one that warms up."""
+
+    def caller(number: int) -> list[Measured]:
+        with AudioFlamingo(arguments.url, contract.AUDIO_FLAMINGO_SPEECH.name) as flamingo:
+            found = []
+            for turn in range(arguments.answers):
+                parameters: Parameters = {"max_tokens": arguments.max_tokens, "seed": 1000 * number + turn}
+                if arguments.temperature:
+                    parameters["temperature"] = arguments.temperature
+                found.append(measure(flamingo, arguments.clip, arguments.prompt, parameters))
+            return found
+
+    caller(streams)
+    with ThreadPoolExecutor(streams) as pool:
+        return [measured for own in pool.map(caller, range(streams)) for measured in own]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--url", default=DEFAULT_URL, help="gRPC address (default: %(default)s)")
+    parser.add_argument("--clip", type=Path, default=Path("checkpoints/samples/digits.wav"))
+    parser.add_argument("--prompt", default="Transcribe the input speech.")
+    parser.add_argument("--max-tokens", type=int, default=256)
+    parser.add_argument("--temperature", type=float, default=0.0)
+    parser.add_argument("--answers", type=int, default=10, help="per stream (default: %(default)s)")
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--out", type=Path, help="write the figures of every answer as JSON")
+    arguments = parser.parse_args()
+    print(
+        "| streams | answers | first text, ms | voice to first audio, ms: P50 | P90 | P99 |"
+        f" speech, s | RTF | underruns | dry, s |\n|{'---|' * 10}"
+    )
+    figures = {}
+    for streams in arguments.streams:
+        found = sweep(arguments, streams)
+        figures[streams] = [asdict(measured) for measured in found]
+        print(_row(streams, found), flush=True)
+    if arguments.out:
+        machine = {"machine": platform.platform(), "python": platform.python_version()}
+        arguments.out.write_text(json.dumps(machine | {"streams": figures}, indent=1) + "\n")
+
+
+def _row(streams: int, found: list[Measured]) -> str:
+    voice_ms = [1000 * measured.voice_s for measured in found if measured.voice_s is not None]
+    factors = [measured.real_time_factor for measured in found if measured.real_time_factor is not None]
+    cells = [
+        f"{streams}",
+        f"{len(found)}",
+        f"{1000 * np.median([measured.first_text_s for measured in found]):.0f}",
+        *(f"{np.percentile(voice_ms, percent):.0f}" if voice_ms else "-" for percent in (50, 90, 99)),
+        f"{sum(measured.speech_s for measured in found):.0f}",
+        f"{np.median(factors):.3f}" if factors else "-",
+        f"{sum(measured.underruns for measured in found)}",
+        f"{sum(measured.dry_s for measured in found):.2f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
