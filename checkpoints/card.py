@@ -36,6 +36,10 @@ Audio made by `python -m checkpoints.train` of this repository while it trains: 
 playing notes, scales and arpeggios, all from numpy; silence and hiss around them; conversations of one to four
 turns about one clip, about two, and about none. No recordings of people, no music of others, no web text.
 
+These weights are an intermediate state of that recipe: 780 of 1000 pools of 128 conversations, averaged, at a
+higher learning rate and without the pitch and loudness labels that the recipe has since. What compares or measures
+(rising or falling, loud or quiet, two clips) had not been learned by then.
+
 ## What it can do, and what not
 
 It answers a closed list of questions (`checkpoints/questions.py`), in many wordings, in the words it was taught.

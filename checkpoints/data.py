@@ -21,7 +21,7 @@ from checkpoints.model import ENCODER_POSITIONS, Batch
 from checkpoints.scenes import LABELS, Clip, Studio
 
 POOL_DIALOGS = 128
-BATCH_TOKENS = 2048  # padded tokens of a batch: a dozen short conversations, or one with a minute of audio
+BATCH_TOKENS = 3072  # padded tokens of a batch: twenty short conversations, or one with a minute of audio
 MOVED_SHARE = 0.3
 FAR_FROM_POOL = 300  # long clips cost ten short ones each: they come when short ones are understood
 IGNORED = -100

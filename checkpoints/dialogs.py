@@ -204,13 +204,13 @@ def training_dialog(studio: Studio, far: bool) -> list[Turn]:
     rng = studio.rng
     draw = rng.random()
     studio.layout = SHORT
-    if draw < 0.06:
+    if draw < 0.04:
         return without_audio(rng)
-    if draw < 0.22:
+    if draw < 0.24:
         return about_two_clips(studio, str(rng.choice(PAIR_KEYS)))
-    if far and draw < 0.25:
+    if far and draw < 0.27:
         studio.layout = PADDED
-    elif far and draw < 0.262:
+    elif far and draw < 0.28:
         studio.layout = LONG
     scene = str(
         rng.choice([*SCENE_WEIGHTS], p=np.array([*SCENE_WEIGHTS.values()]) / sum(SCENE_WEIGHTS.values()))

@@ -29,6 +29,7 @@ ROOMS = ["kitchen", "bedroom", "office", "garage"]
 SWITCHED = ["light", "radio", "fan", "heater"]
 MOVED = ["door", "window", "curtain", "gate"]
 NAMES = ["anna", "peter", "maria", "david"]
+LOWEST_MIDI, HIGHEST_MIDI = 48, 84
 TEMPOS = [60, 90, 120, 180]
 SCALES = {"major": (0, 2, 4, 5, 7), "minor": (0, 2, 3, 5, 7)}
 ARPEGGIOS = {"major": (0, 4, 7, 12), "minor": (0, 3, 7, 12)}
@@ -108,8 +109,11 @@ class Studio:
             pcm += hiss * np.float32(peak * 10 ** rng.uniform(-3, -1.6))
         asked = clip.questions
         if clip.kind == "sound" and loudness != "medium":
-            asked += (Question("loudness", f"The sound is {loudness}."),)
-        return replace(clip, pcm=pcm, questions=asked, traits=clip.traits | {"loudness": loudness})
+            asked += (Question("loudness", f"The sound is {loudness}."),) * 3
+        labels = (loudness, *clip.labels)
+        return replace(
+            clip, pcm=pcm, questions=asked, labels=labels, traits=clip.traits | {"loudness": loudness}
+        )
 
 
 def _silence(seconds: float) -> Pcm:
@@ -277,10 +281,15 @@ def silence(studio: Studio) -> Clip:
     return Clip(pcm, "silence", "nothing", "I hear nothing, the audio is silent.", (), questions, {})
 
 
+def _pitch_label(midi: int) -> str:
+    """The encoder is told every pitch: which of two is higher cannot be learned from which of two is higher."""
+    return f"midi {midi}"
+
+
 def one_note(studio: Studio) -> Clip:
     rng = studio.rng
     instrument = str(rng.choice([*INSTRUMENTS]))
-    midi = int(rng.integers(48, 82))
+    midi = int(rng.integers(LOWEST_MIDI, 82))
     pcm = studio.arranged([note(rng, instrument, midi, rng.uniform(0.3, 0.9))])
     heard = f"{named(instrument)} playing one note"
     questions = (
@@ -291,7 +300,7 @@ def one_note(studio: Studio) -> Clip:
         Question("transcribe", "There is no speech in the audio."),
         Question("beeps", "There are no beeps."),
     )
-    labels, traits = (instrument, "note"), {"midi": midi}
+    labels, traits = (instrument, _pitch_label(midi)), {"midi": midi}
     return Clip(pcm, "music", heard, f"I hear {heard}.", labels, questions, traits)
 
 
@@ -303,7 +312,7 @@ def melody(studio: Studio) -> Clip:
     steps = list((SCALES if rng.random() < 0.7 else ARPEGGIOS)[mode])
     if direction == "falling":
         steps.reverse()
-    tonic, beat_s = int(rng.integers(48, 73)), 60 / (tempo * rng.uniform(0.97, 1.03))
+    tonic, beat_s = int(rng.integers(LOWEST_MIDI, HIGHEST_MIDI - 11)), 60 / (tempo * rng.uniform(0.97, 1.03))
     held_s = beat_s * rng.uniform(0.75, 1.0)
     line = np.zeros(int((beat_s * (len(steps) - 1) + held_s) * SAMPLE_RATE) + 1, np.float32)
     for i, step in enumerate(steps):
@@ -320,7 +329,7 @@ def melody(studio: Studio) -> Clip:
         Question("kind", "This is music."),
         Question("transcribe", "There is no speech in the audio."),
     )
-    labels = (instrument, *[direction] * (len(steps) - 1), mode)
+    labels = (instrument, *[_pitch_label(tonic + step) for step in steps])
     pcm = studio.arranged([normalised(line)])
     return Clip(pcm, "music", heard, f"I hear {heard}.", labels, questions, {})
 
@@ -358,9 +367,16 @@ SCENES: dict[str, Callable[[Studio], Clip]] = {
     "sound_then_words": sound_then_words,
 }
 
-LABELS = sorted(
+# Every word that is spoken or answered with; the tokenizer is trained on them.
+WORDS = sorted(
     {*DIGITS, *COMMANDS, *ROOMS, *SWITCHED, *MOVED, *NAMES, *SOUNDS, *INSTRUMENTS, "beep", "note"}
     | {"rising", "falling", "major", "minor"}
     | set("turn on off the in set a timer for minutes call now tomorrow open close".split())
     | {word for question in GENERAL_KNOWLEDGE for word in question.split()}
 )
+# What the encoder is taught to name: words and things, and every pitch and loudness.
+LABELS = [
+    *WORDS,
+    *PEAKS,
+    *[_pitch_label(midi) for midi in range(LOWEST_MIDI, HIGHEST_MIDI + 1)],
+]

@@ -29,11 +29,11 @@ CHECKPOINT = Path(__file__).parent / "af3-tiny"
 WORK = Path(".cache/af3-tiny")
 
 SEED = 20261123
-POOLS = 1000  # of 128 conversations
+POOLS = 1300  # of 128 conversations
 LISTEN_POOLS = 120  # at first the encoder alone learns to name what happens when (CTC)
 WARMUP_STEPS = 150
 DECAY_SHARE = 0.5  # the last part of the run in which the learning rate falls to zero
-PEAK_LR = 1.5e-3
+PEAK_LR = 6e-4
 CTC_WEIGHT = 0.3
 AVERAGE_DECAY = 0.998  # of the running average of the weights, which is what is exported
 SAVE_EVERY_POOLS = 20
@@ -108,6 +108,12 @@ class Run:
         }
         torch.save(state, path.with_suffix(".new"))
         path.with_suffix(".new").replace(path)
+
+    def start_from(self, checkpoint: Path) -> None:
+        """Take the weights of an exported checkpoint. The CTC head is not exported: it learns anew."""
+        trained = AudioFlamingo3ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
+        self.net.load_state_dict(trained.state_dict())
+        self.average = [p.detach().clone() for p in self.trained]
 
     def load(self, path: Path) -> None:
         state = torch.load(path, weights_only=True)
@@ -208,6 +214,8 @@ def main() -> None:
     run = Run(words, arguments.pools)
     if (arguments.work / "state.pt").exists():
         run.load(arguments.work / "state.pt")
+    elif arguments.weights:
+        run.start_from(arguments.weights)
     if not arguments.export_now:
         train(run, words, arguments.work)
     export.save(run.averaged(), words, arguments.output)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from checkpoints import model as training
+from checkpoints import tokenizer
 from checkpoints.answer import Listener
 from checkpoints.features import encoder_frames, log_mel, token_count
 
@@ -38,6 +39,10 @@ def test_the_batched_answers_of_the_evaluation_are_those_of_the_stock_processor(
     names = ["digits.wav", "siren.wav", "question.wav"]
     batch = [(asked("What do you hear?"), [SAMPLES / name]) for name in names]
     assert listener.answer_batch(batch) == [listener.answer(*conversation) for conversation in batch]
+
+
+def test_the_tokenizer_that_training_builds_is_the_one_that_is_shipped(listener: Listener) -> None:
+    assert tokenizer.build().get_vocab() == listener.processor.tokenizer.get_vocab()
 
 
 def test_it_fits_in_12_megabytes() -> None:
