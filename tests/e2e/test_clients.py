@@ -83,9 +83,10 @@ def test_a_path_its_bytes_and_its_samples_get_one_answer(flamingo, file):
     assert answers[0] == answers[1] == answers[2]
 
 
-def test_the_servers_refusal_arrives_as_its_sentence(flamingo):
+def test_the_servers_refusal_arrives_with_status_and_sentence_only(flamingo):
     with pytest.raises(AudioFlamingoError) as caught:
         flamingo.ask([b""], "What is it?").text()
+    assert caught.value.status == "INVALID_ARGUMENT"
     assert caught.value.message.startswith("audio[0]: the file is empty")
 
 
@@ -202,4 +203,4 @@ def test_a_batch_tells_its_errors_and_answers_the_rest(start, file, tmp_path):
     assert process.returncode == 1, err
     errors = {line["id"]: line["error"] for line in map(json.loads, out.read_text().splitlines())}
     assert errors.get("clip.wav", err) is None
-    assert "audio[0]: the file is empty" in errors["empty.wav"]
+    assert errors["empty.wav"].startswith("INVALID_ARGUMENT: audio[0]: the file is empty")
