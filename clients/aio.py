@@ -11,16 +11,19 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from typing_extensions import Self, Unpack
 
 from clients.answer import Delta, Progress, Written
+from clients.errors import from_status, raise_error_in
 from clients.request import (
     CHANNEL_OPTIONS,
     DEFAULT_MODEL,
     DEFAULT_TIMEOUT_S,
     DEFAULT_URL,
+    STOP_TIMEOUT_S,
     Audio,
     Message,
     Parameters,
     messages_request,
     prompt_request,
+    stop_speech_request,
 )
 
 
@@ -59,6 +62,16 @@ class AsyncAudioFlamingo:
         """As `AudioFlamingo.chat`; see `ask`."""
         request = messages_request(self.model, messages, audio, timeout_s, request_id, parameters)
         return self._start(request, timeout_s)
+
+    async def stop_speech(self, request_id: str) -> None:
+        """As `AudioFlamingo.stop_speech`."""
+        try:
+            async for response in self._stub.ModelStreamInfer(
+                iter([stop_speech_request(request_id)]), timeout=STOP_TIMEOUT_S
+            ):
+                raise_error_in(response, self.url)
+        except grpc.RpcError as error:
+            raise from_status(error.code().name, error.details(), self.url) from None
 
     async def close(self) -> None:
         """Close the connection; answers that are not complete are cancelled."""

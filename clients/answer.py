@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import InferResult, service_pb2
 
 from af3 import contract
-from clients.errors import AudioFlamingoError, from_sentence, from_status
+from clients.errors import AudioFlamingoError, from_status, raise_error_in
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ class Progress:
 
     def take(self, response: service_pb2.ModelStreamInferResponse) -> Delta | None:
         """The delta in a response; None for one without tensors, which only says that it was the last."""
-        if response.error_message:
-            raise from_sentence(response.error_message, self.url)
+        raise_error_in(response, self.url)
         if not response.infer_response.outputs:
             return None
         result = InferResult(response.infer_response)

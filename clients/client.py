@@ -10,12 +10,13 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from typing_extensions import Self, Unpack
 
 from clients.answer import Delta, Progress, Written
-from clients.errors import from_status
+from clients.errors import from_status, raise_error_in
 from clients.request import (
     CHANNEL_OPTIONS,
     DEFAULT_MODEL,
     DEFAULT_TIMEOUT_S,
     DEFAULT_URL,
+    STOP_TIMEOUT_S,
     Audio,
     Message,
     Parameters,
@@ -23,8 +24,6 @@ from clients.request import (
     prompt_request,
     stop_speech_request,
 )
-
-STOP_TIMEOUT_S = 10.0
 
 
 class AudioFlamingo:
@@ -80,10 +79,10 @@ class AudioFlamingo:
         ensemble that the client has left, and a slow voice would go on to the end of the answer.
         """
         try:
-            for _ in self._stub.ModelStreamInfer(
+            for response in self._stub.ModelStreamInfer(
                 iter([stop_speech_request(request_id)]), timeout=STOP_TIMEOUT_S
             ):
-                pass
+                raise_error_in(response, self.url)
         except grpc.RpcError as error:
             raise from_status(error.code().name, error.details(), self.url) from None
 

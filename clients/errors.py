@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grpc
+from tritonclient.grpc import service_pb2
 
 # What gRPC itself says when it cannot reach a server or loses it; a server's own UNAVAILABLE (a full queue)
 # comes with the server's sentence. gRPC gives no other way to tell them apart.
@@ -61,6 +62,12 @@ def from_sentence(sentence: str, url: str) -> AudioFlamingoError:
     if colon and status in STATUSES:
         return from_status(status, message, url)
     return AudioFlamingoError("UNKNOWN", _without_ensemble(sentence))
+
+
+def raise_error_in(response: service_pb2.ModelStreamInferResponse, url: str) -> None:
+    """Raise the error that a response of the server at `url` carries, if it carries one."""
+    if response.error_message:
+        raise from_sentence(response.error_message, url)
 
 
 def _last_cause(details: str) -> str:

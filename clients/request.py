@@ -19,6 +19,7 @@ from clients.samples import Samples, wav
 DEFAULT_URL = "127.0.0.1:8001"
 DEFAULT_MODEL = contract.AUDIO_FLAMINGO.name
 DEFAULT_TIMEOUT_S = 600.0
+STOP_TIMEOUT_S = 10.0  # of a request that ends the speech of another
 
 # gRPC's own limit is 4 MB; ten minutes of 48 kHz stereo are 115 MB.
 CHANNEL_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))

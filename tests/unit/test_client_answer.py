@@ -64,6 +64,41 @@ def test_a_refusal_keeps_its_status_and_loses_tritons_prefix(server, read):
     assert (caught.value.status, caught.value.message) == ("INVALID_ARGUMENT", "audio[0]: it's empty")
 
 
+def _stop(url):
+    with AudioFlamingo(url) as flamingo:
+        flamingo.stop_speech("a")
+
+
+def _stop_async(url):
+    async def stop():
+        async with AsyncAudioFlamingo(url) as flamingo:
+            await flamingo.stop_speech("a")
+
+    asyncio.run(asyncio.wait_for(stop(), WAIT_S))
+
+
+@pytest.mark.parametrize("stop", [_stop, _stop_async])
+def test_speech_is_stopped_by_a_request_with_the_id_of_the_answer(server, stop):
+    server.behave = lambda request, context: iter([empty_final()])
+    stop(server.url)
+    assert [(request.model_name, request.id) for request in server.requests] == [("tts", "a")]
+
+
+@pytest.mark.parametrize("stop", [_stop, _stop_async])
+@pytest.mark.parametrize(
+    "behave",
+    [
+        lambda request, context: iter([Response(error_message="UNAVAILABLE: model 'tts' is not ready")]),
+        lambda request, context: context.abort(grpc.StatusCode.UNAVAILABLE, "model 'tts' is not ready"),
+    ],
+)
+def test_speech_that_could_not_be_stopped_is_an_error(server, stop, behave):
+    server.behave = behave
+    with pytest.raises(AudioFlamingoError, match="model 'tts' is not ready") as caught:
+        stop(server.url)
+    assert caught.value.status == "UNAVAILABLE"
+
+
 @both_clients
 @pytest.mark.parametrize(
     ("sentence", "error"),
