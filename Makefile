@@ -8,6 +8,8 @@ CHECKPOINT ?= $(if $(filter cpu,$(GPU)),$(TINY),nvidia/audio-flamingo-3-hf)
 # Empty: what the target is made for (cpu: fp32, H100 and L40S: fp8, A100: bf16).
 PRECISION ?=
 THINK ?=
+# A VITS checkpoint, folder or hub id; empty: the offline voices alone.
+VOICE ?=
 CALIBRATION ?=
 DRY_RUN ?=
 HOST ?= 127.0.0.1
@@ -52,9 +54,9 @@ $(READY): requirements.lock pyproject.toml serving/install.py
 ifeq ($(CHECKPOINT),.cache/random-af3)
 engines: .cache/random-af3/config.json
 endif
-engines: $(READY) ## build what the server runs: GPU=cpu|h100|h200|l40s|a100 CHECKPOINT= PRECISION= THINK=1 DRY_RUN=1
+engines: $(READY) ## build what the server runs: GPU=cpu|h100|h200|l40s|a100 CHECKPOINT= PRECISION= THINK=1 VOICE= DRY_RUN=1
 	$(PY) -m build_engines --target $(GPU) --checkpoint $(CHECKPOINT) --output engines/$(GPU) \
-		$(if $(PRECISION),--precision $(PRECISION)) $(if $(THINK),--think) $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(DRY_RUN),--dry-run)
+		$(if $(PRECISION),--precision $(PRECISION)) $(if $(THINK),--think) $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(VOICE),--voice $(VOICE)) $(if $(DRY_RUN),--dry-run)
 
 serve: $(READY) ## start the server on engines/$(GPU), print its addresses, stop it on Ctrl-C
 	@$(PY) -m serving.launch --target $(GPU) --host $(HOST) --grpc-port $(GRPC_PORT) --http-port $(HTTP_PORT) --metrics-port $(METRICS_PORT)

@@ -84,6 +84,7 @@ class Manifest(_Section):
     tools: dict[str, str]
     files: dict[str, str]
     verification: dict[str, dict[str, float]]
+    voice: str | None = None  # name of the neural voice, where one was built
     gpu: GpuIdentity | None = None
 
     @classmethod

@@ -36,7 +36,7 @@ class CudaMemory:
                 "UNAVAILABLE",
                 f"audio: the GPU has no {nbytes} bytes left for its embeddings; try again later",
             )
-        _check(error)
+        check(error)
 
     def __del__(self) -> None:
         if hasattr(self, "address"):
@@ -52,7 +52,7 @@ class Graph:
     context: Any = field(repr=False)
 
     def __call__(self) -> None:
-        _check(*cudart.cudaGraphLaunch(self.handle, self.stream))
+        check(*cudart.cudaGraphLaunch(self.handle, self.stream))
 
     def __del__(self) -> None:
         cudart.cudaGraphExecDestroy(self.handle)
@@ -65,13 +65,8 @@ class TensorRTDevice:
 
     def __init__(self, plan: Path):
         self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.WARNING))
-        self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
-        if self._engine is None:
-            raise ManifestError(
-                f"{plan}: TensorRT {tensorrt.__version__} cannot load this engine on this GPU; "
-                "build it again with `make engines`"
-            )
-        self._stream = _value(cudart.cudaStreamCreate())
+        self._engine = load_engine(self._runtime, plan)
+        self._stream = value(cudart.cudaStreamCreate())
         # Contexts run one after the other, so one block of activations serves all of them.
         self._activations = CudaMemory(self._engine.device_memory_size_v2)
         self.dtype = DTYPE_NAMES[self._engine.get_tensor_dtype("audio_embeddings")]
@@ -107,15 +102,15 @@ class TensorRTDevice:
         self._enqueue(context, shape)
         self.synchronize()
         mode = cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        _check(*cudart.cudaStreamBeginCapture(self._stream, mode))
+        check(*cudart.cudaStreamBeginCapture(self._stream, mode))
         self._enqueue(context, shape)
-        graph = _value(cudart.cudaStreamEndCapture(self._stream))
-        handle = _value(cudart.cudaGraphInstantiate(graph, 0))
-        _check(*cudart.cudaGraphDestroy(graph))
+        graph = value(cudart.cudaStreamEndCapture(self._stream))
+        handle = value(cudart.cudaGraphInstantiate(graph, 0))
+        check(*cudart.cudaGraphDestroy(graph))
         return Graph(handle, self._stream, context)
 
     def synchronize(self) -> None:
-        _check(*cudart.cudaStreamSynchronize(self._stream))
+        check(*cudart.cudaStreamSynchronize(self._stream))
 
     def _profile(self, index: int) -> Profile:
         least, _, most = self._engine.get_tensor_profile_shape("pcm", index)
@@ -126,14 +121,27 @@ class TensorRTDevice:
             raise RuntimeError(f"TensorRT could not run the encoder for {shape} windows and samples")
 
     def _copy(self, source: int, destination: int, nbytes: int, kind: Any) -> None:
-        _check(*cudart.cudaMemcpyAsync(destination, source, nbytes, kind, self._stream))
+        check(*cudart.cudaMemcpyAsync(destination, source, nbytes, kind, self._stream))
 
 
-def _value(result: tuple[Any, Any]) -> Any:
-    _check(result[0])
+def load_engine(runtime: Any, plan: Path) -> Any:
+    """The engine in a file. Raises ManifestError when it is of another TensorRT or another GPU."""
+    engine = runtime.deserialize_cuda_engine(plan.read_bytes())
+    if engine is None:
+        raise ManifestError(
+            f"{plan}: TensorRT {tensorrt.__version__} cannot load this engine on this GPU; "
+            "build it again with `make engines`"
+        )
+    return engine
+
+
+def value(result: tuple[Any, Any]) -> Any:
+    """What a CUDA call returned beside its status."""
+    check(result[0])
     return result[1]
 
 
-def _check(error: Any) -> None:
+def check(error: Any) -> None:
+    """Raise RuntimeError with CUDA's own words unless a call succeeded."""
     if error != cudart.cudaError_t.cudaSuccess:
         raise RuntimeError(f"CUDA: {cudart.cudaGetErrorString(error)[1].decode()}")

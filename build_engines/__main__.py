@@ -3,11 +3,14 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from build_engines.stage import BuildError
 from build_engines.targets import TARGETS
 from build_engines.targets.target import Target
+
+if TYPE_CHECKING:
+    from build_engines.commands import Job
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -48,6 +51,10 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("checkpoints/samples"),
         help="folder of clips for FP8; better your own, 32 or more (default: %(default)s)",
     )
+    parser.add_argument(
+        "--voice",
+        help="a VITS checkpoint in Hugging Face format, folder or hub id: the server's neural voice",
+    )
     parser.add_argument("--output", type=Path, help="folder to write (default: engines/TARGET)")
     parser.add_argument("--force", action="store_true", help="build stages that are up to date, too")
     parser.add_argument("--dry-run", action="store_true", help="say what would be built and stop")
@@ -84,6 +91,10 @@ def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
         raise BuildError("THINK=1: the think adapter is merged into engines of a GPU only")
     source = open_checkpoint(arguments.checkpoint)
     stages = cpu.stages(source, precision)
+    if arguments.voice:
+        from build_engines import voice
+
+        stages.append(voice.stage(arguments.voice))
     stamps = run(stages, output, force=arguments.force, dry_run=arguments.dry_run, only=arguments.only)
     if arguments.dry_run:
         return
@@ -95,6 +106,13 @@ def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
     print(f"engines are in {output}")
 
 
+def _job(arguments: argparse.Namespace, target: Target, output: Path) -> "Job":
+    from build_engines import commands, container, tensorrt_voice
+
+    shapes = tensorrt_voice.Shapes.of(arguments.voice) if arguments.voice else None
+    return commands.Job(target, output, container.here(), container.find(output), shapes)
+
+
 def _describe_gpu(arguments: argparse.Namespace, target: Target, output: Path) -> None:
     """Memory plan, sizes and commands. Downloads nothing: a checkpoint that is not here is taken as
     full-size.
@@ -102,7 +120,7 @@ def _describe_gpu(arguments: argparse.Namespace, target: Target, output: Path) -
     from build_engines import commands, container, gpu, memory_plan
     from build_engines.checkpoint import LICENCE_NOTICE, open_checkpoint
 
-    job = commands.Job(target, output, container.here(), container.find(output))
+    job = _job(arguments, target, output)
     geometry = memory_plan.AUDIO_FLAMINGO_3
     if Path(arguments.checkpoint).exists():
         geometry = gpu.geometry(open_checkpoint(arguments.checkpoint))
@@ -117,11 +135,11 @@ def _describe_gpu(arguments: argparse.Namespace, target: Target, output: Path) -
 
 
 def _build_gpu(arguments: argparse.Namespace, target: Target, output: Path) -> None:
-    from build_engines import calibration, commands, container, gpu, memory_plan, think
+    from build_engines import calibration, gpu, memory_plan, think
     from build_engines.checkpoint import open_checkpoint
 
     output.mkdir(parents=True, exist_ok=True)
-    job = commands.Job(target, output, container.here(), container.find(output))
+    job = _job(arguments, target, output)
     found = gpu.find_gpu(job)  # before gigabytes are downloaded
     clips = calibration.find_clips(arguments.calibration) if job.target.llm_precision == "fp8" else []
     source = open_checkpoint(arguments.checkpoint)
@@ -129,7 +147,7 @@ def _build_gpu(arguments: argparse.Namespace, target: Target, output: Path) -> N
     print(memory_plan.describe(memory))
     memory_plan.require_fit(memory)
     adapter = think.open_adapter(source) if arguments.think else None
-    sources = gpu.Sources(source, tuple(clips), adapter)
+    sources = gpu.Sources(source, tuple(clips), adapter, arguments.voice)
     stamps = gpu.build(job, sources, force=arguments.force, only=arguments.only)
     if set(gpu.SERVED) <= set(stamps):
         gpu.write_manifest(job, sources, stamps, found)

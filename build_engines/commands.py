@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from build_engines import calibration, fp8, tensorrt_encoder, trtllm
+from af3.speech.catalogue import VOICE_FOLDER
+from build_engines import calibration, fp8, tensorrt_encoder, tensorrt_voice, trtllm
 from build_engines.container import Tools
 from build_engines.memory_plan import BF16_BYTES, FP32_BYTES, Geometry
 from build_engines.targets.target import BITS_PER_WEIGHT, Target
 
 PARTS = "parts"
+VOICE_ONNX = "voice_onnx"
+VOICE_BYTES = 1 << 28  # of either stage, at most
 TIMING = (
     "timing"  # timing caches outlive the stages that fill them: the next build takes minutes, not an hour
 )
@@ -24,6 +28,7 @@ class Job:
     output: Path  # absolute
     local: Tools
     container: Tools
+    voice: tensorrt_voice.Shapes | None = None  # without one the server has its offline voices alone
 
     def part(self, name: str) -> Path:
         return self.output / PARTS / name
@@ -86,13 +91,27 @@ def llm(job: Job, folder: Path) -> Step:
     return Step(job.container, [trtllm.build_command(job.target, checkpoint, folder, cache)])
 
 
-def disk_bytes(target: Target, geometry: Geometry) -> dict[str, int]:
+def voice_reference(job: Job, folder: Path) -> Step:
+    """ONNX Runtime's answers beside the voice's graphs, which are in `folder`."""
+    assert job.voice is not None
+    return Step(job.local, tensorrt_voice.reference_commands(folder, job.voice))
+
+
+def voice(job: Job, folder: Path) -> Step:
+    """The voice's engines, each compared with those answers."""
+    assert job.voice is not None
+    return Step(job.container, tensorrt_voice.engine_commands(job.part(VOICE_ONNX), folder, job.voice))
+
+
+def disk_bytes(job: Job, geometry: Geometry) -> dict[str, int]:
     """Size of every stage's result, by its weights; samples of calibration as an estimate."""
+    target = job.target
     bits = BITS_PER_WEIGHT[target.llm_precision]
     split = geometry.llm_weights * BF16_BYTES
     engine = geometry.quantised_weights * bits // 8 + geometry.bf16_weights * BF16_BYTES
     samples = calibration.CLIPS_WANTED * calibration.MOST_WINDOWS * 750 * geometry.hidden_size * BF16_BYTES
-    return {
+    spoken = dict.fromkeys((VOICE_ONNX, VOICE_FOLDER), VOICE_BYTES) if job.voice else {}
+    return spoken | {
         "tokenizer": 1 << 24,
         "encoder_onnx": geometry.encoder_weights * FP32_BYTES,
         "encoder_half": geometry.encoder_weights * BF16_BYTES,
@@ -106,7 +125,7 @@ def disk_bytes(target: Target, geometry: Geometry) -> dict[str, int]:
 
 def describe(job: Job, geometry: Geometry) -> str:
     """Every stage with its folder, its size on disk and its commands."""
-    placed = {
+    placed: dict[str, tuple[Path, Callable[[Job, Path], Step] | None]] = {
         "tokenizer": (job.output, None),
         "encoder_onnx": (job.output / PARTS, None),
         "encoder_half": (job.output / PARTS, reference),
@@ -116,7 +135,10 @@ def describe(job: Job, geometry: Geometry) -> str:
         "audio_encoder": (job.output, encoder),
         "llm": (job.output, llm),
     }
-    sizes = disk_bytes(job.target, geometry)
+    if job.voice is not None:
+        placed[VOICE_ONNX] = (job.output / PARTS, voice_reference)
+        placed[VOICE_FOLDER] = (job.output, voice)
+    sizes = disk_bytes(job, geometry)
     lines = [f"stages, {sum(sizes.values()) / 1e9:.1f} GB on disk"]
     for name, (parent, step_of) in placed.items():
         lines.append(f"{name}: {parent / name}, {sizes[name] / 1e9:.2f} GB")

@@ -8,6 +8,8 @@ import af3.tokenizer
 from af3.contract import MAX_CLIP_SECONDS, MAX_NEW_TOKENS, MAX_TEXT_TOKENS
 from af3.manifest import CheckpointIdentity, Limits, Manifest
 from af3.manifest import Precision as Precisions
+from af3.speech.catalogue import VOICE_FOLDER
+from af3.speech.vits import built_voice
 from build_engines import (
     audio_encoder,
     checkpoint,
@@ -20,7 +22,7 @@ from build_engines import (
 )
 from build_engines.checkpoint import Checkpoint
 from build_engines.decoder import Precision, Shape
-from build_engines.stage import Stage, Stamp
+from build_engines.stage import Stage, Stamp, read_stamp
 
 WINDOW_SECONDS = 30
 TOKENS_PER_SECOND = 25
@@ -75,7 +77,8 @@ def limits(source: Checkpoint) -> Limits:
 
 
 def write_manifest(source: Checkpoint, precision: Precision, stamps: dict[str, Stamp], output: Path) -> None:
-    """`manifest.json` from the stamps of all stages."""
+    """`manifest.json` from the stamps of all stages; a voice that was built before stays in it."""
+    stamps = stamps | voice_stamp(output)
     Manifest(
         target="cpu",
         checkpoint=CheckpointIdentity(name=source.name, sha256=source.sha256),
@@ -91,4 +94,11 @@ def write_manifest(source: Checkpoint, precision: Precision, stamps: dict[str, S
             for path, sha256 in stamp.files.items()
         },
         verification={stage: dict(stamp.figures) for stage, stamp in stamps.items()},
+        voice=built_voice(output / VOICE_FOLDER),
     ).write(output)
+
+
+def voice_stamp(output: Path) -> dict[str, Stamp]:
+    """The stamp of the voice that lies in `output`, by its stage's name; empty where none was built."""
+    stamp = read_stamp(output / VOICE_FOLDER)
+    return {} if stamp is None else {VOICE_FOLDER: stamp}

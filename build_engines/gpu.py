@@ -18,9 +18,12 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 import af3.encoder_tensorrt
+import af3.speech.vits
 from af3.gpu import IMAGE, FoundGpu, link_engines
 from af3.manifest import CheckpointIdentity, Manifest
 from af3.manifest import Precision as Precisions
+from af3.speech.catalogue import VOICE_FOLDER
+from af3.speech.vits import SETTINGS_FILE, built_voice
 from build_engines import (
     calibration,
     commands,
@@ -29,13 +32,15 @@ from build_engines import (
     fp8,
     qwen,
     tensorrt_encoder,
+    tensorrt_voice,
     think,
     tokenizer,
     trtllm,
     trtllm_checkpoint,
+    voice,
 )
 from build_engines.checkpoint import Checkpoint
-from build_engines.commands import PARTS, TIMING, Job, Step
+from build_engines.commands import PARTS, TIMING, VOICE_ONNX, Job, Step
 from build_engines.decoder import Shape
 from build_engines.memory_plan import Geometry
 from build_engines.stage import BuildError, Figures, Stage, Stamp, hash_file, is_current, run
@@ -47,12 +52,13 @@ SERVED = ("tokenizer", "audio_encoder", "llm")
 @dataclass(frozen=True)
 class Sources:
     """What engines are built from. `clips` are what FP8 is calibrated on; `adapter` is merged into the
-    LLM.
+    LLM; `voice` is a VITS checkpoint, of which `Job.voice` has the shapes.
     """
 
     checkpoint: Checkpoint
     clips: tuple[Path, ...] = ()
     adapter: Adapter | None = None
+    voice: str | None = None
 
 
 def geometry(checkpoint: Checkpoint) -> Geometry:
@@ -168,12 +174,33 @@ def stages(job: Job, sources: Sources) -> list[tuple[Stage, Path]]:
         *((stage, parts) for stage in (onnx, half, split, heard, weights)),
         (encoder, job.output),
         (engine, job.output),
+        *(_voice_stages(job, sources.voice) if sources.voice else ()),
     ]
+
+
+def _voice_stages(job: Job, checkpoint: str) -> list[tuple[Stage, Path]]:
+    exported = voice.stage(checkpoint)
+    onnx = replace(
+        exported,
+        name=VOICE_ONNX,
+        build=partial(_build_voice_onnx, job, exported.build),
+        code=(*exported.code, tensorrt_voice),
+    )
+    engines = Stage(
+        VOICE_FOLDER,
+        build=partial(_build_voice, job),
+        inputs={"image": IMAGE, "compute_capability": list(job.target.gpu.compute_capability)},
+        after=(onnx,),
+        code=(tensorrt_voice, af3.speech.vits),
+    )
+    return [(onnx, job.output / PARTS), (engines, job.output)]
 
 
 def write_manifest(job: Job, sources: Sources, stamps: dict[str, Stamp], found: FoundGpu) -> None:
     """`manifest.json`, and the link by which the configs find these engines."""
     checkpoint, target = sources.checkpoint, job.target
+    stamps = stamps | cpu.voice_stamp(job.output)
+    served = [name for name in (*SERVED, VOICE_FOLDER) if name in stamps]
     Manifest(
         target=target.name,
         checkpoint=CheckpointIdentity(name=checkpoint.name, sha256=checkpoint.sha256),
@@ -181,8 +208,9 @@ def write_manifest(job: Job, sources: Sources, stamps: dict[str, Stamp], found: 
         limits=target.limits,
         model=tokenizer.model_facts(checkpoint),
         tools={name: version for stamp in stamps.values() for name, version in stamp.versions.items()},
-        files={f"{name}/{path}": sha256 for name in SERVED for path, sha256 in stamps[name].files.items()},
+        files={f"{name}/{path}": sha256 for name in served for path, sha256 in stamps[name].files.items()},
         verification={name: dict(stamp.figures) for name, stamp in stamps.items() if stamp.figures},
+        voice=built_voice(job.output / VOICE_FOLDER),
         gpu=found.identity.model_copy(update={"image": IMAGE}),
     ).write(job.output)
     link_engines(job.output)
@@ -190,7 +218,7 @@ def write_manifest(job: Job, sources: Sources, stamps: dict[str, Stamp], found: 
 
 def _require_disk(job: Job, sources: Sources, wanted: list[tuple[Stage, Path]], force: bool) -> None:
     """Raise BuildError before anything is built when the stages to build are larger than the room left."""
-    sizes = commands.disk_bytes(job.target, geometry(sources.checkpoint))
+    sizes = commands.disk_bytes(job, geometry(sources.checkpoint))
     needed = sum(sizes[stage.name] for stage, folder in wanted if force or not is_current(stage, folder))
     free = shutil.disk_usage(job.output).free
     if needed > free:
@@ -213,6 +241,18 @@ def _build_half_encoder(job: Job, folder: Path) -> Figures:
     tensorrt_encoder.write_mixed_precision(source, folder / "model.onnx")
     commands.reference(job, folder).run(folder)
     return {}
+
+
+def _build_voice_onnx(job: Job, export: Callable[[Path], Figures], folder: Path) -> Figures:
+    """The graphs that a CPU would serve, and ONNX Runtime's answers for the comparison on the GPU."""
+    figures = export(folder)
+    commands.voice_reference(job, folder).run(folder)
+    return figures
+
+
+def _build_voice(job: Job, folder: Path) -> Figures:
+    shutil.copy(job.part(VOICE_ONNX) / SETTINGS_FILE, folder)
+    return _run(partial(commands.voice, job), "decoder.plan", folder)
 
 
 def _build_calibration(job: Job, sources: Sources, folder: Path) -> Figures:

@@ -1,17 +1,17 @@
 """A VITS checkpoint in Hugging Face format (such as facebook/mms-tts-eng) → the neural voice of a server.
 
-    python -m build_engines.voice --checkpoint FOLDER|HUB_ID --output engines/cpu
+    make engines VOICE=FOLDER|HUB_ID
 
-Two ONNX files, because the length of the speech is not known before the first has run: `text.onnx` gives every
-character its latent means and its duration, `decoder.onnx` turns latents, repeated so often, into a waveform.
-In between stands `numpy.repeat` (af3/speech/vits.py). Nothing in either graph depends on the values of a
-tensor. Both noise scales are 0: the same text gives the same speech.
+Three ONNX files, each with one input. `text.onnx` gives every character its latent means and its duration;
+`flow.onnx` takes the latents, repeated so often by `numpy.repeat` (the length of the speech is not known before),
+to those that `decoder.onnx` turns into a waveform, piece by piece (af3/speech/vits.py). Nothing in a graph depends
+on the values of a tensor. Both noise scales are 0: the same text gives the same speech.
 """
 
-import argparse
 import copy
 import hashlib
 import json
+import math
 import sys
 import warnings
 from collections.abc import Iterator
@@ -28,9 +28,11 @@ from transformers import VitsConfig, VitsModel, VitsTokenizer
 from transformers.models.vits import modeling_vits
 
 import af3.speech.vits
+import af3.speech.vits_graphs
 from af3.speech.catalogue import VOICE_FOLDER
-from af3.speech.vits import DECODER_FILE, SETTINGS_FILE, TEXT_FILE, VitsSettings, VitsSynthesizer
-from build_engines.stage import BuildError, Figures, Stage, hash_file, require, run
+from af3.speech.vits import SETTINGS_FILE, VitsSettings, VitsSynthesizer
+from af3.speech.vits_graphs import DECODER, FLOW, TEXT
+from build_engines.stage import BuildError, Figures, Stage, hash_file, require
 
 OPSET = 20
 BOUND = 1e-3  # of the waveform, whose full scale is 1
@@ -45,7 +47,7 @@ def stage(checkpoint: str) -> Stage:
         VOICE_FOLDER,
         build=partial(build, folder, Path(checkpoint).name),
         inputs={"checkpoint": hashlib.sha256(json.dumps(files).encode()).hexdigest()},
-        code=(sys.modules[__name__], af3.speech.vits),
+        code=(sys.modules[__name__], af3.speech.vits, af3.speech.vits_graphs),
         packages=("onnx", "onnxruntime", "torch", "transformers"),
     )
 
@@ -58,9 +60,10 @@ def build(checkpoint: Path, name: str, output: Path) -> Figures:
     plain = _exportable(model)
     with torch.no_grad(), _spline_without_selection(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's, about shape checks inside Transformers
-        _export(Text(plain), torch.ones(1, 9, dtype=torch.long), output / TEXT_FILE, _TEXT)
         latents = torch.zeros(1, model.config.flow_size, 50)
-        _export(Decoder(plain), latents, output / DECODER_FILE, _DECODER)
+        _export(Text(plain), torch.ones(1, 9, dtype=torch.long), output / f"{TEXT}.onnx", _TEXT)
+        _export(Flow(plain), latents, output / f"{FLOW}.onnx", _FLOW)
+        _export(Decoder(plain), latents, output / f"{DECODER}.onnx", _DECODER)
     (output / SETTINGS_FILE).write_text(json.dumps(asdict(settings), ensure_ascii=False, indent=1) + "\n")
     return verify(model, output)
 
@@ -75,7 +78,7 @@ def verify(model: VitsModel, folder: Path) -> Figures:
         speed = model.config.speaking_rate * rate
         with torch.no_grad():
             expected = model(torch.from_numpy(ids), speaking_rate=speed).waveform[0].numpy()
-        found = synthesizer.waveform(ids, speed)
+        found = np.concatenate(list(synthesizer.waveform(ids, speed)))
         if found.shape != expected.shape:
             raise BuildError(
                 f"the voice speaks {length} characters in {len(found)} samples, VitsModel in {len(expected)}"
@@ -105,17 +108,27 @@ class Text(nn.Module):
         return encoded.prior_means, torch.exp(log_duration)[:, 0]
 
 
+class Flow(nn.Module):
+    """latents float32 [1, flow_size, frames] → the same, as the decoder takes them."""
+
+    def __init__(self, model: VitsModel) -> None:
+        super().__init__()
+        self.flow = model.flow
+
+    def forward(self, latents: Tensor) -> Tensor:
+        flowed: Tensor = self.flow(latents, torch.ones_like(latents[:, :1]), None, reverse=True)
+        return flowed
+
+
 class Decoder(nn.Module):
     """latents float32 [1, flow_size, frames] → waveform float32 [1, samples]."""
 
     def __init__(self, model: VitsModel) -> None:
         super().__init__()
-        self.flow = model.flow
         self.decoder = model.decoder
 
     def forward(self, latents: Tensor) -> Tensor:
-        mask = torch.ones_like(latents[:, :1])
-        waveform: Tensor = self.decoder(self.flow(latents, mask, None, reverse=True), None)
+        waveform: Tensor = self.decoder(latents, None)
         return waveform.squeeze(1)
 
 
@@ -197,6 +210,7 @@ def _exportable(model: VitsModel) -> VitsModel:
 
 
 _TEXT = {"input_ids": {1: "n"}, "means": {1: "n"}, "frames": {1: "n"}}
+_FLOW = {"latents": {2: "frames"}, "flowed": {2: "frames"}}
 _DECODER = {"latents": {2: "frames"}, "waveform": {1: "samples"}}
 
 
@@ -228,7 +242,30 @@ def _settings(tokenizer: VitsTokenizer, config: VitsConfig, name: str) -> VitsSe
         vocabulary=vocabulary,
         blank_id=0 if tokenizer.add_blank else None,
         lower_case=tokenizer.normalize,
+        hop=math.prod(config.upsample_rates),
+        context_frames=context_frames(config),
     )
+
+
+def context_frames(config: VitsConfig) -> int:
+    """How many frames before and after its own a sample of HiFi-GAN depends on.
+
+    Its first and last convolutions reach 3 steps to either side, an upsampling one step, and a residual block of
+    kernel k and dilations d, each followed by a convolution without one, (k - 1) / 2 · Σ(d + 1) steps; a step is
+    shorter after each upsampling.
+    """
+    widest = max(
+        (kernel - 1) // 2 * sum(dilation + 1 for dilation in dilations)
+        for kernel, dilations in zip(
+            config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True
+        )
+    )
+    reach, steps_per_frame = 3.0, 1
+    for factor in config.upsample_rates:
+        reach += 1 / steps_per_frame
+        steps_per_frame *= factor
+        reach += widest / steps_per_frame
+    return math.ceil(reach + 3 / steps_per_frame)
 
 
 def _folder(checkpoint: str) -> Path:
@@ -250,22 +287,3 @@ def _weights(folder: Path) -> Path:
     if not path.is_file():
         raise BuildError(f"VOICE={folder}: no model.safetensors in it")
     return path
-
-
-def main() -> int:
-    """Exit codes: 0 built or up to date, 1 failed with a message, 2 wrong usage."""
-    parser = argparse.ArgumentParser(prog="python -m build_engines.voice", description=__doc__.split("\n")[0])
-    parser.add_argument("--checkpoint", required=True, help="folder of a VITS checkpoint, or a hub id")
-    parser.add_argument("--output", type=Path, required=True, help="the engines it is for, e.g. engines/cpu")
-    parser.add_argument("--force", action="store_true", help="build also when it is up to date")
-    arguments = parser.parse_args()
-    try:
-        run([stage(arguments.checkpoint)], arguments.output, force=arguments.force)
-    except BuildError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

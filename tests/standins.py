@@ -23,7 +23,9 @@ how = behaviour.get(name, "")
 option = lambda flag: pathlib.Path(words[words.index(flag) + 1])
 results = dict()
 if name == "polygraphy" and words[0] == "convert":
-    results = {{option("--output"): "engine", option("--save-timing-cache"): "timing"}}
+    results = {{option("--output"): "engine"}}
+    if "--save-timing-cache" in words:
+        results[option("--save-timing-cache")] = "timing"
 if name == "polygraphy" and "--save-outputs" in words:
     results = {{option("--save-outputs"): "answers"}}
 if name == "trtllm-build":

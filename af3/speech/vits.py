@@ -1,21 +1,27 @@
-"""The neural voice: a VITS model (Hugging Face's `VitsModel`) that `build_engines` exported, on ONNX Runtime."""
+"""The neural voice: a VITS model (Hugging Face's `VitsModel`) that `build_engines` exported.
+
+The waveform is made piece by piece, so that the first can be played while the next is made. The decoder is a stack
+of convolutions: with `context_frames` frames more on either side a piece is the same as in the whole.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from af3.speech.numbers import in_words
+from af3.speech.vits_graphs import DECODER, FLOW, TEXT, Graphs, load_graphs
 from af3.speech.voice import Pcm, VoiceFailed
 
-TEXT_FILE, DECODER_FILE = "text.onnx", "decoder.onnx"
 SETTINGS_FILE = "voice.json"
+# In frames, 16 ms each in MMS. The first is what `af3.speech.pcm` looks ahead and little more, so that its first
+# block leaves with it; later ones waste less on their context.
+PIECES = (44, 88, 128)
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,8 @@ class VitsSettings:
     vocabulary: dict[str, int]  # one character each
     blank_id: int | None  # stands between all characters, and at both ends
     lower_case: bool
+    hop: int  # samples of a frame
+    context_frames: int  # how far a sample depends on the frames before and after its own
 
     @classmethod
     def read(cls, folder: Path) -> VitsSettings:
@@ -56,27 +64,15 @@ def built_voice(folder: Path) -> str | None:
 class VitsSynthesizer:
     """One VITS checkpoint: one voice."""
 
-    def __init__(
-        self,
-        settings: VitsSettings,
-        text: onnxruntime.InferenceSession,
-        decoder: onnxruntime.InferenceSession,
-    ):
+    def __init__(self, settings: VitsSettings, graphs: Graphs):
         self.settings = settings
         self.voices: tuple[str, ...] = (settings.name,)
-        self._text = text
-        self._decoder = decoder
+        self._graphs = graphs
 
     @classmethod
-    def load(cls, folder: Path) -> VitsSynthesizer:
-        """From `engines/<target>/voice/`."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # several segments at a time are the parallelism
-        text, decoder = (
-            onnxruntime.InferenceSession(str(folder / file), options, providers=["CPUExecutionProvider"])
-            for file in (TEXT_FILE, DECODER_FILE)
-        )
-        return cls(VitsSettings.read(folder), text, decoder)
+    def load(cls, folder: Path, provider: str = "CPUExecutionProvider") -> VitsSynthesizer:
+        """From `engines/<target>/voice/`; `provider` as for `af3.encoders.load_encoder`."""
+        return cls(VitsSettings.read(folder), load_graphs(folder, provider))
 
     def voice(self, name: str, rate: float) -> VitsVoice:
         return VitsVoice(self, rate)
@@ -84,12 +80,25 @@ class VitsSynthesizer:
     def close(self) -> None:
         """Nothing to free before the process ends."""
 
-    def waveform(self, ids: NDArray[np.int64], speed: float) -> NDArray[np.float32]:
-        """Character ids [1, n] → samples [s] in -1…1. As `VitsModel.forward` with both noise scales 0."""
-        means, frames = self._text.run(["means", "frames"], {"input_ids": ids})
+    def waveform(self, ids: NDArray[np.int64], speed: float) -> Iterator[NDArray[np.float32]]:
+        """Character ids [1, n] → pieces of the samples, in -1…1. As `VitsModel.forward` with both noise scales 0."""
+        means, frames = self._graphs.run(TEXT, ids)
         counts = np.ceil(frames[0] / np.float32(speed)).astype(np.int64)
-        latents = np.repeat(means[0], counts, axis=0).T[None]
-        return self._decoder.run(["waveform"], {"latents": latents})[0][0]
+        (latents,) = self._graphs.run(FLOW, np.repeat(means[0], counts, axis=0).T[None])
+        context, hop = self.settings.context_frames, self.settings.hop
+        for first, end in _pieces(latents.shape[2]):
+            heard_from = max(0, first - context)
+            (samples,) = self._graphs.run(DECODER, latents[:, :, heard_from : end + context])
+            yield samples[0, (first - heard_from) * hop : (end - heard_from) * hop]
+
+
+def _pieces(frames: int) -> Iterator[tuple[int, int]]:
+    """First and end of each piece."""
+    first, number = 0, 0
+    while first < frames:
+        end = min(frames, first + PIECES[min(number, len(PIECES) - 1)])
+        yield first, end
+        first, number = end, number + 1
 
 
 class VitsVoice:
@@ -106,10 +115,9 @@ class VitsVoice:
         return settings.known(text if "1" in settings.vocabulary else in_words(text))
 
     def speak(self, text: str) -> Generator[Pcm, None, None]:
-        """The segment in one block: VITS decodes all of it at once."""
         ids = np.array([self._synthesizer.settings.token_ids(text)], np.int64)
         try:
-            waveform = self._synthesizer.waveform(ids, self._speed)
+            for piece in self._synthesizer.waveform(ids, self._speed):
+                yield (np.clip(piece, -1.0, 1.0) * 32767).astype(np.int16)
         except Exception as error:  # ONNX Runtime's exceptions share no class of their own
             raise VoiceFailed("the neural voice failed on a segment") from error
-        yield (np.clip(waveform, -1.0, 1.0) * 32767).astype(np.int16)

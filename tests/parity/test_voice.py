@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from transformers import VitsConfig, VitsModel, VitsTokenizer
@@ -12,45 +13,12 @@ from af3.speech.catalogue import Catalogue, available_voices
 from af3.speech.numbers import in_words
 from af3.speech.pcm import shape
 from af3.speech.vits import VitsSynthesizer
+from af3.speech.vits_graphs import GRAPHS
 from build_engines import voice
 from build_engines.stage import BuildError, run
+from tests.voices import save_checkpoint
 
-CHARACTERS = "k'zyuxwvtsrqponmljihgfedcba -"
-
-
-def save_checkpoint(folder: Path, **changes: object) -> Path:
-    """A VITS of 60 000 parameters, with the parts of facebook/mms-tts-eng."""
-    torch.manual_seed(0)
-    config = VitsConfig(
-        vocab_size=len(CHARACTERS),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        ffn_dim=32,
-        flow_size=16,
-        spectrogram_bins=33,
-        upsample_initial_channel=32,
-        upsample_rates=[8, 8],
-        upsample_kernel_sizes=[16, 16],
-        resblock_kernel_sizes=[3],
-        resblock_dilation_sizes=[[1, 3]],
-        duration_predictor_filter_channels=16,
-        duration_predictor_num_flows=2,
-        prior_encoder_num_flows=2,
-        prior_encoder_num_wavenet_layers=2,
-        posterior_encoder_num_wavenet_layers=2,
-        depth_separable_num_layers=2,
-        **changes,
-    )
-    model = VitsModel(config)
-    for attention in (layer.attention for layer in model.text_encoder.encoder.layers):
-        torch.nn.init.normal_(attention.emb_rel_k)  # else the relative positions would hardly count
-        torch.nn.init.normal_(attention.emb_rel_v)
-    model.save_pretrained(folder)
-    vocabulary = folder / "vocab.json"
-    vocabulary.write_text(json.dumps({character: index for index, character in enumerate(CHARACTERS)}))
-    VitsTokenizer(str(vocabulary), pad_token="k", unk_token="k", phonemize=False).save_pretrained(folder)
-    return folder
+CONTRACT = Path(__file__).parents[1] / "contract"
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +47,26 @@ def test_the_voice_speaks_what_transformers_speaks(
     found = np.concatenate(list(spoken.speak(spoken.speakable(text)))) / 32767
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_every_operator_of_the_voice_is_one_that_tensorrt_takes(engines: Path, name: str) -> None:
+    supported = json.loads((CONTRACT / "tensorrt_operators.json").read_text())
+    model = onnx.load(engines / "voice" / f"{name}.onnx")
+    assert {node.op_type for node in model.graph.node} <= set(supported["operators"])
+    assert supported["opsets"][0] <= model.opset_import[0].version <= supported["opsets"][1]
+
+
+def test_speech_begins_before_all_of_it_is_made_and_a_caller_that_leaves_ends_the_work(engines: Path) -> None:
+    voice = VitsSynthesizer.load(engines / "voice")
+    ran: list[str] = []
+    run_graph = voice._graphs.run
+    voice._graphs.run = lambda name, values: (ran.append(name), run_graph(name, values))[1]
+    speech = voice.voice("tiny-voice", 1.0).speak("five and six " * 20)
+    next(speech)
+    assert ran == ["text", "flow", "decoder"]
+    speech.close()
+    assert ran == ["text", "flow", "decoder"]
 
 
 def test_a_built_voice_is_the_default_and_the_offline_ones_stay(engines: Path, tmp_path: Path) -> None:

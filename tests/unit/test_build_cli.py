@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from af3.manifest import Manifest
+from af3.speech.catalogue import available_voices
 from build_engines.__main__ import main
 from tests.engines import build_random_engines, random_checkpoint
+from tests.voices import save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("tokenizer", "audio_encoder", "llm")
@@ -112,6 +114,34 @@ def test_a_dry_run_builds_nothing(build: Build, tmp_path: Path) -> None:
     assert answer.status == 0, answer.stderr
     assert lines(answer.stdout) == [f"{stage}: would be built" for stage in STAGES]
     assert not list((tmp_path / "cpu").glob("*"))
+
+
+def test_a_voice_is_built_into_the_engines_and_stays_when_they_are_built_without_it(
+    build: Build, tmp_path: Path
+) -> None:
+    built, voice = build_random_engines(), save_checkpoint(tmp_path / "tiny-voice")
+    engines = shutil.copytree(built.engines, tmp_path / "cpu")
+    assert Manifest.read(engines).voice is None
+    planned = build(built.checkpoint, engines, "--voice", str(voice), "--dry-run")
+    assert "voice: would be built" in planned.stdout
+    assert available_voices(engines)[0] == "en-us"
+
+    answer = build(built.checkpoint, engines, "--voice", str(voice))
+    assert answer.status == 0, answer.stderr
+    again = build(built.checkpoint, engines)
+    assert again.status == 0, again.stderr
+    manifest = Manifest.read(engines)
+    assert manifest.voice == available_voices(engines)[0] == "tiny-voice"
+    assert manifest.verification["voice"]["waveform_difference"] < 1e-3
+    parts = ("decoder.onnx", "flow.onnx", "text.onnx", "voice.json")
+    assert {f"voice/{part}" for part in parts} < set(manifest.files)
+
+
+def test_a_folder_that_is_no_voice_is_an_error_of_one_line(build: Build, tmp_path: Path) -> None:
+    built = build_random_engines()
+    answer = build(built.checkpoint, tmp_path / "cpu", "--voice", str(tmp_path))
+    assert answer.status == 1
+    assert answer.stderr.splitlines()[-1].startswith(f"error: VOICE={tmp_path}: no model.safetensors")
 
 
 def test_another_model_is_an_error_of_one_line(build: Build, tmp_path: Path) -> None:

@@ -19,14 +19,16 @@ from safetensors import SafetensorError
 import build_engines.__main__
 from af3.gpu import IMAGE
 from af3.manifest import Manifest
-from build_engines import calibration, commands, container, gpu, qwen
+from build_engines import calibration, commands, container, gpu, qwen, tensorrt_voice
+from build_engines import voice as voice_build
 from build_engines.checkpoint import open_checkpoint
 from build_engines.container import Tools
-from build_engines.stage import BuildError
+from build_engines.stage import BuildError, run
 from build_engines.targets import TARGETS
 from tests import standins
 from tests.clips import clip, saved
 from tests.engines import random_checkpoint
+from tests.voices import save_checkpoint
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -96,6 +98,40 @@ def test_a_build_calls_the_programs_in_order_and_leaves_engines_with_a_manifest(
     }
     assert manifest.verification["trtllm_checkpoint"]["kl_nats"] == 0.002
     assert manifest.verification["encoder_onnx"]
+
+
+def test_a_voice_is_compiled_and_compared_graph_by_graph(workshop, tmp_path):
+    voice = str(save_checkpoint(tmp_path / "tiny-voice"))
+    workshop.job = replace(workshop.job, voice=tensorrt_voice.Shapes.of(voice))
+    workshop.sources = replace(workshop.sources, voice=voice)
+    workshop.build()
+    calls = standins.calls(workshop.programs)[-10:-1]
+    assert [(words[1], Path(words[2]).name) for words in calls] == [
+        ("run", "text.onnx"),
+        ("run", "flow.onnx"),
+        ("run", "decoder.onnx"),
+        *(("convert", "text.onnx"), ("run", "text.plan")),
+        *(("convert", "flow.onnx"), ("run", "flow.plan")),
+        *(("convert", "decoder.onnx"), ("run", "decoder.plan")),
+    ]
+    manifest = Manifest.read(workshop.output)
+    assert manifest.voice == "tiny-voice"
+    parts = ("decoder.plan", "flow.plan", "text.plan", "voice.json")
+    assert {f"voice/{part}" for part in parts} < set(manifest.files)
+
+
+def test_the_answers_a_voice_is_compared_with_are_those_of_its_graphs(tmp_path):
+    """The real Polygraphy, on ONNX Runtime: the inputs it makes up are inputs of the graphs."""
+    voice = str(save_checkpoint(tmp_path / "tiny-voice"))
+    job = commands.Job(TARGETS["h100"], tmp_path, container.here(), container.here())
+    job = replace(job, voice=tensorrt_voice.Shapes.of(voice))
+    run([voice_build.stage(voice)], tmp_path)
+    commands.voice_reference(job, tmp_path / "voice").run(tmp_path)
+    assert {path.name for path in (tmp_path / "voice").glob("*.json")} >= {
+        "text.json",
+        "flow.json",
+        "decoder.json",
+    }
 
 
 def test_the_configs_find_the_engines_by_a_link(workshop):
@@ -271,6 +307,18 @@ def test_a_dry_run_prints_plan_sizes_and_commands_and_calls_nothing(tmp_path, mo
         assert line.partition(program)[0].endswith(f"{IMAGE} ")
     assert standins.calls(programs) == []
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_with_a_voice_prints_its_commands_and_downloads_nothing(tmp_path, monkeypatch, capsys):
+    programs = standins.install(tmp_path / "bin", programs=["docker", "polygraphy"])
+    source = ("--target", "h100", "--checkpoint", "nvidia/audio-flamingo-3-hf", "--dry-run")
+    voice = ("--voice", "facebook/mms-tts-eng", "--output", tmp_path / "out")
+    assert run_command_line(monkeypatch, programs, *source, *voice) == 0
+    printed = capsys.readouterr().out
+    assert "latents:[1,192,156]" in printed
+    for name in ("text", "flow", "decoder"):
+        assert f"--output {tmp_path}/out/voice/{name}.plan" in printed
+    assert standins.calls(programs) == []
 
 
 def test_a_wrong_checkpoint_is_refused_with_its_model_type(tmp_path, monkeypatch, capsys):
