@@ -12,6 +12,7 @@ THINK ?=
 VOICE ?=
 CALIBRATION ?=
 DRY_RUN ?=
+QUICK ?=
 HOST ?= 127.0.0.1
 GRPC_PORT ?= 8001
 HTTP_PORT ?= 8000
@@ -76,8 +77,8 @@ train: $(READY) ## make checkpoints/af3-tiny again, from synthesis to evaluation
 eval: engines ## af3-tiny's accuracy by task, asked through the server
 	@$(PY) -m serving.evaluate
 
-perf: $(READY) ## encoder and decoder against Transformers, in one run
-	$(PY) -m perf.compare
+perf: engines ## sweeps with perf_analyzer, Transformers beside them, a report: GPU=… QUICK=1
+	$(PY) -m perf.sweep --target $(GPU) $(if $(QUICK),--quick)
 
 test: $(READY) ## every test: unit, contract, parity, end to end
 	$(PY) -m pytest
