@@ -12,6 +12,7 @@ from clients.client import Answer, AudioFlamingo
 from clients.errors import AudioFlamingoError, ServerNotReachable
 from clients.request import DEFAULT_URL, Parameters
 from clients.samples import Samples
+from clients.tls import Tls
 
 __all__ = [
     "DEFAULT_URL",
@@ -24,4 +25,5 @@ __all__ = [
     "Parameters",
     "Samples",
     "ServerNotReachable",
+    "Tls",
 ]

@@ -25,16 +25,21 @@ from clients.request import (
     prompt_request,
     stop_speech_request,
 )
+from clients.tls import Tls
 
 
 class AsyncAudioFlamingo:
     """A connection to one server, for any number of answers at once within one event loop."""
 
-    def __init__(self, url: str = DEFAULT_URL, model: str = DEFAULT_MODEL):
+    def __init__(self, url: str = DEFAULT_URL, model: str = DEFAULT_MODEL, tls: Tls | None = None):
         """url: gRPC address, host:port. To be made inside the running event loop."""
         self.url = url
         self.model = model
-        self._channel = grpc.aio.insecure_channel(url, options=CHANNEL_OPTIONS)
+        self._channel = (
+            grpc.aio.insecure_channel(url, options=CHANNEL_OPTIONS)
+            if tls is None
+            else grpc.aio.secure_channel(url, tls.credentials(), options=CHANNEL_OPTIONS)
+        )
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def ask(

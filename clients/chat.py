@@ -62,7 +62,7 @@ def main() -> int:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - gives input() a history and editing
         terminal.note("/add FILE takes a clip into the next question, /quit ends, Ctrl-C stops an answer")
-    with AudioFlamingo(arguments.url) as flamingo:
+    with AudioFlamingo(arguments.url, tls=flags.tls(arguments)) as flamingo:
         chat = Chat(flamingo, [], arguments.timeout, flags.parameters(arguments))
         for file in arguments.files:
             chat.add(file)

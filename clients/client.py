@@ -24,6 +24,7 @@ from clients.request import (
     prompt_request,
     stop_speech_request,
 )
+from clients.tls import Tls
 
 
 class AudioFlamingo:
@@ -32,11 +33,15 @@ class AudioFlamingo:
     Every answer has a stream of its own: cancelling one cannot touch another.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, model: str = DEFAULT_MODEL):
+    def __init__(self, url: str = DEFAULT_URL, model: str = DEFAULT_MODEL, tls: Tls | None = None):
         """url: gRPC address, host:port. Nothing is sent before the first question."""
         self.url = url
         self.model = model
-        self._channel = grpc.insecure_channel(url, options=CHANNEL_OPTIONS)
+        self._channel = (
+            grpc.insecure_channel(url, options=CHANNEL_OPTIONS)
+            if tls is None
+            else grpc.secure_channel(url, tls.credentials(), options=CHANNEL_OPTIONS)
+        )
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def ask(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import cast
 
 from clients.request import DEFAULT_TIMEOUT_S, DEFAULT_URL, Parameters
+from clients.tls import Tls
 
 EXIT_STOPPED = 130  # 128 + SIGINT, as shells have it
 EXIT_CODES = "Exit code: 0 answered, 1 an error (told on stderr), 2 wrong usage, 130 stopped by Ctrl-C."
@@ -30,6 +32,20 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="longest time for one answer (default: %(default)g)",
     )
+    group.add_argument("--tls", action="store_true", help="encrypt; implied by the next three")
+    group.add_argument(
+        "--tls-ca", type=Path, metavar="FILE", help="who signed the server's certificate (PEM)"
+    )
+    group.add_argument(
+        "--tls-cert", type=Path, metavar="FILE", help="our certificate, if the server asks (PEM)"
+    )
+    group.add_argument("--tls-key", type=Path, metavar="FILE", help="its key (PEM)")
+
+
+def tls(arguments: argparse.Namespace) -> Tls | None:
+    """How to encrypt; None for not at all."""
+    files = (arguments.tls_ca, arguments.tls_cert, arguments.tls_key)
+    return Tls(*files) if arguments.tls or any(files) else None
 
 
 def add_parameters(parser: argparse.ArgumentParser) -> None:

@@ -162,7 +162,9 @@ def main() -> int:
     arguments = _parse()
     try:
         with contextlib.ExitStack() as opened:
-            flamingo = opened.enter_context(AudioFlamingo(arguments.url, contract.AUDIO_FLAMINGO_SPEECH.name))
+            flamingo = opened.enter_context(
+                AudioFlamingo(arguments.url, contract.AUDIO_FLAMINGO_SPEECH.name, flags.tls(arguments))
+            )
             outputs = _outputs(arguments.out)
             for output in outputs:
                 opened.callback(output.close)

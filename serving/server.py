@@ -4,38 +4,30 @@ from __future__ import annotations
 
 import ctypes
 import os
+import secrets
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from serving import install
+from serving.door.upstream import KEY_HEADER
+from serving.ports import DEFAULT_PORTS, Ports, ServerError, claim
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODEL_REPOSITORY = REPOSITORY / "model_repository"
 CONTAINER_SERVER = Path("/opt/tritonserver/bin/tritonserver")
 EXIT_TIMEOUT_S = 10
+CLOSED_TO_ALL = ("shared-memory", "model-repository", "trace", "logging")
+CLOSED_BY_KEY = ("health", "metadata", "inference", "model-config", "statistics")
 PR_SET_PDEATHSIG = 1
-
-
-class ServerError(Exception):
-    """The server could not be started; the sentence says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Ports:
-    """Where the server listens. 0 lets the operating system choose."""
-
-    grpc: int = 8001
-    http: int = 8000
-    metrics: int = 8002
+SHARED_MEMORY = Path("/dev/shm")
+LIBC = ctypes.CDLL(None)  # loaded here, not between fork and exec
 
 
 class Server:
@@ -44,6 +36,9 @@ class Server:
     config: name of the configs to serve (`<model>/configs/<config>.pbtxt`).
     folder: working directory; the configs name engines relative to it.
     log: file that takes the server's own output.
+    key: without it, in a header, nothing is answered but /metrics; "" leaves inference open to who reaches the
+        port, as tests and measurements need it. Shared memory, model control, tracing and log settings are
+        closed either way. Like all options of tritonserver it can be read by other users of the machine.
     """
 
     def __init__(
@@ -51,14 +46,16 @@ class Server:
         config: str,
         folder: Path,
         log: Path,
-        ports: Ports = Ports(),
+        ports: Ports = DEFAULT_PORTS,
         host: str = "127.0.0.1",
         extra: tuple[str, ...] = (),
+        key: str = "",
     ):
         self.host = host
-        self.ports = _claim(ports, host)
+        self.ports = claim(ports, host)
         self.log = log
-        command = [*_command(config, self.ports, host), *extra]
+        self.key = key
+        command = [*_command(config, self.ports, host), *_restrictions(key), *extra]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
@@ -93,9 +90,10 @@ class Server:
                 raise ServerError(f"not ready after {timeout_s:.0f} s; see {self.log}:\n{self._log_tail()}")
             time.sleep(0.1)
 
-    def wait(self) -> int:
-        """Wait for the server to end by itself; its exit code."""
-        return self._process.wait()
+    @property
+    def exit_code(self) -> int | None:
+        """None while the server runs."""
+        return self._process.poll()
 
     def stop(self) -> None:
         """SIGTERM, requests in flight finish, then the process ends; killed if it does not."""
@@ -107,6 +105,9 @@ class Server:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        # What a killed server, or a killed step, could not take away itself.
+        for left in SHARED_MEMORY.glob(f"{_shm_prefix(self.ports)}*"):
+            left.unlink(missing_ok=True)
 
     def __enter__(self) -> Server:
         return self
@@ -135,9 +136,23 @@ def _command(config: str, ports: Ports, host: str) -> list[str]:
         f"--grpc-port={ports.grpc}",
         f"--http-port={ports.http}",
         f"--metrics-port={ports.metrics}",
-        # Header `triton_grpc_error: true` gives streams real gRPC status codes.
-        f"--backend-config=python,shm-region-prefix-name=af3-{os.getpid()}-{ports.grpc}-",
+        "--model-control-mode=none",
+        f"--backend-config=python,shm-region-prefix-name={_shm_prefix(ports)}",
         f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+    ]
+
+
+def _shm_prefix(ports: Ports) -> str:
+    return f"af3-{os.getpid()}-{ports.grpc}-"
+
+
+def _restrictions(key: str) -> list[str]:
+    """Triton's endpoints, closed by kind: to all without the key, or for good where there is none."""
+    kinds = ",".join(CLOSED_TO_ALL if not key else (*CLOSED_TO_ALL, *CLOSED_BY_KEY))
+    secret = key or secrets.token_hex(16)
+    return [
+        f"--grpc-restricted-protocol={kinds}:{KEY_HEADER}={secret}",
+        f"--http-restricted-api={kinds}:{KEY_HEADER}={secret}",
     ]
 
 
@@ -173,27 +188,6 @@ def _libpython_folder() -> str:
     )
 
 
-def _claim(ports: Ports, host: str) -> Ports:
-    """The ports, checked to be free; 0 replaced by one that is."""
-    sockets = []
-    try:
-        for name, port in vars(ports).items():
-            opened = socket.socket()
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sockets.append(opened)
-            try:
-                opened.bind((host, port))
-            except OSError:
-                raise ServerError(
-                    f"{name} port {port} on {host} is taken; stop what listens there or choose another with"
-                    f" {name.upper()}_PORT={port + 10}"
-                ) from None
-        return Ports(*(opened.getsockname()[1] for opened in sockets))
-    finally:
-        for opened in sockets:
-            opened.close()
-
-
 def _die_with_parent() -> None:
     """Linux: the server is told to end when the process that started it dies, however it dies."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

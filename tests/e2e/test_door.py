@@ -1,0 +1,341 @@
+"""The front door before the live server: who gets in, for how long, and what is told to the others."""
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tritonclient import grpc as triton
+
+from af3 import contract
+from clients import AudioFlamingo, AudioFlamingoError, Tls
+from serving.door import tls
+from serving.door.admission import DEFAULT_LIMITS, Limits
+from serving.door.door import Behind, Door
+from serving.ports import Ports, claim
+from serving.ready import health
+from serving.server import Server
+from tests.clips import clip
+from tests.e2e import metrics
+from tests.e2e.wire import Refused, Stream, ask, ids_of
+
+HOST = "127.0.0.1"
+LONG = {"max_tokens": 1024, "temperature": 1.5, "seed": 1}
+INNER = [step.name for step in contract.AUDIO_FLAMINGO_SPEECH.steps]
+
+
+@contextmanager
+def door_before(server: Server, limits: Limits = DEFAULT_LIMITS, certificates: tls.Tls | None = None):
+    """A door on free ports; `server` is the one of all tests, so it has no key."""
+    with Door(Behind(server.ports, ""), HOST, claim(Ports(0, 0, 0), HOST), limits, certificates) as door:
+        door.admission.ready = True
+        yield door
+
+
+@pytest.fixture(scope="module")
+def door(server: Server) -> Iterator[Door]:
+    with door_before(server) as opened:
+        yield opened
+
+
+def idle(door: Door) -> bool:
+    found = metrics.read(door)
+    return all(found[name] == 0 for name in ("af3_llm_running", "af3_llm_waiting", "af3_requests_in_flight"))
+
+
+def curl(door: Door, path: str, *words: str) -> tuple[int, str]:
+    command = ["curl", "--silent", "--max-time", "60", "--write-out", "\n%{http_code}", *words]
+    done = subprocess.run(
+        [*command, f"http://{HOST}:{door.ports.http}{path}"], capture_output=True, text=True, check=True
+    )
+    body, _, code = done.stdout.rpartition("\n")
+    return int(code), body
+
+
+def test_an_answer_through_the_door_is_the_answer(door: Door, url: str) -> None:
+    request = {"audio": [clip(1, seed=7)], "prompt": "What is it?", "parameters": {"max_tokens": 40}}
+    assert ask(door.url, **request)[-1].token_count
+    assert ids_of(ask(door.url, **request)) == ids_of(ask(url, **request))
+
+
+@pytest.mark.parametrize("model", [*INNER, "no such model"])
+def test_only_the_ensembles_can_be_asked(model: str, door: Door) -> None:
+    with pytest.raises(Refused, match="is not served to clients; ask audio_flamingo or") as refused:
+        ask(door.url, prompt="?", model=model)
+    assert refused.value.status == "NOT_FOUND"
+    assert curl(door, f"/v2/models/{model.replace(' ', '%20')}/generate_stream", "--data", "{}")[0] == 404
+
+
+def test_shared_memory_model_control_and_settings_are_closed(door: Door, url: str) -> None:
+    calls = {
+        "shared memory": lambda client: client.register_system_shared_memory("x", "/x", 64),
+        "model control": lambda client: client.unload_model("llm"),
+        "repository": lambda client: client.get_model_repository_index(),
+        "log settings": lambda client: client.update_log_settings({"log_verbose_level": 9}),
+        "trace settings": lambda client: client.update_trace_settings(
+            settings={"trace_level": ["TIMESTAMPS"]}
+        ),
+    }
+    for address in (door.url, url):  # Triton itself is closed to these too
+        with triton.InferenceServerClient(address) as client:
+            for name, call in calls.items():
+                with pytest.raises(triton.InferenceServerException):
+                    call(client)
+                    pytest.fail(f"{name} is open at {address}")
+    for path in (
+        "/v2/repository/index",
+        "/v2/systemsharedmemory/status",
+        "/v2/logging",
+        "/v2/models/llm/stats",
+    ):
+        assert curl(door, path)[0] == 404
+
+
+def test_health_and_metadata_of_what_is_public_are_open(door: Door) -> None:
+    with triton.InferenceServerClient(door.url) as client:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready("audio_flamingo")
+        assert {tensor.name for tensor in client.get_model_metadata("audio_flamingo").inputs} >= {"prompt"}
+    assert curl(door, "/v2/health/ready") == (200, "")
+    assert health(door.url, 30) == "answers"
+
+
+def test_http_answers_and_refuses_as_grpc_does(door: Door) -> None:
+    def post(body: object) -> tuple[int, str]:
+        return curl(door, "/v2/models/audio_flamingo/generate_stream", "--data", json.dumps(body))
+
+    code, events = post({"id": "h1", "prompt": "What is it?", "max_tokens": 8})
+    assert code == 200
+    assert [json.loads(line[6:])["index"] for line in events.splitlines() if line] == list(range(8))
+    assert post({"prompt": "?"})[0] == 400
+    assert post([1])[0] == 400
+    assert (
+        curl(door, "/v2/models/audio_flamingo/generate", "--data", "{", "-H", "Transfer-Encoding: chunked")[0]
+        == 400
+    )
+
+
+def test_a_request_id_in_flight_is_refused_and_its_owner_unharmed(door: Door) -> None:
+    first = Stream(door.url, prompt="Go on.", parameters=LONG, request_id="taken")
+    responses = iter(first)
+    next(responses)
+    with pytest.raises(Refused, match="'taken' is in use") as refused:
+        ask(door.url, prompt="Mine.", request_id="taken")
+    assert refused.value.status == "ALREADY_EXISTS"
+    body = json.dumps({"id": "taken", "prompt": "Mine."})
+    assert curl(door, "/v2/models/audio_flamingo/generate_stream", "--data", body)[0] == 409
+    assert np.all(np.diff([response.index for response in responses]) == 1)
+
+
+def test_beyond_its_limit_it_refuses_at_once_and_says_when_to_retry(server: Server) -> None:
+    with door_before(server, Limits(in_flight=2)) as small:
+        kept = [Stream(small.url, prompt="Go on.", parameters=LONG) for _ in range(2)]
+        started = [next(iter(stream)) for stream in kept]
+        with pytest.raises(Refused, match=r"2 requests are in flight.*try again in \d+ s") as refused:
+            ask(small.url, prompt="One more.")
+        assert refused.value.status == "UNAVAILABLE"
+        assert [response.index for response in started] == [0, 0]
+        for stream in kept:
+            stream.cancel()
+        metrics.wait_until(lambda: idle(small))
+        assert ask(small.url, prompt="And now?", parameters={"max_tokens": 2})
+
+
+@pytest.mark.parametrize("timeout_us", [1, 50_000], ids=["before work starts", "while it runs"])
+def test_a_deadline_ends_the_answer_and_frees_its_slot(timeout_us: int, door: Door) -> None:
+    with pytest.raises(Refused, match="not answered within") as refused:
+        ask(door.url, prompt="Go on.", parameters={**LONG, "timeout": timeout_us})
+    assert refused.value.status == "DEADLINE_EXCEEDED"
+    metrics.wait_until(lambda: idle(door))
+
+
+def test_cancelled_and_vanished_clients_free_their_slots(door: Door) -> None:
+    def leave(place: int) -> None:
+        stream = Stream(door.url, prompt="Go on.", parameters=LONG)
+        next(iter(stream))
+        stream.cancel() if place % 2 else stream.close()
+
+    before = metrics.read(door).get('af3_requests_cancelled{model="audio_flamingo"}', 0)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(leave, range(24)))
+    metrics.wait_until(lambda: idle(door))
+    assert metrics.read(door)['af3_requests_cancelled{model="audio_flamingo"}'] == before + 24
+
+
+def test_real_status_codes_come_by_the_dozen_without_harm(door: Door) -> None:
+    """Triton 2.51 itself crashes of this header within some dozens; the door never passes it on."""
+    for _ in range(60):
+        with pytest.raises(Refused) as refused:
+            ask(door.url, prompt="?", parameters={"top_p": 1.5}, real_status=True)
+        assert str(refused.value).startswith("INVALID_ARGUMENT: ")
+    assert ask(door.url, prompt="?", parameters={"max_tokens": 2})
+
+
+def test_a_client_that_reads_slowly_gets_everything_and_holds_up_nobody(door: Door) -> None:
+    expected = ids_of(ask(door.url, prompt="Go on.", parameters=LONG))
+    slow = iter(Stream(door.url, prompt="Go on.", parameters=LONG))
+    read = [next(slow)]
+    for _ in range(3):
+        assert ask(door.url, prompt="Quick.", parameters={"max_tokens": 8})
+        read.append(next(slow))
+    assert ids_of([*read, *slow]) == expected
+
+
+def test_speech_is_stopped_through_the_door_by_the_id_of_its_request(door: Door) -> None:
+    with AudioFlamingo(door.url, contract.AUDIO_FLAMINGO_SPEECH.name) as flamingo:
+        answer = flamingo.ask([], "Go on.", max_tokens=200)
+        next(iter(answer))
+        flamingo.stop_speech(answer.request_id)
+        assert answer.text()
+
+
+def test_who_is_inside_finishes_while_the_door_drains_and_nobody_enters(server: Server) -> None:
+    with door_before(server) as draining:
+        stream = Stream(draining.url, prompt="Go on.", parameters={**LONG, "max_tokens": 200})
+        responses = iter(stream)
+        next(responses)
+        left: list[int] = []
+        drain = threading.Thread(target=lambda: left.append(draining.drain(60)))
+        drain.start()
+        metrics.wait_until(lambda: draining.admission.draining)
+        with pytest.raises(Refused, match="shutting down"):
+            ask(draining.url, prompt="Late.")
+        assert list(responses)[-1].finish_reason
+        drain.join(60)
+        assert left == [0]
+
+
+def test_who_is_still_inside_when_time_is_up_is_told(server: Server) -> None:
+    with door_before(server) as draining:
+        stream = Stream(draining.url, prompt="Go on.", parameters=LONG)
+        responses = iter(stream)
+        next(responses)
+        assert draining.drain(0.0) == 1
+        with pytest.raises(Refused, match="the server shut down before the answer was complete"):
+            list(responses)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CA, a server's and a client's certificate of it, and a stranger's."""
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    for ca in ("ca", "other-ca"):
+        openssl(
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            f"/CN={ca}",
+            "-keyout",
+            f"{ca}.key",
+            "-out",
+            f"{ca}.pem",
+        )
+    (folder / "names").write_text(f"subjectAltName=IP:{HOST}")
+    for name, ca in (("server", "ca"), ("client", "ca"), ("stranger", "other-ca")):
+        openssl(
+            "req",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            f"/CN={name}",
+            "-keyout",
+            f"{name}.key",
+            "-out",
+            f"{name}.csr",
+        )
+        openssl(
+            "x509",
+            "-req",
+            "-in",
+            f"{name}.csr",
+            "-CA",
+            f"{ca}.pem",
+            "-CAkey",
+            f"{ca}.key",
+            "-days",
+            "2",
+            "-extfile",
+            "names",
+            "-out",
+            f"{name}.pem",
+        )
+    return folder
+
+
+def refused_tls(door: Door, given: Tls | None) -> bool:
+    try:
+        with AudioFlamingo(door.url, tls=given) as flamingo:
+            flamingo.ask([], "?", max_tokens=1, timeout_s=20).text()
+    except AudioFlamingoError as error:
+        assert error.status == "UNAVAILABLE"
+        return True
+    return False
+
+
+def test_tls_lets_in_who_trusts_the_server(server: Server, certificates: Path) -> None:
+    own = tls.Tls(certificates / "server.pem", certificates / "server.key")
+    with door_before(server, certificates=own) as closed:
+        with AudioFlamingo(closed.url, tls=Tls(certificates / "ca.pem")) as flamingo:
+            assert flamingo.ask([], "What is it?", max_tokens=4).text()
+        assert health(closed.url, 30, Tls(certificates / "ca.pem")) == "answers"
+        assert refused_tls(closed, None)
+        assert refused_tls(closed, Tls(certificates / "other-ca.pem"))
+        words = [
+            "--cacert",
+            str(certificates / "ca.pem"),
+            f"https://{HOST}:{closed.ports.http}/v2/health/ready",
+        ]
+        assert subprocess.run(["curl", "--silent", "--fail", *words], timeout=30, check=False).returncode == 0
+
+
+def test_mutual_tls_lets_in_only_who_the_ca_has_signed(server: Server, certificates: Path) -> None:
+    ca = certificates / "ca.pem"
+    own = tls.Tls(certificates / "server.pem", certificates / "server.key", ca)
+
+    def as_(name: str) -> Tls:
+        return Tls(ca, certificates / f"{name}.pem", certificates / f"{name}.key")
+
+    with door_before(server, certificates=own) as closed:
+        assert not refused_tls(closed, as_("client"))
+        assert refused_tls(closed, as_("stranger"))
+        assert refused_tls(closed, Tls(ca))
+        words = ["--cacert", str(ca), f"https://{HOST}:{closed.ports.http}/v2/health/ready"]
+        assert subprocess.run(["curl", "--silent", "--fail", *words], timeout=30, check=False).returncode != 0
+
+
+def test_half_of_the_tls_options_is_an_error() -> None:
+    with pytest.raises(tls.TlsError, match="both --tls-cert and --tls-key"):
+        tls.from_options(None, None, Path("ca.pem"))
+
+
+def test_the_histograms_count_what_passed(door: Door) -> None:
+    before = metrics.read(door)
+    ask(door.url, [clip(0.5)], "What is it?", parameters={"max_tokens": 5})
+    after = metrics.read(door)
+
+    def more(name: str) -> float:
+        return after[name] - before.get(name, 0)
+
+    assert more('af3_requests{status="OK"}') == 1
+    assert more('af3_tokens{model="audio_flamingo"}') in range(1, 6)
+    assert more("af3_time_to_first_token_seconds_count") == more("af3_request_duration_seconds_count") == 1
