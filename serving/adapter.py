@@ -99,10 +99,18 @@ def counter(name: str, description: str) -> Any:
     return _metric(name, description, pb_utils.MetricFamily.COUNTER)
 
 
+BUCKETS_S = [0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0]
+
+
+def histogram(name: str, description: str) -> Any:
+    """A Prometheus histogram of seconds on the server's /metrics."""
+    return _metric(name, description, pb_utils.MetricFamily.HISTOGRAM, buckets=BUCKETS_S)
+
+
 _families: list[Any] = []  # Triton forgets a metric whose family has been collected
 
 
-def _metric(name: str, description: str, kind: Any) -> Any:
+def _metric(name: str, description: str, kind: Any, **options: Any) -> Any:
     family = pb_utils.MetricFamily(name=name, description=description, kind=kind)
     _families.append(family)
-    return family.Metric(labels={})
+    return family.Metric(labels={}, **options)

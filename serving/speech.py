@@ -55,13 +55,15 @@ class SpeechSink:
 
 
 class SpeechMetrics:
-    """Sums on /metrics; a mean is the quotient of two."""
+    """`af3.speech.session.Observer`: what /metrics says of the `tts` model. Sent once a segment, not once a block."""
 
     def __init__(self) -> None:
         self._live = adapter.gauge("af3_speech_live", "Answers that hold state in tts")
-        self._answers = adapter.counter("af3_speech_answers", "Answers of which speech was heard")
-        self._first = adapter.counter(
-            "af3_speech_first_audio_seconds", "Text of an answer's first segment to its first audio, summed"
+        self._first = adapter.histogram(
+            "af3_speech_first_audio_seconds", "From the text of an answer's first segment to its first speech"
+        )
+        self._gap = adapter.histogram(
+            "af3_speech_gap_seconds", "Longest time between two blocks, of each segment"
         )
         self._segments = adapter.counter("af3_speech_segments", "Segments spoken")
         self._audio = adapter.counter("af3_speech_audio_seconds", "Speech sent, in seconds of audio")
@@ -69,17 +71,22 @@ class SpeechMetrics:
             "af3_speech_compute_seconds", "Time to make it; divided by the audio the real-time factor"
         )
         self._underruns = adapter.counter(
-            "af3_speech_underruns", "Segments that came after a client playing at once had run dry"
+            "af3_speech_underruns", "Segments of which a client playing at once ran dry"
         )
+        self._failures = adapter.counter("af3_speech_failures", "Answers whose voice failed")
 
     def live(self, count: int) -> None:
         self._live.set(count)
+
+    def failed(self) -> None:
+        self._failures.increment(1)
 
     def segment(self, report: SegmentReport) -> None:
         self._segments.increment(1)
         self._audio.increment(report.audio_s)
         self._compute.increment(report.compute_s)
-        self._underruns.increment(int(report.underrun))
+        self._gap.observe(report.longest_gap_s)
+        if report.underrun:
+            self._underruns.increment(1)
         if report.first_of_request:
-            self._answers.increment(1)
-            self._first.increment(report.latency_s)
+            self._first.observe(report.latency_s)

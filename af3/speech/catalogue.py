@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from af3.speech import espeak
 from af3.speech.vits import VitsSynthesizer, built_voice
-from af3.speech.voice import Synthesizer, Voice
+from af3.speech.voice import Synthesizer, Voice, VoiceFailed
 
 VOICE_FOLDER = "voice"
+
+log = logging.getLogger("af3")
 
 
 def available_voices(engine_dir: Path) -> tuple[str, ...]:
@@ -18,22 +23,33 @@ def available_voices(engine_dir: Path) -> tuple[str, ...]:
 
 
 class Catalogue:
-    """All voices of a server as one synthesizer."""
+    """All voices of a server."""
 
-    def __init__(self, synthesizers: list[Synthesizer]):
-        self._owner = {name: owner for owner in synthesizers for name in owner.voices}
-        self._synthesizers = synthesizers
+    def __init__(self, loaders: Sequence[Callable[[], Synthesizer]]):
+        """A synthesizer that cannot be loaded is told to the log and left out: text is served without it."""
+        self._synthesizers: list[Synthesizer] = []
+        for load in loaders:
+            try:
+                self._synthesizers.append(load())
+            except Exception:
+                log.exception("a voice could not be loaded; the server goes on without it")
+        self._owner = {name: owner for owner in self._synthesizers for name in owner.voices}
         self.voices = tuple(self._owner)
 
     @classmethod
-    def load(cls, engine_dir: Path, threads: int) -> Catalogue:
-        """`threads` segments can be spoken at a time."""
-        synthesizers: list[Synthesizer] = []
+    def load(cls, engine_dir: Path, threads: int, provider: str = "CPUExecutionProvider") -> Catalogue:
+        """`threads` segments can be spoken at a time; `provider` runs the neural voice, as the encoder's does."""
+        loaders: list[Callable[[], Synthesizer]] = [partial(espeak.EspeakSynthesizer, threads)]
         if built_voice(engine_dir / VOICE_FOLDER) is not None:
-            synthesizers.append(VitsSynthesizer.load(engine_dir / VOICE_FOLDER))
-        return cls([*synthesizers, espeak.EspeakSynthesizer(threads)])
+            loaders.insert(0, partial(VitsSynthesizer.load, engine_dir / VOICE_FOLDER, provider))
+        return cls(loaders)
 
-    def voice(self, name: str, rate: float) -> Voice:
+    def voice(self, name: str | None, rate: float) -> Voice:
+        """`name` None: the first of `voices`. Raises VoiceFailed for a voice that could not be loaded."""
+        if name is None:
+            name = next(iter(self.voices), "any")
+        if name not in self._owner:
+            raise VoiceFailed(f"voice {name!r} could not be loaded; the log of the server says why")
         return self._owner[name].voice(name, rate)
 
     def close(self) -> None:

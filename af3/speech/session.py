@@ -12,7 +12,6 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from typing import Protocol
 
 from af3.speech.pcm import shape
 from af3.speech.segmenter import Ending, Segment, Segmenter
-from af3.speech.voice import Pcm, Synthesizer, Voice, VoiceFailed
+from af3.speech.voice import Pcm, Voice, VoiceFailed
 
 log = logging.getLogger("af3")
 
@@ -48,15 +47,36 @@ class Sink(Protocol):
     def finish(self) -> None: ...
 
 
+class Voices(Protocol):
+    """What opens voices: `af3.speech.catalogue.Catalogue`."""
+
+    def voice(self, name: str | None, rate: float) -> Voice:
+        """`name` None: the default. Raises VoiceFailed."""
+        ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class SegmentReport:
     """What one segment cost. Seconds; `latency_s` from the text that completed it to its first block."""
 
     first_of_request: bool
     latency_s: float
+    longest_gap_s: float  # between two blocks of the answer, the one before the segment included
     compute_s: float
     audio_s: float
     underrun: bool  # a block came after the speech before it had been played
+
+
+class Observer(Protocol):
+    """What is counted of all requests; called from any thread."""
+
+    def segment(self, report: SegmentReport) -> None: ...
+    def failed(self) -> None: ...
+    def live(self, count: int) -> None:
+        """So many requests hold state now."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -78,6 +98,7 @@ class _Session:
     stopped: bool = False
     unspoken: str = ""  # text of segments that the voice cannot pronounce
     ending: Ending | None = None  # of the segment before; None before the first
+    last_block_s: float | None = None  # when it left
     played_until_s: float = 0.0  # when a client that plays at once will have heard all so far
 
 
@@ -86,20 +107,15 @@ class Speech:
 
     def __init__(
         self,
-        synthesizer: Synthesizer,
+        voices: Voices,
         threads: int,
         idle_s: float,
-        on_segment: Callable[[SegmentReport], None] = lambda report: None,
-        on_live: Callable[[int], None] = lambda count: None,
+        observer: Observer,
     ):
-        """`idle_s`: a request that brings no text for so long is forgotten (its stream broke off).
-
-        `on_segment` and `on_live` (the requests whose state is held) are called from any thread.
-        """
-        self._synthesizer = synthesizer
+        """`idle_s`: a request that brings no text for so long is forgotten (its stream broke off)."""
+        self._voices = voices
         self._idle_s = idle_s
-        self._on_segment = on_segment
-        self._on_live = on_live
+        self._observer = observer
         self._sessions: dict[str, _Session] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="speech")
@@ -109,16 +125,24 @@ class Speech:
         """Requests whose state is held."""
         return len(self._sessions)
 
-    def begin(self, request_id: str, voice: str, rate: float) -> None:
-        """Open a request, in place of what a broken stream left under the same id."""
+    def begin(self, request_id: str, voice: str | None, rate: float, sink: Sink) -> None:
+        """Open a request, in place of what a broken stream left under the same id.
+
+        `voice` None: the default. `sink` is told where there is no such voice; nothing is spoken then.
+        """
         self.stop(request_id)
         now = time.monotonic()
-        opened = _Session(self._synthesizer.voice(voice, rate), now)
+        try:
+            opened = _Session(self._voices.voice(voice, rate), now)
+        except VoiceFailed as failure:
+            self._observer.failed()
+            sink.fail(str(failure))
+            return
         with self._lock:
             self._sessions[request_id] = opened
             for idle in [key for key, held in self._sessions.items() if now - held.touched_s > self._idle_s]:
                 self._sessions.pop(idle).stopped = True
-            self._on_live(self.live)
+            self._observer.live(self.live)
 
     def feed(self, request_id: str, delta: str, last: bool, sink: Sink) -> None:
         """Speak what `delta` completes through `sink`, with `last` all that is left. Does not wait for it.
@@ -138,14 +162,14 @@ class Speech:
             session = self._sessions.pop(request_id, None)
             if session is not None:
                 session.stopped = True
-                self._on_live(self.live)
+                self._observer.live(self.live)
 
     def close(self) -> None:
         """Stop all requests, wait for the threads and close the synthesizer."""
         for request_id in list(self._sessions):
             self.stop(request_id)
         self._pool.shutdown()
-        self._synthesizer.close()
+        self._voices.close()
 
     def _job(self, request_id: str, delta: str, last: bool, sink: Sink) -> _Job | None:
         session = self._sessions.get(request_id)
@@ -170,12 +194,11 @@ class Speech:
             for segment in job.segments:
                 self._say(session, segment, job)
         except VoiceFailed as failure:
-            self.stop(request_id)
-            job.sink.fail(str(failure))
+            log.warning("a segment could not be spoken: %s", failure, exc_info=failure.__cause__)
+            self._fail(request_id, job.sink, str(failure))
         except Exception:
             log.exception("a segment could not be spoken")
-            self.stop(request_id)
-            job.sink.fail("internal error while speaking")
+            self._fail(request_id, job.sink, "internal error while speaking")
         with self._lock:
             session.jobs.popleft()
             if session.jobs:
@@ -183,10 +206,15 @@ class Speech:
             self._forget_if_done(request_id, session)
         job.sink.finish()
 
+    def _fail(self, request_id: str, sink: Sink, message: str) -> None:
+        self.stop(request_id)
+        self._observer.failed()
+        sink.fail(message)
+
     def _forget_if_done(self, request_id: str, session: _Session) -> None:
         if session.complete and not session.jobs and self._sessions.get(request_id) is session:
             del self._sessions[request_id]
-            self._on_live(self.live)
+            self._observer.live(self.live)
 
     def _say(self, session: _Session, segment: Segment, job: _Job) -> None:
         source = session.unspoken + segment.source
@@ -207,7 +235,7 @@ class Speech:
                 source = ""
         session.unspoken = source
         if meter.audio_s:
-            self._on_segment(meter.report())
+            self._observer.segment(meter.report())
             session.ending = segment.ending
 
 
@@ -219,6 +247,7 @@ class _Meter:
         self._arrived_s = arrived_s
         self._started_s = time.monotonic()
         self._first_s = 0.0
+        self._longest_gap_s = 0.0
         self._underrun = False
         self.audio_s = 0.0
 
@@ -228,6 +257,9 @@ class _Meter:
         if not self.audio_s:
             self._first_s = now
             self._session.played_until_s = self._session.played_until_s or now
+        if self._session.last_block_s is not None:
+            self._longest_gap_s = max(self._longest_gap_s, now - self._session.last_block_s)
+        self._session.last_block_s = now
         self._underrun |= now > self._session.played_until_s
         self._session.played_until_s = max(now, self._session.played_until_s) + audio_s
         self.audio_s += audio_s
@@ -236,6 +268,7 @@ class _Meter:
         return SegmentReport(
             first_of_request=self._session.ending is None,
             latency_s=self._first_s - self._arrived_s,
+            longest_gap_s=self._longest_gap_s,
             compute_s=time.monotonic() - self._started_s,
             audio_s=self.audio_s,
             underrun=self._underrun,

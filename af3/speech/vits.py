@@ -58,7 +58,11 @@ class VitsSettings:
 
 def built_voice(folder: Path) -> str | None:
     """Name of the voice that was built into `folder`; None where there is none."""
-    return VitsSettings.read(folder).name if (folder / SETTINGS_FILE).is_file() else None
+    settings = folder / SETTINGS_FILE
+    if not settings.is_file():
+        return None
+    name: str = json.loads(settings.read_text())["name"]  # the rest may be of another version
+    return name
 
 
 class VitsSynthesizer:

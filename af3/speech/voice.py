@@ -1,9 +1,17 @@
 """What speaks: one interface for a formant voice, a neural voice and a token-LM + codec voice.
 
 A `Synthesizer` is an engine that the server loads once. `Synthesizer.voice` opens a `Voice`: one
-speaker at one rate for one request. A voice may remember what it has said (a token-LM voice
-conditions on its past audio tokens), and it yields PCM as soon as it has some, so an engine that
-makes audio token by token streams through the same two methods as one that returns a sentence at once.
+speaker at one rate for one request, which speaks its segments one after another.
+
+- A formant voice (`espeak.py`) yields what its program writes; it keeps nothing between segments.
+- A neural voice (`vits.py`) knows the length of a segment first and yields it in pieces.
+- A token-LM + codec voice, as the paper describes AF3-Chat's, decodes audio tokens and yields the codec's
+  frames as they come, of any length. What its LM conditions on, the text and audio tokens so far, it keeps
+  in the `Voice`: it lives as long as the answer, is used by one thread at a time, and its `speak` is called
+  in the order of the text. Its LM may batch several voices inside the `Synthesizer`. Closing the iterator
+  is how it is told that its listener has left; it must then stop decoding.
+
+A new engine is a class here and a line in `catalogue.py`.
 """
 
 from __future__ import annotations

@@ -6,72 +6,20 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tritonclient import grpc as triton
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from af3 import contract
 from serving.server import Server
 from tests.clips import clip
 from tests.e2e import metrics
+from tests.e2e.hearing import LONG, SPEECH, Heard, hear
 from tests.e2e.wire import Refused, Stream, ask, text_of
 
-SPEECH = "audio_flamingo_speech"
-LONG = {"max_tokens": 400, "temperature": 1.5}  # sampled hot, the random checkpoint seldom ends by itself
-
-
-@dataclass
-class Heard:
-    """One spoken answer, as a bare client puts it together."""
-
-    text: str = ""
-    finish_reason: str = ""
-    indices: list[int] = field(default_factory=list)
-    spoken: str = ""
-    blocks: list[np.ndarray] = field(default_factory=list)
-    starts: list[int] = field(default_factory=list)  # block at which each segment begins
-    rates: set[int] = field(default_factory=set)
-    errors: list[str] = field(default_factory=list)
-    text_first: bool = True
-
-    @property
-    def seconds(self) -> list[float]:
-        """Of each segment."""
-        ends = [*self.starts[1:], len(self.blocks)]
-        return [sum(map(len, self.blocks[a:b])) / 22050 for a, b in zip(self.starts, ends, strict=True)]
-
-    @property
-    def pcm(self) -> np.ndarray:
-        return np.concatenate([np.zeros(0, np.int16), *self.blocks])
-
-    def take(self, result: triton.InferResult) -> None:
-        if result.as_numpy("text") is not None:
-            self.text += result.as_numpy("text")[0].decode()
-            self.finish_reason = result.as_numpy("finish_reason")[0].decode()
-            self.indices.append(int(result.as_numpy("index")[0]))
-        if result.as_numpy("speech") is not None:
-            self.blocks.append(result.as_numpy("speech"))
-            self.rates.add(int(result.as_numpy("sample_rate")[0]))
-        if result.as_numpy("speech_text") is not None:
-            self.starts.append(len(self.blocks) - 1)
-            self.spoken += result.as_numpy("speech_text")[0].decode()
-            self.text_first &= self.text.startswith(self.spoken)
-        if result.as_numpy("speech_error") is not None:
-            self.errors.append(result.as_numpy("speech_error")[0].decode())
-
-
-def hear(url: str, seed: int, **parameters: object) -> Heard:
-    heard = Heard()
-    stream = Stream(
-        url, [clip(0.5, seed=seed)], "Go on.", parameters={**LONG, "seed": seed, **parameters}, model=SPEECH
-    )
-    for result in stream.results():
-        heard.take(result)
-    return heard
+WAIT_S = 60
 
 
 def test_the_text_is_that_of_the_ensemble_without_speech(url: str) -> None:
@@ -187,15 +135,37 @@ def _command_line(pid: int) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def test_a_voice_that_fails_leaves_the_text_unharmed_and_says_so_once(url: str, hung_voices: None) -> None:
+def test_a_voice_that_fails_leaves_the_text_unharmed_and_says_so_once(
+    url: str, server: Server, hung_voices: None
+) -> None:
+    failures = metrics.read(server)["af3_speech_failures"]
     heard = hear(url, seed=6)
     assert heard.errors == ["the voice broke off in the middle of a segment"]
+    assert metrics.read(server)["af3_speech_failures"] == failures + 1
     assert heard.blocks == []
     assert heard.text == text_of(ask(url, [clip(0.5, seed=6)], "Go on.", parameters={**LONG, "seed": 6}))
 
 
 def test_after_a_failure_the_voice_is_back(url: str) -> None:
     assert hear(url, seed=7).blocks
+
+
+def test_the_metrics_tell_first_audio_gaps_real_time_factor_and_underruns(url: str, server: Server) -> None:
+    before = metrics.read(server)
+    heard = hear(url, seed=10, max_tokens=60)
+
+    def grown(name: str) -> float:
+        return metrics.read(server)[name] - before[name]
+
+    metrics.wait_until(lambda: grown("af3_speech_segments") == len(heard.starts))
+    assert grown("af3_speech_audio_seconds") == pytest.approx(sum(heard.seconds), abs=0.01)
+    assert grown("af3_speech_first_audio_seconds_count") == 1
+    assert grown("af3_speech_first_audio_seconds_sum") > 0
+    assert grown("af3_speech_gap_seconds_count") == len(heard.starts)
+    assert 0 < grown("af3_speech_compute_seconds") < WAIT_S
+    assert 0 <= grown("af3_speech_underruns") <= len(heard.starts)
+    assert grown("af3_speech_failures") == 0
+    assert metrics.read(server)["af3_speech_live"] == 0
 
 
 def test_every_voice_and_rate_speaks(url: str) -> None:

@@ -14,10 +14,8 @@ class TritonPythonModel:
     def initialize(self, args):
         settings = adapter.settings(args)
         threads = int(settings["threads"])
-        voices = Catalogue.load(Path(settings["engine_dir"]), threads)
-        self._default_voice = voices.voices[0]
-        metrics = SpeechMetrics()
-        self._speech = Speech(voices, threads, float(settings["idle_s"]), metrics.segment, metrics.live)
+        voices = Catalogue.load(Path(settings["engine_dir"]), threads, settings["provider"])
+        self._speech = Speech(voices, threads, float(settings["idle_s"]), SpeechMetrics())
 
     def execute(self, requests):
         for request in requests:
@@ -39,8 +37,7 @@ class TritonPythonModel:
         sink.pass_on(delta)
         if delta[contract.INDEX.name][0] == 0:
             parameters = parse_parameters(adapter.parameters(request))
-            voice = parameters.voice or self._default_voice
-            self._speech.begin(request.request_id(), voice, parameters.rate)
+            self._speech.begin(request.request_id(), parameters.voice, parameters.rate, sink)
         text = delta[contract.TEXT.name][0].decode()
         last = bool(delta[contract.FINISH_REASON.name][0])
         self._speech.feed(request.request_id(), text, last, sink)
