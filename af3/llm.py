@@ -22,8 +22,10 @@ def stop_requested(tensors: Tensors) -> bool:
     return bool(_scalar(tensors, contract.STOP, False))
 
 
-def generation(request_id: str, tensors: Tensors) -> Generation:
+def generation(request_id: str, tensors: Tensors, timeout_us: int = 0) -> Generation:
     """A request of batch 1 in TensorRT-LLM's contract (`docs` of its Triton backend: model_config.md).
+
+    timeout_us: Triton's request timeout; 0 for none.
 
     Raises RequestError for what is malformed or not implemented here.
     """
@@ -57,6 +59,7 @@ def generation(request_id: str, tensors: Tensors) -> Generation:
             repetition_penalty=float(_scalar(tensors, contract.REPETITION_PENALTY, 1.0)),
             seed=int(_scalar(tensors, contract.SEED, 0)),
         ),
+        timeout_s=timeout_us / 1e6 if timeout_us else None,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -46,7 +47,8 @@ class Postprocessor:
     The LLM's final flag does not reach this step of an ensemble, so the end is known from what does: no new
     tokens, `max_tokens` reached, or an end token among them. An answer whose stop string was met, or whose
     client has gone, is stopped at the LLM by `stop_llm` and ends with the LLM's last response. An answer
-    that hears nothing for `idle_s` (its LLM step failed, or the server dropped it) is stopped and forgotten.
+    that hears nothing for `idle_s` (its LLM step failed, or the server dropped it) is forgotten by
+    `forget_idle`, which any thread may call. There is nothing to stop then: an LLM that works is heard.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Postprocessor:
         self._idle_s = idle_s
         self._clock = clock
         self._answers: dict[str, _Answer] = {}
-        self._next_sweep_s = clock() + idle_s
+        self._lock = threading.Lock()
         self.cancelled = 0
 
     @classmethod
@@ -89,16 +91,16 @@ class Postprocessor:
 
         `given_parameters` is asked once per request, at its first response.
         """
-        self._forget_idle()
-        answer = self._answers.get(request_id) or self._begin(request_id, given_parameters())
-        answer.last_seen_s = self._clock()
+        with self._lock:
+            answer = self._answers.get(request_id) or self._begin(request_id, given_parameters())
+            answer.last_seen_s = self._clock()
         kept = tuple(token for token in ids if token not in self._stop_token_ids)
         answer.token_count += len(kept)
         text = answer.detokenizer.push(kept)
         ended = len(kept) < max(1, len(ids)) or answer.token_count >= answer.max_tokens
         if ended:
             text += answer.detokenizer.finish()
-            del self._answers[request_id]
+            self._answers.pop(request_id, None)
         elif (cancelled or answer.detokenizer.stopped) and not answer.stop_sent:
             answer.stop_sent = True
             self.cancelled += cancelled
@@ -117,14 +119,9 @@ class Postprocessor:
         self._answers[request_id] = answer
         return answer
 
-    def _forget_idle(self) -> None:
-        now = self._clock()
-        if now < self._next_sweep_s:
-            return
-        self._next_sweep_s = now + self._idle_s
-        for request_id in list(self._idle(now - self._idle_s)):
-            del self._answers[request_id]
-            self._stop_llm(request_id)
-
-    def _idle(self, since_s: float) -> Iterable[str]:
-        return (request_id for request_id, answer in self._answers.items() if answer.last_seen_s < since_s)
+    def forget_idle(self) -> None:
+        """Drop the state of answers that broke off."""
+        with self._lock:
+            since_s = self._clock() - self._idle_s
+            for request_id in [key for key, answer in self._answers.items() if answer.last_seen_s < since_s]:
+                del self._answers[request_id]

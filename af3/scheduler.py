@@ -27,6 +27,8 @@ class Generation:
 
     input_ids: int32 [S]; ids from vocab_size on are rows of `table`, float32 [P, H].
     stop_words: token sequences that end the answer; unlike `end_id` they are part of it (TensorRT-LLM).
+    timeout_s: from submission on; a generation without a token by then fails with DEADLINE_EXCEEDED. One that
+        runs is stopped by whoever reads it, since only that ends its state in the steps that follow.
     """
 
     request_id: str
@@ -36,6 +38,7 @@ class Generation:
     end_id: int | None
     stop_words: tuple[tuple[int, ...], ...]
     sampling: SamplingSettings
+    timeout_s: float | None = None
 
 
 class Listener(Protocol):
@@ -106,6 +109,7 @@ class Scheduler:
         self._sequences: list[_Sequence] = []  # by row; only the last may still be reading its prompt
         self._queue: deque[tuple[Generation, Listener]] = deque()
         self._ids: set[str] = set()
+        self._due_s: dict[str, float] = {}  # of those in flight that have a timeout
         self._stop_ids: set[str] = set()
         self._changed = threading.Condition()
         self._closed = False
@@ -130,6 +134,8 @@ class Scheduler:
                     f"the queue is full ({self._max_queue} requests wait); try again in a second",
                 )
             self._ids.add(generation.request_id)
+            if generation.timeout_s is not None:
+                self._due_s[generation.request_id] = time.monotonic() + generation.timeout_s
             self._queue.append((generation, listener))
             self._changed.notify()
         self._report()
@@ -182,6 +188,7 @@ class Scheduler:
 
     def _turn(self) -> None:
         try:
+            self._drop_overdue()
             self._drop_stopped()
             self._admit()
             self._prefill()
@@ -207,6 +214,25 @@ class Scheduler:
             if sequence.generation.request_id in unwanted:
                 self._release(row)
                 sequence.listener.tokens((), final=True)
+        self._report()
+
+    def _drop_overdue(self) -> None:
+        now = time.monotonic()
+        with self._changed:
+            overdue = {request_id for request_id, due_s in self._due_s.items() if due_s <= now}
+            waiting = [entry for entry in self._queue if entry[0].request_id in overdue]
+            for entry in waiting:
+                self._queue.remove(entry)
+        for generation, listener in waiting:
+            self._end(generation)
+            listener.failed(_too_late(generation))
+        if waiting:
+            self._report()
+        for row in reversed(range(len(self._sequences))):
+            sequence = self._sequences[row]
+            if sequence.generation.request_id in overdue and not sequence.generated:
+                self._release(row)
+                sequence.listener.failed(_too_late(sequence.generation))
 
     def _cancelled_ids(self, queue: Sequence[tuple[Generation, Listener]]) -> set[str]:
         now = time.monotonic()
@@ -277,6 +303,7 @@ class Scheduler:
     def _end(self, generation: Generation) -> None:
         with self._changed:
             self._ids.discard(generation.request_id)
+            self._due_s.pop(generation.request_id, None)
             self._stop_ids.discard(generation.request_id)
 
     def _fail_running(self, error: Exception) -> None:
@@ -292,3 +319,9 @@ class Scheduler:
             self._end(generation)
             listener.failed(error)
         self._queue.clear()
+
+
+def _too_late(generation: Generation) -> RequestError:
+    return RequestError(
+        "DEADLINE_EXCEEDED", f"not answered within {generation.timeout_s:g} s; allow more time"
+    )

@@ -73,12 +73,15 @@ def test_interleaved_answers_do_not_mix(harness: Harness) -> None:
     assert all(texts[name].startswith(found[name]) and found[name] for name in texts)
 
 
-def test_an_answer_that_hears_nothing_is_stopped_and_forgotten(harness: Harness) -> None:
+def test_an_answer_that_hears_nothing_is_forgotten_and_no_other(harness: Harness) -> None:
     harness.push("lost", TOKENIZER.encode("x"))
+    harness.now = 30.0
+    harness.push("kept", TOKENIZER.encode("y"))
     harness.now = 61.0
-    harness.push("b", TOKENIZER.encode("y"))
+    harness.postprocessor.forget_idle()
     assert harness.postprocessor.live == 1
-    assert harness.stopped == ["lost"]
+    assert harness.push("kept", TOKENIZER.encode("y")).index == 1
+    assert harness.push("lost", TOKENIZER.encode("x")).index == 0
 
 
 def test_an_unfinished_letter_at_the_end_becomes_a_replacement_character(harness: Harness) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -148,6 +149,22 @@ def test_a_client_that_left_is_noticed(scheduler: Scheduler, monkeypatch: pytest
     assert listener.started.wait(WAIT_S)
     listener.gone = True
     assert len(listener.answer()) < 400
+
+
+def test_a_deadline_ends_who_waits_and_nobody_who_runs(scheduler: Scheduler) -> None:
+    kept = [Heard() for _ in range(ROWS)]
+    for place, listener in enumerate(kept):
+        listener.go_on.clear()  # the scheduler waits in the first token
+        scheduler.submit(replace(generation(f"kept{place}", prompt(place, 6), 400), timeout_s=60), listener)
+    late = Heard()
+    scheduler.submit(replace(generation("late", prompt(0, 6), 400), timeout_s=0.0), late)
+    for listener in kept:
+        listener.go_on.set()
+    assert late.answer() == []
+    assert isinstance(late.error, RequestError)
+    assert late.error.status == "DEADLINE_EXCEEDED"
+    assert [len(listener.answer()) for listener in kept] == [400] * ROWS
+    assert len(run(scheduler, generation("late", prompt(0, 4), 5))[0]) == 5
 
 
 def test_a_request_that_cannot_be_embedded_fails_alone(scheduler: Scheduler) -> None:

@@ -49,6 +49,7 @@ class TritonPythonModel:
                 self._scheduler.stop(request.request_id())
                 sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
                 return
-            self._scheduler.submit(generation(request.request_id(), tensors), Stream(sender))
+            wanted = generation(request.request_id(), tensors, request.timeout())
+            self._scheduler.submit(wanted, Stream(sender))
         except Exception as error:
             sender.send(adapter.failure(error), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +14,37 @@ class TritonPythonModel:
 
     def initialize(self, args):
         settings = adapter.settings(args)
-        self._postprocessor = Postprocessor.load(
-            Path(settings["engine_dir"]), self._stop_llm, float(settings["idle_s"])
-        )
+        idle_s = float(settings["idle_s"])
+        self._postprocessor = Postprocessor.load(Path(settings["engine_dir"]), self._stop_llm, idle_s)
         self._live = adapter.gauge("af3_answers_live", "Answers that hold state in postprocess")
         self._cancelled = adapter.counter("af3_answers_cancelled", "Answers stopped because the client left")
         self._reported = 0, 0
+        self._reporting = threading.Lock()
+        self._closed = threading.Event()
+        threading.Thread(target=self._sweep, args=(idle_s / 4,), daemon=True).start()
 
     def execute(self, requests):
         responses = [adapter.answer(request, self._push) for request in requests]
         self._report()
         return responses
 
+    def finalize(self):
+        self._closed.set()
+
+    def _sweep(self, every_s):
+        while not self._closed.wait(every_s):
+            self._postprocessor.forget_idle()
+            self._report()
+
     def _report(self):
-        counts = self._postprocessor.live, self._postprocessor.cancelled
-        # A metric costs a round trip to the server, and this runs at every token.
-        if counts == self._reported:
-            return
-        self._live.set(counts[0])
-        self._cancelled.increment(counts[1] - self._reported[1])
-        self._reported = counts
+        with self._reporting:
+            counts = self._postprocessor.live, self._postprocessor.cancelled
+            # A metric costs a round trip to the server, and this runs at every token.
+            if counts == self._reported:
+                return
+            self._live.set(counts[0])
+            self._cancelled.increment(counts[1] - self._reported[1])
+            self._reported = counts
 
     def _push(self, request):
         ids = adapter.array(request, contract.OUTPUT_IDS)
