@@ -56,11 +56,13 @@ class AudioEncoder:
                 embeddings[index] = row
         return embeddings
 
+    def join(self, embeddings: Sequence[np.ndarray]) -> np.ndarray:
+        """Embeddings of windows one after the other, float32 [1, tokens, hidden_size]: a prompt table."""
+        return np.concatenate(embeddings)[None]
+
     def table(self, windows: Sequence[np.ndarray]) -> np.ndarray:
-        """The embeddings of all windows one after the other, float32 [1, tokens, hidden_size]: a prompt
-        table.
-        """
-        return np.concatenate(self.encode(windows))[None]
+        """The prompt table of `windows`."""
+        return self.join(self.encode(windows))
 
     def encode_batch(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
         """`encode` in a single run, however much memory that takes."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
@@ -84,27 +83,46 @@ class TensorRTEncoder:
 
         return cls(TensorRTDevice(folder / "model.plan"))
 
-    def table(self, windows: Sequence[np.ndarray]) -> DeviceArray:
-        """Windows of float32 16 kHz samples, [≤ 480 000] each → one prompt table [1, tokens, hidden_size].
+    def encode(self, windows: Sequence[np.ndarray]) -> list[DeviceArray]:
+        """Windows of float32 16 kHz samples, [≤ 480 000] each → embeddings of each, [tokens, hidden_size].
 
-        The table has memory of its own, which lives as long as somebody holds the table or its DLPack
-        capsule.
+        Each has memory of its own, which lives as long as somebody holds it.
         """
-        counts = [audio_token_count(len(window)) for window in windows]
-        first_row = [0, *accumulate(counts)]
-        memory = self._device.allocate(first_row[-1] * self._row_bytes)
+        embeddings = [self._allocated(audio_token_count(len(window))) for window in windows]
         for batch, shape in self._batches([len(window) for window in windows]):
             self._run([windows[index] for index in batch], shape)
             rows_per_window = shape[1] // SAMPLES_PER_TOKEN
             for row, index in enumerate(batch):
                 self._device.copy(
                     self._embeddings.address + row * rows_per_window * self._row_bytes,
-                    memory.address + first_row[index] * self._row_bytes,
-                    counts[index] * self._row_bytes,
+                    embeddings[index].memory.address,
+                    embeddings[index].nbytes,
                 )
         self._device.synchronize()
-        table_shape = (1, first_row[-1], self._device.hidden_size)
-        return DeviceArray(memory, table_shape, self._device.dtype, self._device.dlpack_device)
+        return embeddings
+
+    def join(self, embeddings: Sequence[DeviceArray]) -> DeviceArray:
+        """Embeddings of windows one after the other, [1, tokens, hidden_size]: a prompt table.
+
+        The table has memory of its own, which lives as long as somebody holds the table or its DLPack
+        capsule.
+        """
+        table = self._allocated(sum(window.shape[0] for window in embeddings))
+        address = table.memory.address
+        for window in embeddings:
+            self._device.copy(window.memory.address, address, window.nbytes)
+            address += window.nbytes
+        self._device.synchronize()
+        return DeviceArray(table.memory, (1, *table.shape), table.dtype, table.device)
+
+    def table(self, windows: Sequence[np.ndarray]) -> DeviceArray:
+        """The prompt table of `windows`."""
+        return self.join(self.encode(windows))
+
+    def _allocated(self, tokens: int) -> DeviceArray:
+        memory = self._device.allocate(max(1, tokens) * self._row_bytes)  # CUDA has no empty block
+        shape = (tokens, self._device.hidden_size)
+        return DeviceArray(memory, shape, self._device.dtype, self._device.dlpack_device)
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[tuple[list[int], tuple[int, int]]]:
         """Indices of windows that share a padded length, and the shape they are run with."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -14,10 +14,17 @@ from af3.encoder_tensorrt import TensorRTEncoder
 
 TENSORRT = "TensorRT"
 
+# Of one window, [tokens, hidden_size]: in this process's memory, or where the encoder runs.
+Embeddings: TypeAlias = np.ndarray | DeviceArray
+
 
 class Encoder(Protocol):
-    def table(self, windows: Sequence[np.ndarray]) -> np.ndarray | DeviceArray:
-        """Windows of float32 16 kHz samples, [≤ 480 000] each → one prompt table [1, tokens, hidden_size]."""
+    def encode(self, windows: Sequence[np.ndarray]) -> Sequence[Any]:
+        """Windows of float32 16 kHz samples, [≤ 480 000] each → the embeddings of each."""
+        ...
+
+    def join(self, embeddings: Sequence[Any]) -> np.ndarray | DeviceArray:
+        """What `encode` gave, one after the other: a prompt table [1, tokens, hidden_size]."""
         ...
 
 

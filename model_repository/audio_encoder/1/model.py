@@ -1,7 +1,9 @@
 from pathlib import Path
 
 from af3 import contract
+from af3.embedding_cache import CachedEncoder
 from af3.encoders import load_encoder
+from af3.manifest import Manifest
 from serving import adapter
 
 
@@ -10,12 +12,20 @@ class TritonPythonModel:
 
     def initialize(self, args):
         settings = adapter.settings(args)
-        self._encoder = load_encoder(
-            Path(settings["engine_dir"]) / "audio_encoder", settings["provider"], int(settings["threads"])
-        )
+        engine_dir = Path(settings["engine_dir"])
+        encoder = load_encoder(engine_dir / "audio_encoder", settings["provider"], int(settings["threads"]))
+        manifest = Manifest.read(engine_dir)
+        identity = f"{manifest.checkpoint.sha256} {manifest.precision.audio_encoder}"
+        self._encoder = CachedEncoder(encoder, identity, int(settings["embedding_cache_mib"]) << 20)
+        self._hits = adapter.counter("af3_embedding_cache_hits", "Audio windows that skipped the encoder")
+        self._misses = adapter.counter("af3_embedding_cache_misses", "Audio windows that were encoded")
+        self._bytes = adapter.gauge("af3_embedding_cache_bytes", "Embeddings kept for later questions")
+        self._reported = 0, 0
 
     def execute(self, requests):
-        return [adapter.answer(request, self._encode) for request in requests]
+        responses = [adapter.answer(request, self._encode) for request in requests]
+        self._report()
+        return responses
 
     def _encode(self, request):
         pcm = adapter.array(request, contract.PCM)[0]
@@ -24,3 +34,10 @@ class TritonPythonModel:
             return {}
         windows = [row[:length] for row, length in zip(pcm, lengths, strict=True)]
         return {contract.PROMPT_EMBEDDING_TABLE.name: self._encoder.table(windows)}
+
+    def _report(self):
+        counts = self._encoder.hits, self._encoder.misses
+        self._hits.increment(counts[0] - self._reported[0])
+        self._misses.increment(counts[1] - self._reported[1])
+        self._bytes.set(self._encoder.bytes)
+        self._reported = counts

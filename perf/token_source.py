@@ -1,0 +1,72 @@
+"""In the place of `llm` while the path after it is measured: an LLM that costs nothing.
+
+Loaded by Triton as a model.py. Answers `request_output_len` tokens to every request in flight in turn, one a
+response, as fast as it can; stopped by `stop` and the same request id as the real one.
+"""
+
+import threading
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from af3 import contract
+from serving import adapter
+
+TOKEN = 40
+
+
+class TritonPythonModel:
+    """Tokens out of nothing, in the TensorRT-LLM backend's contract."""
+
+    def initialize(self, args):
+        self._left = {}  # request id → (sender, tokens still to send)
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def execute(self, requests):
+        for request in requests:
+            sender, name = request.get_response_sender(), request.request_id()
+            with self._changed:
+                if adapter.array(request, contract.STOP) is not None:
+                    self._stop(name)
+                    sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                    continue
+                tokens = int(adapter.array(request, contract.REQUEST_OUTPUT_LEN)[0, 0])
+                self._left[name] = sender, tokens
+                self._changed.notify()
+
+    def finalize(self):
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _stop(self, name):
+        if name in self._left:
+            self._left[name] = self._left[name][0], 0
+
+    def _run(self):
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._left or self._closed)
+                if self._closed:
+                    return
+                turn = list(self._left.items())
+            for name, (sender, left) in turn:
+                self._send(name, sender, left)
+
+    def _send(self, name, sender, left):
+        ids = [TOKEN] if left else []
+        tensors = {
+            contract.OUTPUT_IDS.name: np.array([[ids]], np.int32),
+            contract.SEQUENCE_LENGTH.name: np.array([[len(ids)]], np.int32),
+        }
+        final = left <= 1
+        sender.send(adapter.response(tensors), pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0)
+        with self._changed:
+            if final:
+                del self._left[name]
+            elif self._left[name][1]:  # not stopped meanwhile
+                self._left[name] = sender, left - 1
