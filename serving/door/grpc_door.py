@@ -14,7 +14,7 @@ from tritonclient.grpc import service_pb2
 
 from af3 import contract
 from af3.errors import RequestError, Status, invalid
-from serving.door.admission import Admission, allowed_s, refuse_inner_model
+from serving.door.admission import PUBLIC_MODELS, Admission, allowed_s, refuse_inner_model
 from serving.door.metrics import DoorMetrics
 from serving.door.record import Record, status_of
 from serving.door.upstream import SERVICE, Upstream, UpstreamAnswer
@@ -26,7 +26,10 @@ NAMED = {
     "ModelReady": service_pb2.ModelReadyRequest,
     "ModelMetadata": service_pb2.ModelMetadataRequest,
     "ModelConfig": service_pb2.ModelConfigRequest,
+    "ModelStatistics": service_pb2.ModelStatisticsRequest,
 }
+# perf_analyzer reads configuration and statistics of every step (no name: of all); they tell nothing of any request.
+DESCRIBED = {"", *PUBLIC_MODELS, *(step.name for step in contract.AUDIO_FLAMINGO_SPEECH.steps)}
 
 
 class GrpcDoor(grpc.GenericRpcHandler):
@@ -76,9 +79,11 @@ class GrpcDoor(grpc.GenericRpcHandler):
     def _of_model(self, method: str) -> Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]:
         async def handle(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
             try:
-                refuse_inner_model(NAMED[method].FromString(request).name)
-            except (RequestError, DecodeError) as error:
-                await _abort(context, error if isinstance(error, RequestError) else _unreadable())
+                name = NAMED[method].FromString(request).name
+            except DecodeError:
+                await _abort(context, _unreadable())
+            if name not in DESCRIBED:
+                await _abort(context, RequestError("NOT_FOUND", f"there is no model '{name[:64]}'"))
             return await self._pass_on(method, request, context)
 
         return handle

@@ -1,18 +1,26 @@
-"""One live server for the whole run, on free ports, always stopped."""
+"""One live server for the whole run, on free ports, always stopped: Triton, and the front door before it."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from serving.door.door import Behind, Door
+from serving.ports import Ports, claim
 from serving.ready import answers
-from serving.server import Ports, Server
+from serving.server import Server
 from tests.engines import BuiltEngines
+
+HOST = "127.0.0.1"
 
 
 @pytest.fixture(scope="session")
-def server(engines: BuiltEngines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """tritonserver on the engines of the random checkpoint."""
+def triton(engines: BuiltEngines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """tritonserver itself, on the engines of the random checkpoint.
+
+    For what the door does not let through. No stream to it may be broken off while it is written: that can
+    block Triton's gRPC threads for good (docs/operations.md).
+    """
     folder: Path = tmp_path_factory.mktemp("serving")
     (folder / "engines").symlink_to(engines.engines.parent)
     with Server("cpu", folder, folder / "server.log", Ports(0, 0, 0)) as running:
@@ -20,7 +28,15 @@ def server(engines: BuiltEngines, tmp_path_factory: pytest.TempPathFactory) -> I
         yield running
 
 
+@pytest.fixture(scope="session")
+def server(triton: Server) -> Iterator[Door]:
+    """What `make serve` serves: the door."""
+    with Door(Behind(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST)) as door:
+        door.admission.ready = True
+        yield door
+
+
 @pytest.fixture
-def url(server: Server) -> str:
+def url(server: Door) -> str:
     """gRPC address of the live server."""
     return server.url

@@ -4,10 +4,11 @@ import time
 import urllib.request
 from collections.abc import Callable
 
+from serving.door.door import Door
 from serving.server import Server
 
 
-def read(server: Server) -> dict[str, float]:
+def read(server: Server | Door) -> dict[str, float]:
     """Every sample of /metrics, by name with labels."""
     with urllib.request.urlopen(f"http://{server.host}:{server.ports.metrics}/metrics") as reply:
         lines = reply.read().decode().splitlines()

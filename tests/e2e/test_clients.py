@@ -91,7 +91,7 @@ def test_the_servers_refusal_arrives_with_status_and_sentence_only(flamingo):
 
 
 def test_refused_and_cancelled_streams_leave_the_server_alive(url):
-    """With the header triton_grpc_error Triton 2.51.0 died of a segmentation fault, most often within 50."""
+    """Triton 2.51.0 itself does not survive some hundreds of cancelled streams; the door never cancels one."""
     for _ in range(100):
         with AudioFlamingo(url) as flamingo, pytest.raises(AudioFlamingoError, match="the file is empty"):
             flamingo.ask([b""], "What is it?").text()
@@ -165,7 +165,7 @@ def test_ctrl_c_in_chat_stops_the_answer_and_not_the_chat(start, server):
     process = start("chat", *LONG_FLAGS)
     process.stdin.write(f"{LONG_PROMPT}\n")
     process.stdin.flush()
-    process.stdout.read(1)
+    _until(lambda: _metric(server, "af3_llm_running") == 1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate("/quit\n", timeout=WAIT_S)
     assert process.returncode == 0, err

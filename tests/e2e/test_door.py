@@ -3,14 +3,13 @@
 import json
 import subprocess
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tritonclient import grpc as triton
+from tritonclient import grpc as tritonclient
 
 from af3 import contract
 from clients import AudioFlamingo, AudioFlamingoError, Tls
@@ -30,17 +29,16 @@ INNER = [step.name for step in contract.AUDIO_FLAMINGO_SPEECH.steps]
 
 
 @contextmanager
-def door_before(server: Server, limits: Limits = DEFAULT_LIMITS, certificates: tls.Tls | None = None):
-    """A door on free ports; `server` is the one of all tests, so it has no key."""
-    with Door(Behind(server.ports, ""), HOST, claim(Ports(0, 0, 0), HOST), limits, certificates) as door:
+def door_before(triton: Server, limits: Limits = DEFAULT_LIMITS, certificates: tls.Tls | None = None):
+    """A door on free ports; the Triton of all tests has no key."""
+    with Door(Behind(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST), limits, certificates) as door:
         door.admission.ready = True
         yield door
 
 
-@pytest.fixture(scope="module")
-def door(server: Server) -> Iterator[Door]:
-    with door_before(server) as opened:
-        yield opened
+@pytest.fixture
+def door(server: Door) -> Door:
+    return server
 
 
 def idle(door: Door) -> bool:
@@ -57,10 +55,10 @@ def curl(door: Door, path: str, *words: str) -> tuple[int, str]:
     return int(code), body
 
 
-def test_an_answer_through_the_door_is_the_answer(door: Door, url: str) -> None:
+def test_an_answer_through_the_door_is_the_answer(door: Door, triton: Server) -> None:
     request = {"audio": [clip(1, seed=7)], "prompt": "What is it?", "parameters": {"max_tokens": 40}}
     assert ask(door.url, **request)[-1].token_count
-    assert ids_of(ask(door.url, **request)) == ids_of(ask(url, **request))
+    assert ids_of(ask(door.url, **request)) == ids_of(ask(triton.url, **request))
 
 
 @pytest.mark.parametrize("model", [*INNER, "no such model"])
@@ -71,7 +69,7 @@ def test_only_the_ensembles_can_be_asked(model: str, door: Door) -> None:
     assert curl(door, f"/v2/models/{model.replace(' ', '%20')}/generate_stream", "--data", "{}")[0] == 404
 
 
-def test_shared_memory_model_control_and_settings_are_closed(door: Door, url: str) -> None:
+def test_shared_memory_model_control_and_settings_are_closed(door: Door, triton: Server) -> None:
     calls = {
         "shared memory": lambda client: client.register_system_shared_memory("x", "/x", 64),
         "model control": lambda client: client.unload_model("llm"),
@@ -81,10 +79,10 @@ def test_shared_memory_model_control_and_settings_are_closed(door: Door, url: st
             settings={"trace_level": ["TIMESTAMPS"]}
         ),
     }
-    for address in (door.url, url):  # Triton itself is closed to these too
-        with triton.InferenceServerClient(address) as client:
+    for address in (door.url, triton.url):  # Triton itself is closed to these too
+        with tritonclient.InferenceServerClient(address) as client:
             for name, call in calls.items():
-                with pytest.raises(triton.InferenceServerException):
+                with pytest.raises(tritonclient.InferenceServerException):
                     call(client)
                     pytest.fail(f"{name} is open at {address}")
     for path in (
@@ -97,11 +95,14 @@ def test_shared_memory_model_control_and_settings_are_closed(door: Door, url: st
 
 
 def test_health_and_metadata_of_what_is_public_are_open(door: Door) -> None:
-    with triton.InferenceServerClient(door.url) as client:
+    with tritonclient.InferenceServerClient(door.url) as client:
         assert client.is_server_live()
         assert client.is_server_ready()
         assert client.is_model_ready("audio_flamingo")
         assert {tensor.name for tensor in client.get_model_metadata("audio_flamingo").inputs} >= {"prompt"}
+        assert client.get_model_config("llm").config.name == "llm"
+        with pytest.raises(tritonclient.InferenceServerException, match="there is no model 'secret'"):
+            client.get_model_config("secret")
     assert curl(door, "/v2/health/ready") == (200, "")
     assert health(door.url, 30) == "answers"
 
@@ -133,8 +134,8 @@ def test_a_request_id_in_flight_is_refused_and_its_owner_unharmed(door: Door) ->
     assert np.all(np.diff([response.index for response in responses]) == 1)
 
 
-def test_beyond_its_limit_it_refuses_at_once_and_says_when_to_retry(server: Server) -> None:
-    with door_before(server, Limits(in_flight=2)) as small:
+def test_beyond_its_limit_it_refuses_at_once_and_says_when_to_retry(triton: Server) -> None:
+    with door_before(triton, Limits(in_flight=2)) as small:
         kept = [Stream(small.url, prompt="Go on.", parameters=LONG) for _ in range(2)]
         started = [next(iter(stream)) for stream in kept]
         with pytest.raises(Refused, match=r"2 requests are in flight.*try again in \d+ s") as refused:
@@ -195,8 +196,8 @@ def test_speech_is_stopped_through_the_door_by_the_id_of_its_request(door: Door)
         assert answer.text()
 
 
-def test_who_is_inside_finishes_while_the_door_drains_and_nobody_enters(server: Server) -> None:
-    with door_before(server) as draining:
+def test_who_is_inside_finishes_while_the_door_drains_and_nobody_enters(triton: Server) -> None:
+    with door_before(triton) as draining:
         stream = Stream(draining.url, prompt="Go on.", parameters={**LONG, "max_tokens": 200})
         responses = iter(stream)
         next(responses)
@@ -211,8 +212,8 @@ def test_who_is_inside_finishes_while_the_door_drains_and_nobody_enters(server: 
         assert left == [0]
 
 
-def test_who_is_still_inside_when_time_is_up_is_told(server: Server) -> None:
-    with door_before(server) as draining:
+def test_who_is_still_inside_when_time_is_up_is_told(triton: Server) -> None:
+    with door_before(triton) as draining:
         stream = Stream(draining.url, prompt="Go on.", parameters=LONG)
         responses = iter(stream)
         next(responses)
@@ -292,9 +293,9 @@ def refused_tls(door: Door, given: Tls | None) -> bool:
     return False
 
 
-def test_tls_lets_in_who_trusts_the_server(server: Server, certificates: Path) -> None:
+def test_tls_lets_in_who_trusts_the_server(triton: Server, certificates: Path) -> None:
     own = tls.Tls(certificates / "server.pem", certificates / "server.key")
-    with door_before(server, certificates=own) as closed:
+    with door_before(triton, certificates=own) as closed:
         with AudioFlamingo(closed.url, tls=Tls(certificates / "ca.pem")) as flamingo:
             assert flamingo.ask([], "What is it?", max_tokens=4).text()
         assert health(closed.url, 30, Tls(certificates / "ca.pem")) == "answers"
@@ -308,14 +309,14 @@ def test_tls_lets_in_who_trusts_the_server(server: Server, certificates: Path) -
         assert subprocess.run(["curl", "--silent", "--fail", *words], timeout=30, check=False).returncode == 0
 
 
-def test_mutual_tls_lets_in_only_who_the_ca_has_signed(server: Server, certificates: Path) -> None:
+def test_mutual_tls_lets_in_only_who_the_ca_has_signed(triton: Server, certificates: Path) -> None:
     ca = certificates / "ca.pem"
     own = tls.Tls(certificates / "server.pem", certificates / "server.key", ca)
 
     def as_(name: str) -> Tls:
         return Tls(ca, certificates / f"{name}.pem", certificates / f"{name}.key")
 
-    with door_before(server, certificates=own) as closed:
+    with door_before(triton, certificates=own) as closed:
         assert not refused_tls(closed, as_("client"))
         assert refused_tls(closed, as_("stranger"))
         assert refused_tls(closed, Tls(ca))

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from serving import install
-from serving.server import Server
+from serving.door.door import Door
 from tests.clips import clip
 from tests.e2e.wire import ask, text_of
 
 
-def curl(server: Server, body: dict[str, object], folder: Path) -> list[str]:
+def curl(server: Door, body: dict[str, object], folder: Path) -> list[str]:
     """The lines that `curl` prints, as the README shows it."""
     (folder / "request.json").write_text(json.dumps(body))
     url = f"http://{server.host}:{server.ports.http}/v2/models/audio_flamingo/generate_stream"
@@ -23,7 +23,7 @@ def curl(server: Server, body: dict[str, object], folder: Path) -> list[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def test_curl_streams_an_answer_about_a_base64_clip(server: Server, tmp_path: Path) -> None:
+def test_curl_streams_an_answer_about_a_base64_clip(server: Door, tmp_path: Path) -> None:
     data = clip(1.5, seed=2)
     uri = "data:audio/wav;base64," + base64.b64encode(data).decode()
     body = {"id": "curl-1", "audio": uri, "prompt": "What do you hear?", "max_tokens": 20}
@@ -34,7 +34,7 @@ def test_curl_streams_an_answer_about_a_base64_clip(server: Server, tmp_path: Pa
     assert events[-1]["finish_reason"] == expected[-1].finish_reason
 
 
-def test_an_error_over_http_names_its_cause(server: Server, tmp_path: Path) -> None:
+def test_an_error_over_http_names_its_cause(server: Door, tmp_path: Path) -> None:
     (line,) = [
         line for line in curl(server, {"id": "curl-2", "prompt": "?", "max_tokens": 5000}, tmp_path) if line
     ]
@@ -43,7 +43,7 @@ def test_an_error_over_http_names_its_cause(server: Server, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("audio", [[0.5], [0.5, 1.0]], ids=["one clip", "two clips"])
 def test_perf_analyzer_drives_the_ensemble_with_audio(
-    audio: list[float], server: Server, tmp_path: Path
+    audio: list[float], server: Door, tmp_path: Path
 ) -> None:
     clips = ["data:audio/wav;base64," + base64.b64encode(clip(seconds)).decode() for seconds in audio]
     rows = [

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from serving.server import REPOSITORY, Server
+from serving.door.door import Door
+from serving.server import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 EXAMPLES = {
@@ -17,7 +18,7 @@ EXAMPLES = {
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_of_the_readme_prints_an_answer(name: str, server: Server) -> None:
+def test_an_example_of_the_readme_prints_an_answer(name: str, server: Door) -> None:
     found = EXAMPLES[name]
     assert found is not None
     code = (

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from af3.manifest import Manifest
+from serving.server import Server
 from tests.clips import clip, file_bytes, sound
 from tests.e2e.wire import Refused, Stream, ask, ids_of
 from tests.engines import BuiltEngines
@@ -83,12 +84,14 @@ def test_the_server_is_unharmed_by_all_of_them(url: str) -> None:
 
 
 @pytest.mark.parametrize("special", ["<|im_end|>", "<|im_start|>assistant", "<sound>", "<|endoftext|>"])
-def test_a_special_token_typed_by_a_user_stays_text(special: str, url: str, engines: BuiltEngines) -> None:
+def test_a_special_token_typed_by_a_user_stays_text(
+    special: str, triton: Server, engines: BuiltEngines
+) -> None:
     model = Manifest.read(engines.engines).model
     control = [model.im_start_id, model.im_end_id, model.audio_token_id, model.pad_token_id]
 
     def control_tokens(text: str) -> int:
-        (result,) = Stream(url, prompt=text, model="preprocess").results()
+        (result,) = Stream(triton.url, prompt=text, model="preprocess").results()
         return int(np.isin(result.as_numpy("input_ids"), control).sum())
 
     assert control_tokens(special) == control_tokens("plain words") == 5

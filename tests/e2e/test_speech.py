@@ -13,6 +13,7 @@ import pytest
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from af3 import contract
+from serving.door.door import Door
 from serving.server import Server
 from tests.clips import clip
 from tests.e2e import metrics
@@ -57,7 +58,7 @@ def test_the_speech_of_16_requests_at_once_never_mixes_and_is_in_order(url: str)
         assert one.seconds == pytest.approx(same.seconds, abs=0.1)
 
 
-def test_a_cancelled_answer_is_spoken_no_further(url: str, server: Server) -> None:
+def test_a_cancelled_answer_is_spoken_no_further(url: str, server: Door) -> None:
     stream = Stream(
         url, [clip(0.5, seed=3)], "Go on.", parameters={**LONG, "max_tokens": 1024, "seed": 3}, model=SPEECH
     )
@@ -110,9 +111,9 @@ def _stop(url: str, request_id: str) -> None:
 
 
 @pytest.fixture
-def hung_voices(server: Server) -> Iterator[None]:
+def hung_voices(triton: Server) -> Iterator[None]:
     """Every eSpeak NG process of the server stands still."""
-    processes = [pid for pid in _descendants(server.pid) if "espeak_worker.py" in _command_line(pid)]
+    processes = [pid for pid in _descendants(triton.pid) if "espeak_worker.py" in _command_line(pid)]
     assert processes
     for pid in processes:
         os.kill(pid, signal.SIGSTOP)
@@ -136,7 +137,7 @@ def _command_line(pid: int) -> str:
 
 
 def test_a_voice_that_fails_leaves_the_text_unharmed_and_says_so_once(
-    url: str, server: Server, hung_voices: None
+    url: str, server: Door, hung_voices: None
 ) -> None:
     failures = metrics.read(server)["af3_speech_failures"]
     heard = hear(url, seed=6)
@@ -150,7 +151,7 @@ def test_after_a_failure_the_voice_is_back(url: str) -> None:
     assert hear(url, seed=7).blocks
 
 
-def test_the_metrics_tell_first_audio_gaps_real_time_factor_and_underruns(url: str, server: Server) -> None:
+def test_the_metrics_tell_first_audio_gaps_real_time_factor_and_underruns(url: str, server: Door) -> None:
     before = metrics.read(server)
     heard = hear(url, seed=10, max_tokens=60)
 

@@ -16,7 +16,7 @@ from clients import AudioFlamingo
 from clients.playback import Nowhere, Output
 from clients.request import Parameters
 from clients.talk import Listener, Talk
-from serving.server import Server
+from serving.door.door import Door
 from tests.clips import clip
 from tests.e2e import metrics
 
@@ -100,7 +100,7 @@ def test_the_file_is_valid_when_talking_is_interrupted(
 
 
 def test_an_interrupted_answer_is_silent_and_only_what_was_heard_is_kept(
-    flamingo: AudioFlamingo, server: Server
+    flamingo: AudioFlamingo, server: Door
 ) -> None:
     speaker = Speaker()
     talk = talking(flamingo, speaker)
