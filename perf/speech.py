@@ -22,6 +22,7 @@ from af3.speech.segmenter import Segmenter
 from clients.client import AudioFlamingo
 from clients.playback import Playhead
 from clients.request import DEFAULT_URL, Parameters
+from perf import barge_in
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,22 @@ def sweep(arguments: argparse.Namespace, streams: int) -> list[Measured]:
         with AudioFlamingo(arguments.url, contract.AUDIO_FLAMINGO_SPEECH.name) as flamingo:
             found = []
             for turn in range(arguments.answers):
-                parameters: Parameters = {"max_tokens": arguments.max_tokens, "seed": 1000 * number + turn}
-                if arguments.temperature:
-                    parameters["temperature"] = arguments.temperature
+                parameters = _parameters(arguments, seed=1000 * number + turn)
                 found.append(measure(flamingo, arguments.clip, arguments.prompt, parameters))
             return found
 
     caller(streams)
     with ThreadPoolExecutor(streams) as pool:
         return [measured for own in pool.map(caller, range(streams)) for measured in own]
+
+
+def _parameters(arguments: argparse.Namespace, seed: int) -> Parameters:
+    parameters: Parameters = {"max_tokens": arguments.max_tokens, "seed": seed}
+    if arguments.temperature:
+        parameters["temperature"] = arguments.temperature
+    if arguments.voice:
+        parameters["voice"] = arguments.voice
+    return parameters
 
 
 def main() -> None:
@@ -95,6 +103,8 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--answers", type=int, default=10, help="per stream (default: %(default)s)")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--barge-ins", type=int, default=10, help="interruptions (default: %(default)s)")
+    parser.add_argument("--voice", help="one of the server's voices (default: its first)")
     parser.add_argument("--out", type=Path, help="write the figures of every answer as JSON")
     arguments = parser.parse_args()
     print(
@@ -106,9 +116,13 @@ def main() -> None:
         found = sweep(arguments, streams)
         figures[streams] = [asdict(measured) for measured in found]
         print(_row(streams, found), flush=True)
+    parameters = [_parameters(arguments, seed) for seed in range(arguments.barge_ins)]
+    interrupted = barge_in.measure_all(arguments.url, arguments.clip, arguments.prompt, parameters)
+    print(f"\n{barge_in.summary(interrupted)}")
     if arguments.out:
+        measured = {"streams": figures, "barge_ins": [asdict(one) for one in interrupted]}
         machine = {"machine": platform.platform(), "python": platform.python_version()}
-        arguments.out.write_text(json.dumps(machine | {"streams": figures}, indent=1) + "\n")
+        arguments.out.write_text(json.dumps(machine | measured, indent=1) + "\n")
 
 
 def _row(streams: int, found: list[Measured]) -> str:

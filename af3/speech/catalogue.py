@@ -41,7 +41,7 @@ class Catalogue:
         """`threads` segments can be spoken at a time; `provider` runs the neural voice, as the encoder's does."""
         loaders: list[Callable[[], Synthesizer]] = [partial(espeak.EspeakSynthesizer, threads)]
         if built_voice(engine_dir / VOICE_FOLDER) is not None:
-            loaders.insert(0, partial(VitsSynthesizer.load, engine_dir / VOICE_FOLDER, provider))
+            loaders.insert(0, partial(VitsSynthesizer.load, engine_dir / VOICE_FOLDER, provider, threads))
         return cls(loaders)
 
     def voice(self, name: str | None, rate: float) -> Voice:

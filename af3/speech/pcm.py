@@ -125,18 +125,18 @@ def _level(powers: list[float]) -> float:
 
 
 def _faded(blocks: Iterable[Samples], length: int) -> Iterator[Samples]:
-    last: Samples | None = None
+    """`length` samples stay behind, in case they are the last."""
+    ramp = np.linspace(0, 1, length, dtype=np.float32)
+    held = np.zeros(0, np.float32)
+    begun = False
     for block in blocks:
-        if last is None:
-            block = _with_fade(block, length)
-        else:
-            yield last
-        last = block
-    if last is not None:
-        yield _with_fade(last[::-1], length)[::-1]
-
-
-def _with_fade(block: Samples, length: int) -> Samples:
-    ramp = np.ones(len(block), np.float32)
-    ramp[:length] = np.linspace(0, 1, min(length, len(block)), dtype=np.float32)
-    return block * ramp
+        held = np.concatenate([held, block])
+        if len(held) <= length:
+            continue
+        if not begun:
+            held[:length] *= ramp
+            begun = True
+        yield held[:-length]
+        held = held[-length:]
+    if len(held):
+        yield held * ramp[::-1][-len(held) :]

@@ -3,7 +3,7 @@
 Every response of the language model comes as one `Sink` with a text delta. The speech of the segments
 that a delta completes leaves through its sink, from a thread of a small pool; a sink is finished when
 nothing more will leave through it. A request's sinks are served one after another, so its blocks keep
-their order; requests take turns.
+their order. Of several requests the one whose listener will run dry first is served next, segment by segment.
 """
 
 from __future__ import annotations
@@ -117,6 +117,7 @@ class Speech:
         self._idle_s = idle_s
         self._observer = observer
         self._sessions: dict[str, _Session] = {}
+        self._ready: list[tuple[str, _Session]] = []  # have a job and no thread
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="speech")
 
@@ -184,11 +185,18 @@ class Speech:
         job = _Job(segments, sink, session.touched_s)
         session.jobs.append(job)
         if len(session.jobs) == 1:
-            self._pool.submit(self._serve, request_id, session)
+            self._get_ready(request_id, session)
         return job
 
-    def _serve(self, request_id: str, session: _Session) -> None:
-        """One job of a session; the next is queued behind those of other sessions."""
+    def _get_ready(self, request_id: str, session: _Session) -> None:
+        self._ready.append((request_id, session))
+        self._pool.submit(self._serve)
+
+    def _serve(self) -> None:
+        """One job of the most urgent session; one that has not been heard yet is."""
+        with self._lock:
+            place = min(range(len(self._ready)), key=lambda place: self._ready[place][1].played_until_s)
+            request_id, session = self._ready.pop(place)
         job = session.jobs[0]
         try:
             for segment in job.segments:
@@ -202,7 +210,7 @@ class Speech:
         with self._lock:
             session.jobs.popleft()
             if session.jobs:
-                self._pool.submit(self._serve, request_id, session)
+                self._get_ready(request_id, session)
             self._forget_if_done(request_id, session)
         job.sink.finish()
 

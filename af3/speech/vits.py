@@ -21,7 +21,7 @@ from af3.speech.voice import Pcm, VoiceFailed
 SETTINGS_FILE = "voice.json"
 # In frames, 16 ms each in MMS. The first is what `af3.speech.pcm` looks ahead and little more, so that its first
 # block leaves with it; later ones waste less on their context.
-PIECES = (44, 88, 128)
+PIECES = (36, 88, 128)
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ class VitsSynthesizer:
         self._graphs = graphs
 
     @classmethod
-    def load(cls, folder: Path, provider: str = "CPUExecutionProvider") -> VitsSynthesizer:
-        """From `engines/<target>/voice/`; `provider` as for `af3.encoders.load_encoder`."""
-        return cls(VitsSettings.read(folder), load_graphs(folder, provider))
+    def load(cls, folder: Path, provider: str = "CPUExecutionProvider", threads: int = 1) -> VitsSynthesizer:
+        """From `engines/<target>/voice/`; `provider` and `threads` as for `af3.encoders.load_encoder`."""
+        return cls(VitsSettings.read(folder), load_graphs(folder, provider, threads))
 
     def voice(self, name: str, rate: float) -> VitsVoice:
         return VitsVoice(self, rate)

@@ -24,9 +24,13 @@ class Graphs(Protocol):
 class OnnxGraphs:
     """On ONNX Runtime, from `<name>.onnx`."""
 
-    def __init__(self, folder: Path, provider: str = "CPUExecutionProvider"):
+    def __init__(self, folder: Path, provider: str = "CPUExecutionProvider", threads: int = 1):
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # several segments at a time are the parallelism
+        # As many as segments are spoken at a time: alone, a segment has all of them.
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry(
+            "session.intra_op.allow_spinning", "0"
+        )  # the LLM needs the cores too
         options.enable_mem_pattern = (
             False  # a pattern is kept per shape, and nearly every segment is a new one
         )
@@ -41,10 +45,10 @@ class OnnxGraphs:
         return found
 
 
-def load_graphs(folder: Path, provider: str) -> Graphs:
-    """Load from `engines/<target>/voice/`; `provider` as for `af3.encoders.load_encoder`."""
+def load_graphs(folder: Path, provider: str, threads: int) -> Graphs:
+    """Load from `engines/<target>/voice/`; `provider` and `threads` as for `af3.encoders.load_encoder`."""
     if provider == TENSORRT:
         from af3.speech.vits_tensorrt import TensorRTGraphs  # needs the pinned container
 
         return TensorRTGraphs(folder)
-    return OnnxGraphs(folder, provider)
+    return OnnxGraphs(folder, provider, threads)

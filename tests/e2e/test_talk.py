@@ -81,7 +81,7 @@ def test_a_question_in_a_file_is_answered_in_a_file(url: str, question: Path, tm
     assert np.abs(pcm).max() > 0.1
 
 
-@pytest.mark.parametrize("killed_by", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("killed_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_file_is_valid_when_talking_is_interrupted(
     url: str, question: Path, tmp_path: Path, killed_by: signal.Signals
 ) -> None:

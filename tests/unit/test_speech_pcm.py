@@ -71,8 +71,12 @@ def test_segments_have_one_level_no_clipping_and_no_long_silence(
     assert max(map(longest_silence_s, spoken)) < 0.25
 
 
-def test_an_answer_in_segments_is_as_long_as_in_one_piece(espeak: EspeakSynthesizer) -> None:
-    voice = espeak.voice("en-us", 1.0)
+@pytest.mark.parametrize("rate", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("name", VOICES)
+def test_an_answer_in_segments_is_as_long_as_in_one_piece_and_nowhere_silent_for_long(
+    espeak: EspeakSynthesizer, name: str, rate: float
+) -> None:
+    voice = espeak.voice(name, rate)
     segmenter = Segmenter()
     segments = segmenter.push(ANSWER) + segmenter.flush()
     assert len(segments) >= 4
@@ -80,6 +84,7 @@ def test_an_answer_in_segments_is_as_long_as_in_one_piece(espeak: EspeakSynthesi
     pieces = [said(voice, segment.speech, pause) for segment, pause in zip(segments, pauses, strict=True)]
     whole = said(voice, ANSWER)
     assert sum(map(len, pieces)) == pytest.approx(len(whole), rel=0.15)
+    assert longest_silence_s(np.concatenate(pieces)) < 0.25
 
 
 def test_the_joins_of_segments_do_not_click(espeak: EspeakSynthesizer) -> None:

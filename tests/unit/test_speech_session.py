@@ -277,6 +277,23 @@ def test_requests_take_turns_segment_by_segment(engine: ToneSynthesizer) -> None
     assert [text.split()[3] for text in engine.spoken] == ["a", "b", "a", "b", "a", "b"]
 
 
+def test_whoever_would_run_dry_first_is_served_first(engine: ToneSynthesizer) -> None:
+    engine.gate.clear()
+    speech = speech_of(engine)
+    sinks = [Sink([]) for _ in range(5)]
+    for name in "abc":
+        speech.begin(name, None, 1.0, Sink([]))
+    long, short = "One two three four five six seven eight nine ten of a.\n", "Two of b.\n"
+    speech.feed("a", long, False, sinks[0])
+    speech.feed("b", short, False, sinks[1])
+    speech.feed("a", "Then the next sentence of a, as long.", True, sinks[2])
+    speech.feed("b", "Then the next sentence of b, as long.", True, sinks[3])
+    speech.feed("c", "First of c.", True, sinks[4])
+    engine.gate.set()
+    assert all(sink.done.wait(TIMEOUT_S) for sink in sinks)
+    assert [text.rstrip(".").split(" of ")[1][0] for text in engine.spoken] == ["a", "b", "c", "b", "a"]
+
+
 def test_a_request_whose_text_breaks_off_is_forgotten(engine: ToneSynthesizer) -> None:
     speech = speech_of(engine, idle_s=0.01)
     speech.begin("a", None, 1.0, Sink([]))

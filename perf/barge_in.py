@@ -1,0 +1,115 @@
+"""How soon an answer that is interrupted is silent. Part of `perf.speech`.
+
+Counted from the first loud sample of a microphone that is played in real time: until the loudspeaker is told to be
+silent, and until the server has said that it stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from af3 import contract
+from clients.client import AudioFlamingo
+from clients.microphone import FRAME_SAMPLES, HZ, Frame
+from clients.playback import Nowhere, Pcm
+from clients.request import Parameters
+from clients.talk import Listener, Talk
+
+ROOM_RMS, VOICE_RMS = 30, 5000  # of 32768
+SECONDS = 0.5  # of quiet, then of voice
+TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class BargeIn:
+    """Seconds from the first loud sample."""
+
+    silent_s: float  # the loudspeaker is stopped
+    stopped_s: float  # the server has stopped
+
+
+def measure_all(url: str, clip: Path, prompt: str, parameters: Sequence[Parameters]) -> list[BargeIn]:
+    """An answer for each of `parameters`, one after the other, each interrupted when it is heard."""
+    quiet = contextlib.redirect_stdout(io.StringIO())  # a talk prints its answers
+    with quiet, TimedClient(url, contract.AUDIO_FLAMINGO_SPEECH.name) as flamingo:
+        return [_measure(flamingo, clip, prompt, given) for given in parameters]
+
+
+def summary(found: Sequence[BargeIn]) -> str:
+    if not found:
+        return "no barge-ins"
+    silent_ms = [1000 * one.silent_s for one in found]
+    stopped_ms = [1000 * one.stopped_s for one in found]
+    return (
+        f"{len(found)} barge-ins, ms after the first loud sample: silent P50 {np.median(silent_ms):.0f},"
+        f" most {max(silent_ms):.0f}; server stopped P50 {np.median(stopped_ms):.0f}, most {max(stopped_ms):.0f}"
+    )
+
+
+class TimedClient(AudioFlamingo):
+    """Remembers when the server last said that it stopped."""
+
+    stopped_s = 0.0
+
+    def stop_speech(self, request_id: str) -> None:
+        super().stop_speech(request_id)
+        self.stopped_s = time.monotonic()
+
+
+class SoundCard(Nowhere):
+    """Plays until it is silenced, and tells when that was."""
+
+    def __init__(self) -> None:
+        self.given, self.silenced = threading.Event(), threading.Event()
+        self.silenced_s = 0.0
+
+    def play(self, pcm: Pcm, hz: int) -> None:
+        self.given.set()
+
+    def stop(self) -> None:
+        self.silenced_s = time.monotonic()
+        self.silenced.set()
+
+    def drain(self) -> None:
+        self.silenced.wait(TIMEOUT_S)
+
+
+class Microphone:
+    """Quiet, then a voice, in real time."""
+
+    def __init__(self) -> None:
+        self.spoke_s = 0.0
+
+    def __iter__(self) -> Iterator[Frame]:
+        draw = np.random.default_rng(0)
+        now_s = time.monotonic()
+        for rms in (ROOM_RMS, VOICE_RMS):
+            self.spoke_s = now_s
+            for _ in range(round(SECONDS * HZ) // FRAME_SAMPLES):
+                now_s += FRAME_SAMPLES / HZ
+                time.sleep(max(0.0, now_s - time.monotonic()))
+                yield draw.normal(0, rms, FRAME_SAMPLES).astype(np.int16)
+
+
+def _measure(flamingo: TimedClient, clip: Path, prompt: str, parameters: Parameters) -> BargeIn:
+    sound_card, microphone = SoundCard(), Microphone()
+    reply = Talk(flamingo, [sound_card], prompt, TIMEOUT_S, parameters).ask(clip)
+    player = threading.Thread(target=reply.play)
+    player.start()
+    if not sound_card.given.wait(TIMEOUT_S):
+        raise TimeoutError(f"no speech within {TIMEOUT_S:g} s")
+    listener = Listener(microphone)
+    listener.reply = reply
+    listener.start()
+    for _ in listener.utterances():
+        pass
+    player.join(TIMEOUT_S)
+    return BargeIn(sound_card.silenced_s - microphone.spoke_s, flamingo.stopped_s - microphone.spoke_s)
