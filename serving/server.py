@@ -101,6 +101,10 @@ class Server:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(EXIT_TIMEOUT_S + 5)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process at once, with its steps and what they hold in shared memory."""
         # The steps are processes of their own; none may outlive the server.
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)

@@ -61,6 +61,8 @@ class Supervisor:
                         first = False
                     ready_s = time.monotonic()
                     why = self._watch_or_drain(server)
+                    self._door.admission.ready = False
+                    server.kill()  # a dead step would hold up an orderly end
                     if time.monotonic() - ready_s > self._patience.calm:
                         backoff_s = self._patience.first_backoff
             except ServerError as error:
@@ -106,13 +108,14 @@ class Supervisor:
                 return f"hung: no answer for {silent_s:.0f} s"
 
     def _lives_on(self, server: Server, seconds: float) -> bool:
-        """Wait; False as soon as the process has ended."""
+        """Wait, shorter when Triton has just failed an answer; False as soon as the process has ended."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end and not self._door.admission.suspicious:
             if server.exit_code is not None:
                 return False
             time.sleep(0.1)
-        return True
+        self._door.admission.suspicious = False
+        return server.exit_code is None
 
     def _probe(self, server: Server) -> Health:
         return every_stage_answers(server.url, server.key, self._patience.probe_timeout)

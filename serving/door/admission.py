@@ -35,13 +35,14 @@ DEFAULT_LIMITS = Limits()
 
 
 class Admission:
-    """Counts the requests in flight. For one event loop: not thread-safe, but for its three
-    public values."""
+    """Counts the requests in flight. For one event loop: not thread-safe, but for its public
+    values."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic):
         self.limits = limits
         self.ready = False
         self.draining = False
+        self.suspicious = False  # Triton failed an answer: time to look after it
         self.heard_s = clock()  # when Triton last sent a part of an answer
         self._clock = clock
         self._since_s: dict[str, float] = {}

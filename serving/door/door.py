@@ -21,6 +21,7 @@ from serving.door.upstream import Upstream
 from serving.ports import Ports
 
 START_TIMEOUT_S = 10.0
+MAX_CONNECTION_AGE_MS = 3_600_000
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,11 @@ class Door:
                 ("grpc.max_receive_message_length", limits.message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
+                # Who is gone without a word, and who stays without reading, leaves in the end.
+                ("grpc.keepalive_time_ms", 60_000),
+                ("grpc.keepalive_timeout_ms", 20_000),
+                ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_MS),
+                ("grpc.max_connection_age_grace_ms", int(1000 * limits.timeout_s)),
             ),
             # Beyond that RESOURCE_EXHAUSTED, before a byte of the request is kept.
             maximum_concurrent_rpcs=4 * limits.in_flight,

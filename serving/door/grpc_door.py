@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import cast
 
 import grpc
 import grpc.aio
@@ -13,10 +12,11 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
 from af3 import contract
-from af3.errors import RequestError, Status, invalid
+from af3.errors import RequestError, invalid
 from serving.door.admission import PUBLIC_MODELS, Admission, allowed_s, refuse_inner_model
 from serving.door.metrics import DoorMetrics
-from serving.door.record import Record, status_of
+from serving.door.record import Record
+from serving.door.sentence import failed, told
 from serving.door.upstream import SERVICE, Upstream, UpstreamAnswer
 
 REAL_STATUS_HEADER = "triton_grpc_error"
@@ -114,6 +114,7 @@ class GrpcDoor(grpc.GenericRpcHandler):
         finally:
             for task in (reading, failing, *running):
                 task.cancel()
+        await client.flush()
         if client.failure is not None:
             await _abort(context, client.failure)
 
@@ -159,9 +160,8 @@ class GrpcDoor(grpc.GenericRpcHandler):
         except asyncio.TimeoutError:
             error = RequestError("DEADLINE_EXCEEDED", f"not answered within {seconds:g} s; allow more time")
         except grpc.aio.AioRpcError:
-            error = RequestError(
-                "UNAVAILABLE", "the server lost this answer and restarts; try again in a few seconds"
-            )
+            error = failed()
+            self._admission.suspicious = True
         finally:
             self._relays.discard(copying)
             record.status = record.status if error is None else error.status
@@ -172,7 +172,7 @@ class GrpcDoor(grpc.GenericRpcHandler):
 
     async def _copy(self, answer: UpstreamAnswer, record: Record, client: _Client) -> None:
         """Every response to the client, as it is."""
-        status = "OK"
+        status: str = "OK"
         async for message in answer:
             response = service_pb2.ModelStreamInferResponse.FromString(message)
             if not response.error_message:
@@ -180,11 +180,10 @@ class GrpcDoor(grpc.GenericRpcHandler):
                 self._admission.heard()
                 await client.write(message)
                 continue
-            status = status_of(response.error_message)
-            if client.real_status:
-                client.fail_stream(RequestError(cast(Status, status), response.error_message))
-            else:
-                await client.write(message)
+            error = told(response.error_message)
+            status = error.status
+            self._admission.suspicious |= status in ("UNAVAILABLE", "INTERNAL")
+            await client.fail(error, record.request_id)
         record.status = status
 
     def _leave(self, answer: UpstreamAnswer, request_id: str) -> None:
@@ -205,6 +204,7 @@ class _Client:
     def __init__(self, context: grpc.aio.ServicerContext):
         self._context = context
         self._writing = asyncio.Lock()
+        self._pending: asyncio.Future[None] | None = None
         self.failure: RequestError | None = None
         self.failed = asyncio.Event()
         headers = context.invocation_metadata() or ()
@@ -215,17 +215,20 @@ class _Client:
 
     async def write(self, message: bytes) -> None:
         async with self._writing:
-            await self._context.write(message)
+            await self.flush()
+            self._pending = asyncio.ensure_future(self._context.write(message))
+            await self.flush()
 
-    def fail_stream(self, error: RequestError) -> None:
-        """End the whole stream with a gRPC status."""
-        self.failure = error
-        self.failed.set()
+    async def flush(self) -> None:
+        """Wait for the last write. It is never cancelled: gRPC would refuse all that follows on the stream."""
+        if self._pending is not None:
+            await asyncio.shield(self._pending)
 
     async def fail(self, error: RequestError, request_id: str) -> None:
         """Tell an error: as a response, or as the status of the whole stream if the client wants that."""
         if self.real_status:
-            self.fail_stream(error)
+            self.failure = error
+            self.failed.set()
             return
         # A client that does not read cannot be told, and one that has left need not be.
         with suppress(Exception):
@@ -258,5 +261,4 @@ def _unreadable() -> RequestError:
 
 async def _abort(context: grpc.aio.ServicerContext, error: RequestError) -> None:
     code = getattr(grpc.StatusCode, error.status, grpc.StatusCode.UNKNOWN)
-    message = error.message
-    await context.abort(code, message if message.startswith("in ensemble") else f"{error.status}: {message}")
+    await context.abort(code, f"{error.status}: {error.message}")

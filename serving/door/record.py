@@ -88,11 +88,3 @@ class Record:
 
 def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else round(1000 * seconds, 1)
-
-
-def status_of(sentence: str) -> str:
-    """The status that our errors begin with; INTERNAL for a sentence of Triton's own."""
-    if sentence.startswith("in ensemble '"):
-        sentence = sentence.partition("', ")[2]
-    status, colon, _ = sentence.partition(": ")
-    return status if colon and status.isupper() else "INTERNAL"

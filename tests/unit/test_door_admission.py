@@ -5,7 +5,7 @@ import pytest
 from af3.errors import RequestError
 from serving.door.admission import Admission, Limits, allowed_s, refuse_inner_model
 from serving.door.metrics import Counter, Histogram
-from serving.door.record import status_of
+from serving.door.sentence import failed, told
 
 
 class Clock:
@@ -84,10 +84,23 @@ def test_a_long_name_of_a_model_is_not_repeated_in_full():
     assert len(refused.value.message) < 200
 
 
-def test_a_status_is_read_from_our_sentences_and_no_others():
-    assert status_of("in ensemble 'audio_flamingo', UNAVAILABLE: the queue is full") == "UNAVAILABLE"
-    assert status_of("INVALID_ARGUMENT: audio[0]: empty") == "INVALID_ARGUMENT"
-    assert status_of("unexpected shape: [1]") == "INTERNAL"
+@pytest.mark.parametrize(
+    ("said", "status", "message"),
+    [
+        ("in ensemble 'audio_flamingo', UNAVAILABLE: the queue is full", "UNAVAILABLE", "the queue is full"),
+        ("INVALID_ARGUMENT: audio[0]: empty: no", "INVALID_ARGUMENT", "audio[0]: empty: no"),
+        ("in ensemble 'x', Stub process 'llm_0_0' is not healthy.", "UNAVAILABLE", failed().message),
+        ("[request id: 7] Server is stopping, scheduler …", "UNAVAILABLE", failed().message),
+        (
+            "[request id: 7] unexpected shape for input 'prompt'",
+            "INVALID_ARGUMENT",
+            "unexpected shape for input 'prompt'",
+        ),
+    ],
+)
+def test_what_triton_says_is_told_with_a_status_and_without_our_insides(said, status, message):
+    error = told(said)
+    assert (error.status, error.message) == (status, message)
 
 
 def test_a_histogram_counts_up_to_and_with_each_bound():
