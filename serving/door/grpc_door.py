@@ -261,4 +261,4 @@ def _unreadable() -> RequestError:
 
 async def _abort(context: grpc.aio.ServicerContext, error: RequestError) -> None:
     code = getattr(grpc.StatusCode, error.status, grpc.StatusCode.UNKNOWN)
-    await context.abort(code, f"{error.status}: {error.message}")
+    await context.abort(code, error.message)
