@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
+import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tritonclient import grpc as triton
-
 from af3 import contract
+from perf.place import Place
 
 STEPS = tuple(step.name for step in contract.AUDIO_FLAMINGO_SPEECH.steps)
 PROC = Path("/proc")
-SERVER = "tritonserver"
+TRITON, DOOR = "tritonserver", "door"
+SAMPLE = re.compile(r'^nv_inference_(\w+)\{model="(\w+)",[^}]*\} (\S+)$', re.MULTILINE)
+COMPUTE = ("compute_input_duration_us", "compute_infer_duration_us", "compute_output_duration_us")
 
 
 @dataclass(frozen=True)
@@ -31,66 +35,80 @@ class Stage:
 
 @dataclass(frozen=True)
 class Reading:
-    """At one moment: executions, queue and compute nanoseconds by step; processor seconds by process."""
+    """At one moment: executions, queue and compute microseconds by step; processor seconds by process."""
 
-    steps: dict[str, tuple[int, int, int]]
+    steps: dict[str, tuple[float, float, float]]
     processor_s: dict[str, float]
 
 
-def read(url: str, server_pid: int | None) -> Reading:
-    """Triton's statistics at `url` (gRPC), and the processes of the server with that id on this machine."""
-    with triton.InferenceServerClient(url) as client:
-        models = client.get_inference_statistics(as_json=True).get("model_stats", [])
-    steps = {model["name"]: _counts(model) for model in models if model["name"] in STEPS}
-    return Reading(steps, {} if server_pid is None else processor_seconds(server_pid))
+def read(place: Place) -> Reading:
+    """Triton's metrics, and the server's processes where they are on this machine."""
+    steps = {} if place.metrics_url is None else _steps(metrics(place.metrics_url))
+    return Reading(steps, {} if place.pid is None else processor_seconds(place.pid))
+
+
+def metrics(url: str) -> str:
+    """The text at /metrics."""
+    with urllib.request.urlopen(url, timeout=30) as reply:
+        text: str = reply.read().decode()
+    return text
 
 
 def between(before: Reading, after: Reading) -> dict[str, Stage]:
-    """Stages by name; `tritonserver` is the server's own process."""
+    """Stages by name; `tritonserver` and `door` are processes without a stage of their own."""
     stages = {}
     for name in STEPS:
         now, earlier = after.steps.get(name, (0, 0, 0)), before.steps.get(name, (0, 0, 0))
-        count, queue_ns, compute_ns = (new - old for new, old in zip(now, earlier, strict=True))
+        count, queue_us, compute_us = (new - old for new, old in zip(now, earlier, strict=True))
         if count:
             spent = _spent(before, after, name)
-            stages[name] = Stage(count, queue_ns / count / 1e6, compute_ns / count / 1e6, spent)
-    stages[SERVER] = Stage(0, 0.0, 0.0, _spent(before, after, SERVER))
+            stages[name] = Stage(int(count), queue_us / count / 1e3, compute_us / count / 1e3, spent)
+    for name in (TRITON, DOOR):
+        stages[name] = Stage(0, 0.0, 0.0, _spent(before, after, name))
     return stages
 
 
-def processes(server_pid: int) -> dict[int, str]:
-    """Process id → step, of the server (`tritonserver`) and of the Python steps it started."""
-    found = {server_pid: SERVER}
+def processes(pid: int) -> dict[int, str]:
+    """Process id → step, of the process `make serve` is and all it started."""
+    children: dict[int, list[int]] = {}
     for entry in PROC.iterdir():
-        if entry.name.isdigit() and _group(int(entry.name)) == server_pid != int(entry.name):
-            found[int(entry.name)] = _step(entry)
+        fields = _stat(int(entry.name)) if entry.name.isdigit() else []
+        if fields:
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found = {pid: DOOR}
+    pending = list(children.get(pid, ()))
+    while pending:
+        child = pending.pop()
+        found[child] = _name(child)
+        pending += children.get(child, ())
     return found
 
 
-def processor_seconds(server_pid: int) -> dict[str, float]:
+def processor_seconds(pid: int) -> dict[str, float]:
     """User and system time so far, by step."""
     ticks = os.sysconf("SC_CLK_TCK")
     seconds: dict[str, float] = {}
-    for pid, step in processes(server_pid).items():
-        fields = _stat(pid)
-        if fields:
+    for each, step in processes(pid).items():
+        if fields := _stat(each):
             seconds[step] = seconds.get(step, 0.0) + (int(fields[11]) + int(fields[12])) / ticks
     return seconds
 
 
-def memory_bytes(server_pid: int) -> int:
+def memory_bytes(pid: int) -> int:
     """Proportional set size of all processes of the server: pages they share count once."""
-    return sum(map(_pss, processes(server_pid)))
+    return sum(map(_pss, processes(pid)))
 
 
-def _counts(model: dict) -> tuple[int, int, int]:
-    statistics = model.get("inference_stats", {})
+def _steps(text: str) -> dict[str, tuple[float, float, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for kind, model, value in SAMPLE.findall(text):
+        found.setdefault(model, {})[kind] = float(value)
+    return {name: _counts(found[name]) for name in STEPS if name in found}
 
-    def ns(name: str) -> int:
-        return int(statistics.get(name, {}).get("ns", 0))
 
-    compute = ns("compute_input") + ns("compute_infer") + ns("compute_output")
-    return int(model.get("execution_count", 0)), ns("queue"), compute
+def _counts(values: Mapping[str, float]) -> tuple[float, float, float]:
+    compute = sum(values.get(kind, 0.0) for kind in COMPUTE)
+    return values.get("exec_count", 0.0), values.get("queue_duration_us", 0.0), compute
 
 
 def _spent(before: Reading, after: Reading, name: str) -> float | None:
@@ -107,17 +125,14 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _group(pid: int) -> int | None:
-    fields = _stat(pid)
-    return int(fields[2]) if fields else None
-
-
-def _step(entry: Path) -> str:
+def _name(pid: int) -> str:
     """The model whose folder is among a stub's arguments."""
     try:
-        words = (entry / "cmdline").read_bytes().decode(errors="replace")
+        words = (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace")
     except OSError:
         return "other"
+    if words.partition("\0")[0].endswith(f"/{TRITON}"):
+        return TRITON
     return next((name for name in STEPS if f"/{name}/" in words), "other")
 
 

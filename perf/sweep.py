@@ -11,33 +11,21 @@ import json
 import os
 import platform
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from af3.manifest import Manifest
-from perf import analyzer, baseline, endless, observe, report
+from perf import analyzer, baseline, observe, report
 from perf.analyzer import Load
+from perf.place import Place, endless_served
 from perf.plan import CLIP_S, MAX_TOKENS, Plan, plan, rate_loads
-from serving.launch import CONFIG_OF_TARGET, GPU_CONFIG, READY_TIMEOUT_S
-from serving.ready import answers
-from serving.server import Ports, Server
 
 RESULTS = Path("perf/results")
 CLIENTS = 8  # at once, where the server is compared with Transformers
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the server listens (gRPC), and its process on this machine; None when it runs elsewhere."""
-
-    url: str
-    pid: int | None
-    ready_s: float | None
 
 
 def main() -> int:
@@ -62,19 +50,10 @@ def main() -> int:
     return 1 if any(cell["error"] for cell in raw["cells"]) else 0
 
 
-@contextmanager
-def _server(arguments: argparse.Namespace) -> Iterator[Place]:
+def _server(arguments: argparse.Namespace) -> AbstractContextManager[Place]:
     if arguments.url:
-        yield Place(arguments.url, None, None)
-        return
-    config = CONFIG_OF_TARGET.get(arguments.target, GPU_CONFIG)
-    log = Path(tempfile.mkstemp(prefix="af3-perf-server-", suffix=".log")[1])
-    with tempfile.TemporaryDirectory(prefix="af3-perf-engines-") as folder:
-        endless.link(Path("engines") / arguments.target, Path(folder))
-        started = time.monotonic()
-        with Server(config, Path(folder), log, Ports(0, 0, 0)) as server:
-            server.wait_until(lambda: answers(server.url), READY_TIMEOUT_S[config])
-            yield Place(server.url, server.pid, time.monotonic() - started)
+        return nullcontext(Place(arguments.url, arguments.metrics_url))
+    return endless_served(arguments.target)
 
 
 def _cells(wanted: Plan, place: Place) -> Iterator[dict[str, Any]]:
@@ -93,13 +72,13 @@ def _cells(wanted: Plan, place: Place) -> Iterator[dict[str, Any]]:
 def measure(group: str, load: Load, place: Place) -> dict[str, Any]:
     """One cell: its load, figures, stages, memory after it, and the machine's load average before it."""
     busy = os.getloadavg()[0]
-    before = observe.read(place.url, place.pid)
+    before = observe.read(place)
     found, error = None, ""
     try:
         found = analyzer.run(load, place.url).as_json()
     except analyzer.AnalyzerError as failure:
         error = str(failure)
-    stages = observe.between(before, observe.read(place.url, place.pid))
+    stages = observe.between(before, observe.read(place))
     _say(group, load, found, error)
     return {
         "group": group,
@@ -174,7 +153,8 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--target", default="cpu", help="which engines/<target> (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="two or three minutes instead of a quarter hour")
-    parser.add_argument("--url", help="gRPC address of a running server; its memory is not seen then")
+    parser.add_argument("--url", help="gRPC address of a running server; its processes are not seen then")
+    parser.add_argument("--metrics-url", help="of that server: http://HOST:8002/metrics")
     parser.add_argument("--no-baseline", action="store_true", help="without Transformers")
     parser.add_argument("--checkpoint", help="of the baseline (default: the one the engines were built from)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="default: %(default)s")

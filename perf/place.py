@@ -1,0 +1,95 @@
+"""The server under measurement: what `make serve` starts, on ports of the system's choice, always stopped."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from perf import endless
+from serving.launch import CONFIG_OF_TARGET, GPU_CONFIG, READY_TIMEOUT_S
+
+STOP_TIMEOUT_S = 60
+ADDRESS = re.compile(r"^ +(gRPC|metrics) +(?:http://)?([^\s/]+)")
+
+
+class PlaceError(Exception):
+    """The server did not start; the sentence holds what it said."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """url: gRPC, host:port. metrics_url: of /metrics; None: not known. pid: of the process that `make serve` is;
+    None: on another machine. ready_s: from its start.
+    """
+
+    url: str
+    metrics_url: str | None = None
+    pid: int | None = None
+    ready_s: float | None = None
+
+
+@contextmanager
+def served(target: str, folder: Path) -> Iterator[Place]:
+    """Serve `folder/engines/<target>`. Raises PlaceError."""
+    config = CONFIG_OF_TARGET.get(target, GPU_CONFIG)
+    ports = [word for kind in ("grpc", "http", "metrics") for word in (f"--{kind}-port", "0")]
+    log = tempfile.mkstemp(prefix="af3-perf-server-", suffix=".log")[1]
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "serving.launch", "--target", target, "--folder", str(folder), "--log", log]
+        + ports,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    # A server that says nothing at all must not be waited for without end.
+    deadline = threading.Timer(READY_TIMEOUT_S[config] + STOP_TIMEOUT_S, process.kill)
+    deadline.start()
+    try:
+        found = _addresses(process)
+        deadline.cancel()
+        yield Place(
+            found["gRPC"], f"http://{found['metrics']}/metrics", process.pid, time.monotonic() - started
+        )
+    finally:
+        deadline.cancel()
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def endless_served(target: str) -> Iterator[Place]:
+    """Serve `engines/<target>`, with answers of full length."""
+    with tempfile.TemporaryDirectory(prefix="af3-perf-engines-") as folder:
+        endless.link(Path("engines") / target, Path(folder))
+        with served(target, Path(folder)) as place:
+            yield place
+
+
+def _addresses(process: subprocess.Popen[str]) -> dict[str, str]:
+    """Read what the server says until it has named its addresses."""
+    assert process.stdout is not None
+    said: list[str] = []
+    found: dict[str, str] = {}
+    for line in process.stdout:
+        said.append(line.rstrip())
+        if match := ADDRESS.match(line):
+            found[match[1]] = match[2]
+        if len(found) == 2:
+            return found
+    raise PlaceError("the server did not start: " + " ".join(said[-5:]))
