@@ -59,7 +59,7 @@ STOP = Tensor("stop", "BOOL", (1,), optional=True)
 OUTPUT_IDS = Tensor("output_ids", "INT32", (-1, -1))
 SEQUENCE_LENGTH = Tensor("sequence_length", "INT32", (-1,))
 
-# What a client receives, once per response of the LLM.
+# What a client receives: at most once per response of the LLM, each with one token or several.
 TEXT = Tensor("text", "STRING", (1,))
 FINISH_REASON = Tensor("finish_reason", "STRING", (1,))
 TOKEN_COUNT = Tensor("token_count", "INT32", (1,))
@@ -123,6 +123,7 @@ POSTPROCESS = Step(
     inputs=(OUTPUT_IDS, SEQUENCE_LENGTH),
     outputs=(TEXT, FINISH_REASON, TOKEN_COUNT, INDEX, TOKEN_IDS),
     batched=False,
+    decoupled=True,
 )
 TTS = Step(
     "tts",

@@ -15,6 +15,8 @@ from af3.parameters import parse_parameters
 from af3.preprocess import TOKENIZER_FOLDER
 from af3.tokenizer import Tokenizer
 
+LONGEST_WAIT_S = 0.05  # a reader sees no jerks at 20 responses a second, however many others read
+
 FinishReason = Literal["", "stop", "length"]
 
 
@@ -39,6 +41,8 @@ class _Answer:
     token_count: int = 0
     index: int = 0
     stop_sent: bool = False
+    held: tuple[int, ...] = ()  # tokens that go with the next response
+    next_s: float = 0.0  # no response before that time, but the last
 
 
 class Postprocessor:
@@ -49,6 +53,10 @@ class Postprocessor:
     client has gone, is stopped at the LLM by `stop_llm` and ends with the LLM's last response. An answer
     that hears nothing for `idle_s` (its LLM step failed, or the server dropped it) is forgotten by
     `forget_idle`, which any thread may call. There is nothing to stop then: an LLM that works is heard.
+
+    A response costs the same whether it brings one token or ten, so all answers together are kept to about
+    `most_responses_per_s`: every answer gets its share, and a token that comes before it is due goes with the
+    next one. The first and the last never wait.
     """
 
     def __init__(
@@ -57,23 +65,27 @@ class Postprocessor:
         stop_token_ids: Sequence[int],
         stop_llm: Callable[[str], None],
         idle_s: float,
+        most_responses_per_s: float,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._tokenizer = tokenizer
         self._stop_token_ids = frozenset(stop_token_ids)
         self._stop_llm = stop_llm
         self._idle_s = idle_s
+        self._most_responses_per_s = most_responses_per_s
         self._clock = clock
         self._answers: dict[str, _Answer] = {}
         self._lock = threading.Lock()
         self.cancelled = 0
 
     @classmethod
-    def load(cls, engine_dir: Path, stop_llm: Callable[[str], None], idle_s: float) -> Postprocessor:
+    def load(
+        cls, engine_dir: Path, stop_llm: Callable[[str], None], idle_s: float, most_responses_per_s: float
+    ) -> Postprocessor:
         """From a folder made by `make engines`."""
         manifest = Manifest.read(engine_dir)
         tokenizer = Tokenizer.load(engine_dir / TOKENIZER_FOLDER)
-        return cls(tokenizer, manifest.model.stop_token_ids, stop_llm, idle_s)
+        return cls(tokenizer, manifest.model.stop_token_ids, stop_llm, idle_s, most_responses_per_s)
 
     @property
     def live(self) -> int:
@@ -85,32 +97,43 @@ class Postprocessor:
         request_id: str,
         given_parameters: Callable[[], dict[str, Any]],
         ids: Sequence[int],
-        cancelled: bool,
-    ) -> Delta:
+        cancelled: Callable[[], bool],
+    ) -> Delta | None:
         """The next response of the LLM to a request: `ids` are its new tokens, none in the last.
 
-        `given_parameters` is asked once per request, at its first response.
+        None: they go with the next response. `given_parameters` is asked once per request, at its first
+        response; `cancelled` whenever one is due.
         """
+        now = self._clock()
         with self._lock:
             answer = self._answers.get(request_id) or self._begin(request_id, given_parameters())
-            answer.last_seen_s = self._clock()
-        kept = tuple(token for token in ids if token not in self._stop_token_ids)
-        answer.token_count += len(kept)
+            answer.last_seen_s = now
+        fresh = tuple(token for token in ids if token not in self._stop_token_ids)
+        answer.token_count += len(fresh)
+        answer.held += fresh
+        ended = len(fresh) < max(1, len(ids)) or answer.token_count >= answer.max_tokens
+        if now < answer.next_s and not ended:
+            return None
+        answer.next_s = now + min(LONGEST_WAIT_S, self.live / self._most_responses_per_s)
+        kept, answer.held = answer.held, ()
         text = answer.detokenizer.push(kept)
-        ended = len(kept) < max(1, len(ids)) or answer.token_count >= answer.max_tokens
         if ended:
             text += answer.detokenizer.finish()
             self._answers.pop(request_id, None)
-        elif (cancelled or answer.detokenizer.stopped) and not answer.stop_sent:
-            answer.stop_sent = True
-            self.cancelled += cancelled
-            self._stop_llm(request_id)
+        elif not answer.stop_sent:
+            self._stop_unwanted(request_id, answer, cancelled())
         reason: FinishReason = ""
         if ended:
-            by_length = len(kept) == len(ids) and len(ids) > 0 and not answer.detokenizer.stopped
+            by_length = len(fresh) == len(ids) and len(ids) > 0 and not answer.detokenizer.stopped
             reason = "length" if by_length else "stop"
         answer.index += 1
         return Delta(text, reason, answer.token_count, answer.index - 1, kept)
+
+    def _stop_unwanted(self, request_id: str, answer: _Answer, cancelled: bool) -> None:
+        if cancelled or answer.detokenizer.stopped:
+            answer.stop_sent = True
+            self.cancelled += cancelled
+            self._stop_llm(request_id)
 
     def _begin(self, request_id: str, given_parameters: dict[str, Any]) -> _Answer:
         parameters = parse_parameters(given_parameters)

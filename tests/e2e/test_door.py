@@ -113,7 +113,9 @@ def test_http_answers_and_refuses_as_grpc_does(door: Door) -> None:
 
     code, events = post({"id": "h1", "prompt": "What is it?", "max_tokens": 8})
     assert code == 200
-    assert [json.loads(line[6:])["index"] for line in events.splitlines() if line] == list(range(8))
+    deltas = [json.loads(line[6:]) for line in events.splitlines() if line]
+    assert [delta["index"] for delta in deltas] == list(range(len(deltas)))
+    assert deltas[-1]["token_count"] == 8
     assert post({"prompt": "?"})[0] == 400
     assert post([1])[0] == 400
     assert (

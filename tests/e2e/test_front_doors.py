@@ -63,4 +63,5 @@ def test_perf_analyzer_drives_the_ensemble_with_audio(
     # The export repeats the inputs as they are, binary length prefixes included.
     profile = json.loads((tmp_path / "profile.json").read_text(errors="replace"))
     requests = profile["experiments"][0]["requests"]
-    assert all(len(request["response_timestamps"]) >= 8 for request in requests)
+    counts = [{output["token_count"] for output in request["response_outputs"]} for request in requests]
+    assert all(8 in found for found in counts)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from af3.postprocess import Delta, Postprocessor
+from af3.postprocess import LONGEST_WAIT_S, Delta, Postprocessor
 from tests.unit.test_detokenizer import TOKENIZER
 
 END = TOKENIZER.token_id("<|endoftext|>")
@@ -15,13 +15,27 @@ class Harness:
         self.stopped: list[str] = []
         self.now = 0.0
         self.postprocessor = Postprocessor(
-            TOKENIZER, [END], self.stopped.append, idle_s=60, clock=lambda: self.now
+            TOKENIZER,
+            [END],
+            self.stopped.append,
+            idle_s=60,
+            most_responses_per_s=100,
+            clock=lambda: self.now,
         )
 
     def push(
         self, request_id: str, ids: Sequence[int], cancelled: bool = False, **parameters: object
     ) -> Delta:
-        return self.postprocessor.push(request_id, lambda: parameters, ids, cancelled)
+        """A push so long after the one before that it is answered."""
+        self.now += 1
+        delta = self.push_at_once(request_id, ids, cancelled, **parameters)
+        assert delta is not None
+        return delta
+
+    def push_at_once(
+        self, request_id: str, ids: Sequence[int], cancelled: bool = False, **parameters: object
+    ) -> Delta | None:
+        return self.postprocessor.push(request_id, lambda: parameters, ids, lambda: cancelled)
 
 
 @pytest.fixture
@@ -77,7 +91,7 @@ def test_an_answer_that_hears_nothing_is_forgotten_and_no_other(harness: Harness
     harness.push("lost", TOKENIZER.encode("x"))
     harness.now = 30.0
     harness.push("kept", TOKENIZER.encode("y"))
-    harness.now = 61.0
+    harness.now = 62.0
     harness.postprocessor.forget_idle()
     assert harness.postprocessor.live == 1
     assert harness.push("kept", TOKENIZER.encode("y")).index == 1
@@ -88,3 +102,57 @@ def test_an_unfinished_letter_at_the_end_becomes_a_replacement_character(harness
     ids = TOKENIZER.encode("日")[:2]
     assert harness.push("a", ids).text == ""
     assert harness.push("a", []).text == "\ufffd"
+
+
+def test_tokens_faster_than_their_share_of_responses_travel_together(harness: Harness) -> None:
+    ids = TOKENIZER.encode("one two three four")[:4]
+    first = harness.push("a", ids[:1])
+    assert harness.push_at_once("a", ids[1:2]) is None
+    harness.now += 0.009  # 100 responses a second for one answer: one in 10 ms
+    assert harness.push_at_once("a", ids[2:3]) is None
+    harness.now += 0.002
+    second = harness.push_at_once("a", ids[3:])
+    assert first.token_ids == tuple(ids[:1]) and (first.index, first.token_count) == (0, 1)
+    assert second is not None and second.token_ids == tuple(ids[1:])
+    assert (second.index, second.token_count) == (1, 4)
+    assert first.text + second.text == TOKENIZER.decode(ids)
+
+
+def test_the_more_answers_the_longer_each_one_waits(harness: Harness) -> None:
+    token = TOKENIZER.encode("x")
+    for name in "abcd":
+        harness.push_at_once(name, token)
+    harness.now += 0.03
+    assert harness.push_at_once("d", token) is None
+    harness.now += 0.011
+    assert harness.push_at_once("d", token) is not None
+
+
+def test_no_answer_waits_longer_than_a_reader_notices(harness: Harness) -> None:
+    token = TOKENIZER.encode("x")
+    for number in range(50):
+        harness.push_at_once(str(number), token)
+    harness.now += LONGEST_WAIT_S
+    assert harness.push_at_once("49", token) is not None
+
+
+@pytest.mark.parametrize("last", [[], TOKENIZER.encode("x"), [END]], ids=["empty", "max_tokens", "end token"])
+def test_the_end_brings_what_was_held_at_once(harness: Harness, last: list[int]) -> None:
+    held = TOKENIZER.encode("x")
+    harness.push("a", held, max_tokens=3)
+    assert harness.push_at_once("a", held) is None
+    delta = harness.push_at_once("a", last)
+    kept = held + [token for token in last if token != END]
+    assert delta is not None and delta.token_ids == tuple(kept)
+    assert delta.token_count == 1 + len(kept)
+    assert delta.finish_reason == ("length" if len(kept) == 2 else "stop")
+    assert harness.postprocessor.live == 0
+
+
+def test_a_cancelled_answer_is_stopped_though_its_tokens_are_held(harness: Harness) -> None:
+    token = TOKENIZER.encode("x")
+    harness.push("a", token)
+    assert harness.push_at_once("a", token, cancelled=True) is None
+    harness.now += 0.011
+    harness.push_at_once("a", token, cancelled=True)
+    assert harness.stopped == ["a"]

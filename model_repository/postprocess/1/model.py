@@ -8,6 +8,8 @@ from af3 import contract
 from af3.postprocess import Postprocessor
 from serving import adapter
 
+FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+
 
 class TritonPythonModel:
     """New token ids in, a text delta out; stops the LLM when the answer is no longer wanted."""
@@ -15,7 +17,9 @@ class TritonPythonModel:
     def initialize(self, args):
         settings = adapter.settings(args)
         idle_s = float(settings["idle_s"])
-        self._postprocessor = Postprocessor.load(Path(settings["engine_dir"]), self._stop_llm, idle_s)
+        self._postprocessor = Postprocessor.load(
+            Path(settings["engine_dir"]), self._stop_llm, idle_s, float(settings["most_responses_per_s"])
+        )
         self._live = adapter.gauge("af3_answers_live", "Answers that hold state in postprocess")
         self._cancelled = adapter.counter("af3_answers_cancelled", "Answers stopped because the client left")
         self._reported = 0, 0
@@ -24,9 +28,9 @@ class TritonPythonModel:
         threading.Thread(target=self._sweep, args=(idle_s / 4,), daemon=True).start()
 
     def execute(self, requests):
-        responses = [adapter.answer(request, self._push) for request in requests]
+        for request in requests:
+            self._take(request, request.get_response_sender())
         self._report()
-        return responses
 
     def finalize(self):
         self._closed.set()
@@ -46,21 +50,24 @@ class TritonPythonModel:
             self._cancelled.increment(counts[1] - self._reported[1])
             self._reported = counts
 
+    def _take(self, request, sender):
+        try:
+            delta = self._push(request)
+            response = None if delta is None else adapter.response(_tensors(delta))
+        except Exception as error:
+            response = adapter.failure(error)
+        if response is None:
+            sender.send(flags=FINAL)
+        else:
+            sender.send(response, FINAL)
+
     def _push(self, request):
-        ids = adapter.array(request, contract.OUTPUT_IDS)
-        delta = self._postprocessor.push(
+        return self._postprocessor.push(
             request.request_id(),
             lambda: adapter.parameters(request),
-            ids.reshape(-1).tolist(),
-            request.is_cancelled(),
+            adapter.array(request, contract.OUTPUT_IDS).reshape(-1).tolist(),
+            request.is_cancelled,
         )
-        return {
-            contract.TEXT.name: np.array([delta.text.encode()], np.object_),
-            contract.FINISH_REASON.name: np.array([delta.finish_reason.encode()], np.object_),
-            contract.TOKEN_COUNT.name: np.array([delta.token_count], np.int32),
-            contract.INDEX.name: np.array([delta.index], np.int32),
-            contract.TOKEN_IDS.name: np.array(delta.token_ids, np.int32),
-        }
 
     def _stop_llm(self, request_id):
         stop = {
@@ -77,3 +84,13 @@ class TritonPythonModel:
         )
         for _ in request.exec(decoupled=True):
             pass
+
+
+def _tensors(delta):
+    return {
+        contract.TEXT.name: np.array([delta.text.encode()], np.object_),
+        contract.FINISH_REASON.name: np.array([delta.finish_reason.encode()], np.object_),
+        contract.TOKEN_COUNT.name: np.array([delta.token_count], np.int32),
+        contract.INDEX.name: np.array([delta.index], np.int32),
+        contract.TOKEN_IDS.name: np.array(delta.token_ids, np.int32),
+    }
