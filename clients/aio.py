@@ -21,6 +21,7 @@ from clients.request import (
     Audio,
     Message,
     Parameters,
+    deadline_s,
     messages_request,
     prompt_request,
     stop_speech_request,
@@ -91,7 +92,7 @@ class AsyncAudioFlamingo:
         await self.close()
 
     def _start(self, request: service_pb2.ModelInferRequest, timeout_s: float | None) -> AsyncAnswer:
-        call = self._stub.ModelStreamInfer(iter([request]), timeout=timeout_s)
+        call = self._stub.ModelStreamInfer(iter([request]), timeout=deadline_s(timeout_s))
         return AsyncAnswer(request.id, call, Progress(self.url, timeout_s))
 
 

@@ -20,6 +20,7 @@ from clients.request import (
     Audio,
     Message,
     Parameters,
+    deadline_s,
     messages_request,
     prompt_request,
     stop_speech_request,
@@ -104,7 +105,7 @@ class AudioFlamingo:
         self.close()
 
     def _start(self, request: service_pb2.ModelInferRequest, timeout_s: float | None) -> Answer:
-        call = self._stub.ModelStreamInfer(iter([request]), timeout=timeout_s)
+        call = self._stub.ModelStreamInfer(iter([request]), timeout=deadline_s(timeout_s))
         return Answer(request.id, call, Progress(self.url, timeout_s))
 
 

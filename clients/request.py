@@ -19,6 +19,7 @@ from clients.samples import Samples, wav
 DEFAULT_URL = "127.0.0.1:8001"
 DEFAULT_MODEL = contract.AUDIO_FLAMINGO.name
 DEFAULT_TIMEOUT_S = 600.0
+DEADLINE_GRACE_S = 1.0
 STOP_TIMEOUT_S = 10.0  # of a request that ends the speech of another
 
 # gRPC's own limit is 4 MB; ten minutes of 48 kHz stereo are 115 MB.
@@ -72,6 +73,11 @@ def messages_request(
     """A conversation; each part `{"type": "audio"}` takes the next clip. Raises as above."""
     text = json.dumps(list(messages), ensure_ascii=False)
     return _request(model, audio, contract.MESSAGES, text, timeout_s, request_id, parameters)
+
+
+def deadline_s(timeout_s: float | None) -> float | None:
+    """gRPC's deadline: a little after the one the server is told of, whose error says more."""
+    return None if timeout_s is None else timeout_s + DEADLINE_GRACE_S
 
 
 def stop_speech_request(request_id: str) -> service_pb2.ModelInferRequest:
