@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 
@@ -20,7 +21,6 @@ from serving.door.sentence import failed, told
 from serving.door.upstream import SERVICE, Upstream, UpstreamAnswer
 
 REAL_STATUS_HEADER = "triton_grpc_error"
-SHUTTING_DOWN = "shutting down"
 LAST_WORD_S = 2.0  # for an error to reach a client that does not read
 NAMED = {
     "ModelReady": service_pb2.ModelReadyRequest,
@@ -40,7 +40,7 @@ class GrpcDoor(grpc.GenericRpcHandler):
         self._admission = admission
         self._metrics = metrics
         self._leaving: set[asyncio.Task[None]] = set()
-        self._relays: set[asyncio.Task[None]] = set()
+        self._answers: set[UpstreamAnswer] = set()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         """The handler of a method; None, which is UNIMPLEMENTED, for all that is closed."""
@@ -58,13 +58,11 @@ class GrpcDoor(grpc.GenericRpcHandler):
 
     async def end_all(self) -> None:
         """Tell every client that is still answered that the server goes."""
-        ending = list(self._relays)
-        for relay in ending:
-            relay.cancel(SHUTTING_DOWN)
-        if ending:
-            await asyncio.wait(ending)
-        if self._leaving:
-            await asyncio.wait(self._leaving, timeout=LAST_WORD_S)
+        for answer in self._answers:
+            answer.end(RequestError("UNAVAILABLE", "the server shut down before the answer was complete"))
+        end = time.monotonic() + 2 * LAST_WORD_S
+        while (self._answers or self._leaving) and time.monotonic() < end:
+            await asyncio.sleep(0.05)
 
     async def _live(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         return service_pb2.ServerLiveResponse(live=True).SerializeToString()
@@ -149,21 +147,26 @@ class GrpcDoor(grpc.GenericRpcHandler):
         answer = self._upstream.answer(raw)
         record.status = "CANCELLED"  # unless it comes to an end of its own
         error: RequestError | None = None
+        self._answers.add(answer)
         copying = asyncio.create_task(self._copy(answer, record, client))
-        self._relays.add(copying)
         try:
-            await asyncio.wait_for(copying, seconds)
-        except asyncio.CancelledError as cancelled:
-            if cancelled.args != (SHUTTING_DOWN,):
-                raise
-            error = RequestError("UNAVAILABLE", "the server shut down before the answer was complete")
-        except asyncio.TimeoutError:
-            error = RequestError("DEADLINE_EXCEEDED", f"not answered within {seconds:g} s; allow more time")
+            await asyncio.wait({copying}, timeout=seconds)
+            if not copying.done():
+                # Not cancelled: that would cut a response in two, and nothing could be written after it.
+                answer.end(
+                    RequestError("DEADLINE_EXCEEDED", f"not answered within {seconds:g} s; allow more time")
+                )
+                await asyncio.wait({copying}, timeout=LAST_WORD_S)
+            if copying.done():
+                copying.result()
+        except RequestError as told:
+            error = told
         except grpc.aio.AioRpcError:
             error = failed()
             self._admission.suspicious = True
         finally:
-            self._relays.discard(copying)
+            copying.cancel()  # a client that has left, or does not read
+            self._answers.discard(answer)
             record.status = record.status if error is None else error.status
             record.book(self._metrics)
             self._leave(answer, record.request_id)

@@ -100,6 +100,11 @@ class UpstreamAnswer:
         while not self._queue.empty():
             self._queue.get_nowait()
 
+    def end(self, error: Exception) -> None:
+        """Whoever reads gets this error instead of the rest."""
+        self.abandon()
+        self._queue.put_nowait(error)
+
     def cancel(self) -> None:
         self._call.cancel()
 

@@ -165,7 +165,7 @@ def test_ctrl_c_in_chat_stops_the_answer_and_not_the_chat(start, server):
     process = start("chat", *LONG_FLAGS)
     process.stdin.write(f"{LONG_PROMPT}\n")
     process.stdin.flush()
-    _until(lambda: _metric(server, "af3_llm_running") == 1)
+    process.stdout.read(1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate("/quit\n", timeout=WAIT_S)
     assert process.returncode == 0, err

@@ -4,8 +4,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import numpy as np
-
 from serving.door.door import Door
 from tests.clips import clip
 from tests.e2e import metrics
@@ -108,18 +106,3 @@ def test_a_cancelled_stream_stops_the_llm_within_100_ms(url: str, server: Door) 
     tries = [seconds_to_stop() for _ in range(5)]
     print("from cancel to an idle LLM:", [f"{1000 * seconds:.0f} ms" for seconds in tries])
     assert min(tries) < 0.1
-
-
-def test_a_request_id_in_flight_is_refused_and_harms_nobody(url: str) -> None:
-    parameters = {"max_tokens": 1024, **LONG}
-    first = Stream(url, prompt="Go on.", parameters=parameters, request_id="twice")
-    responses = iter(first)
-    next(responses)
-    try:
-        ask(url, prompt="Go on.", parameters=parameters, request_id="twice")
-    except Exception as error:
-        assert "in use" in str(error)
-    else:
-        raise AssertionError("the second request with the same id was answered")
-    rest = list(responses)
-    assert np.all(np.diff([response.index for response in rest]) == 1)
