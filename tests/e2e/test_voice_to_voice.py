@@ -82,3 +82,12 @@ def test_a_question_asked_by_voice_alone_is_answered_by_voice(
         assert answer.text_so_far == silent.chat(messages, [question]).text()
     assert "".join(delta.speech_text for delta in deltas) == answer.text_so_far
     assert len(spoken) == pytest.approx(len(said(espeak, answer.text_so_far, "en-us")), rel=0.15)
+
+
+def test_what_max_tokens_cut_off_in_the_middle_of_a_sentence_is_spoken_to_its_end(
+    flamingo: AudioFlamingo, espeak: EspeakSynthesizer
+) -> None:
+    answer = flamingo.ask(clip(said(espeak, "seven", "en-us")), TRANSCRIBE, max_tokens=4)
+    spoken = "".join(delta.speech_text for delta in answer)
+    assert answer.finish_reason == "length"
+    assert spoken.strip() == answer.text_so_far.strip() != ""
