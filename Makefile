@@ -30,7 +30,7 @@ READY = $(VENV)/ready
 CODE = af3 build_engines checkpoints clients perf serving model_repository tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engines serve demo test lint format lock clean doctor docker train eval perf
+.PHONY: help setup engines serve demo test lint format lock clean doctor docker train eval perf bench
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -79,6 +79,9 @@ eval: engines ## af3-tiny's accuracy by task, asked through the server
 
 perf: engines ## sweeps with perf_analyzer, Transformers beside them, a report: GPU=… QUICK=1
 	$(PY) -m perf.sweep --target $(GPU) $(if $(QUICK),--quick)
+
+bench: engines ## did anything get slower? a minute or two, against the last release's result (perf/baseline.json)
+	OMP_NUM_THREADS=1 $(PY) -m perf.bench
 
 test: $(READY) ## every test: unit, contract, parity, end to end
 	$(PY) -m pytest

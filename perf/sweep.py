@@ -72,13 +72,14 @@ def _cells(wanted: Plan, place: Place) -> Iterator[dict[str, Any]]:
 def measure(group: str, load: Load, place: Place) -> dict[str, Any]:
     """One cell: its load, figures, stages, memory after it, and the machine's load average before it."""
     busy = os.getloadavg()[0]
-    before = observe.read(place)
+    before, client_before = observe.read(place), _client_seconds()
     found, error = None, ""
     try:
         found = analyzer.run(load, place.url).as_json()
     except analyzer.AnalyzerError as failure:
         error = str(failure)
     stages = observe.between(before, observe.read(place))
+    stages["client"] = observe.Stage(0, 0.0, 0.0, _client_seconds() - client_before)
     _say(group, load, found, error)
     return {
         "group": group,
@@ -112,6 +113,12 @@ def _compared(wanted: Plan, place: Place, arguments: argparse.Namespace) -> Iter
             "generate_one_by_one": single,
             "generate_batched": batched,
         }
+
+
+def _client_seconds() -> float:
+    """Processor time of the perf_analyzers so far: it is spent on the same cores."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _memory(place: Place) -> int | None:
