@@ -30,7 +30,7 @@ READY = $(VENV)/ready
 CODE = af3 build_engines checkpoints clients perf serving model_repository tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engines serve demo test lint format lock clean doctor docker train eval perf bench
+.PHONY: help setup engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -85,6 +85,12 @@ bench: engines ## did anything get slower? a minute or two, against the last rel
 
 test: $(READY) ## every test: unit, contract, parity, end to end
 	$(PY) -m pytest
+
+fuzz: $(READY) ## 10 000 cases of bad input against a live server; CASES=
+	$(PY) -m tests.fuzz --cases $(or $(CASES),10000)
+
+faults: $(READY) ## kill, hang, fill and stop a server under load; a table
+	$(PY) -m tests.faults
 
 lint: $(READY) ## format and style (ruff), types (mypy)
 	$(PY) -m ruff format --check .

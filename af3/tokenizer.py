@@ -49,8 +49,8 @@ class Tokenizer:
         return frozenset(self._control_ids.values())
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes one id stands for (byte-level BPE); none for special tokens and ids beyond the vocabulary."""
-        if token_id in self.control_ids:
+        """The bytes one id stands for (byte-level BPE); none for special tokens and ids outside the vocabulary."""
+        if token_id < 0 or token_id in self.control_ids:
             return b""
         piece = self._whole.id_to_token(token_id)
         if piece is None:

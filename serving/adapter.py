@@ -17,7 +17,7 @@ import triton_python_backend_utils as pb_utils
 
 from af3.contract import Tensor
 from af3.device_array import DeviceArray
-from af3.errors import RequestError
+from af3.errors import RequestError, invalid
 
 log = logging.getLogger("af3")
 logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -44,6 +44,17 @@ def array(request: Any, tensor: Tensor) -> np.ndarray | None:
     """An input of a request, or None when an optional one is absent."""
     found = pb_utils.get_input_tensor_by_name(request, tensor.name)
     return None if found is None else found.as_numpy()
+
+
+def text(request: Any, tensor: Tensor) -> str | None:
+    """A text input, or None when it is absent. Raises RequestError for what is no UTF-8."""
+    value = array(request, tensor)
+    if value is None:
+        return None
+    try:
+        return value[0].decode("utf-8")
+    except UnicodeDecodeError:
+        raise invalid(f"{tensor.name}: not UTF-8 text") from None
 
 
 def parameters(request: Any) -> dict[str, Any]:

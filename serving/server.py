@@ -27,6 +27,7 @@ CLOSED_TO_ALL = ("shared-memory", "model-repository", "trace", "logging")
 CLOSED_BY_KEY = ("health", "metadata", "inference", "model-config", "statistics")
 PR_SET_PDEATHSIG = 1
 SHARED_MEMORY = Path("/dev/shm")
+STUB = b"triton_python_backend_stub"
 LIBC = ctypes.CDLL(None)  # loaded here, not between fork and exec
 
 
@@ -55,6 +56,7 @@ class Server:
         self.ports = claim(ports, host)
         self.log = log
         self.key = key
+        _sweep_shared_memory()
         command = [*_command(config, self.ports, host), *_restrictions(key), *extra]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -94,6 +96,16 @@ class Server:
     def exit_code(self) -> int | None:
         """None while the server runs."""
         return self._process.poll()
+
+    def steps(self) -> frozenset[int]:
+        """Ids of the processes of the Python steps that are alive."""
+        found = set()
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has just ended
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                if int(parent) == self.pid and state != "Z" and STUB in (entry / "cmdline").read_bytes():
+                    found.add(int(entry.name))
+        return frozenset(found)
 
     def stop(self) -> None:
         """SIGTERM, requests in flight finish, then the process ends; killed if it does not."""
@@ -147,7 +159,19 @@ def _command(config: str, ports: Ports, host: str) -> list[str]:
 
 
 def _shm_prefix(ports: Ports) -> str:
-    return f"af3-{os.getpid()}-{ports.grpc}-"
+    return f"af3-{_pid_namespace()}-{os.getpid()}-{ports.grpc}-"
+
+
+def _pid_namespace() -> int:
+    """Process ids mean something only within theirs; containers may share /dev/shm and nothing else."""
+    return Path("/proc/self/ns/pid").stat().st_ino
+
+
+def _sweep_shared_memory() -> None:
+    """Remove what servers left whose launcher was killed: the id of a process that is no more is in the name."""
+    for left in SHARED_MEMORY.glob(f"af3-{_pid_namespace()}-*"):
+        if not Path("/proc", left.name.split("-")[2]).exists():
+            left.unlink(missing_ok=True)
 
 
 def _restrictions(key: str) -> list[str]:

@@ -91,9 +91,15 @@ class Supervisor:
     def _watch(self, server: Server) -> str:
         """Until the server is not fit to go on; why."""
         answered_s = time.monotonic()
+        steps = server.steps()
         while True:
-            if not self._lives_on(server, self._patience.probe_every):
-                return f"ended: tritonserver ended by itself with code {server.exit_code}"
+            if not self._lives_on(server, steps, self._patience.probe_every):
+                code = server.exit_code
+                return (
+                    "died: the process of a step"
+                    if code is None
+                    else f"ended: tritonserver, with code {code}"
+                )
             found = self._probe(server)
             now = time.monotonic()
             if found in ("answers", "busy"):
@@ -107,15 +113,15 @@ class Supervisor:
             if unheard_s > self._patience.stall or silent_s > self._patience.hang:
                 return f"hung: no answer for {silent_s:.0f} s"
 
-    def _lives_on(self, server: Server, seconds: float) -> bool:
-        """Wait, shorter when Triton has just failed an answer; False as soon as the process has ended."""
+    def _lives_on(self, server: Server, steps: frozenset[int], seconds: float) -> bool:
+        """Wait, shorter when Triton has just failed an answer; False as soon as a process of it has ended."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self._door.admission.suspicious:
-            if server.exit_code is not None:
+            if server.exit_code is not None or not steps <= server.steps():
                 return False
-            time.sleep(0.1)
+            time.sleep(0.2)
         self._door.admission.suspicious = False
-        return server.exit_code is None
+        return server.exit_code is None and steps <= server.steps()
 
     def _probe(self, server: Server) -> Health:
         return every_stage_answers(server.url, server.key, self._patience.probe_timeout)

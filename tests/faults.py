@@ -87,12 +87,9 @@ class Launched:
         return self.pids(f"/{name}/1/model.py")
 
     def shared_memory(self) -> list[str]:
-        return [
-            path.name for path in SHARED_MEMORY.glob("af3-*") if path.name.split("-")[1] in self._own_pids()
-        ]
-
-    def _own_pids(self) -> set[str]:
-        return {str(self.process.pid), *map(str, self.pids("serving.launch"))}
+        """Its files there; each carries the launcher's process id."""
+        own = {self.process.pid, *self.pids("serving.launch")}
+        return [path.name for pid in own for path in SHARED_MEMORY.glob(f"af3-*-{pid}-*")]
 
     def stop(self, timeout_s: float = 60.0) -> tuple[int, float]:
         """SIGTERM; the exit code and how long it took."""

@@ -125,4 +125,5 @@ class Door:
         for listener in self._listeners:
             listener.close()
         await self._server.stop(grace=0.5)
+        await self._grpc_door.end_all()
         await self._upstream.close()

@@ -63,6 +63,8 @@ class GrpcDoor(grpc.GenericRpcHandler):
         end = time.monotonic() + 2 * LAST_WORD_S
         while (self._answers or self._leaving) and time.monotonic() < end:
             await asyncio.sleep(0.05)
+        for late in self._leaving:
+            late.cancel()
 
     async def _live(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         return service_pb2.ServerLiveResponse(live=True).SerializeToString()

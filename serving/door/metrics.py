@@ -1,6 +1,7 @@
 """Counters, gauges and histograms in Prometheus' text format.
 
-Triton's Python backend has no histograms before 25.x, and each change there costs a round trip to the server.
+Counted here, where a request is seen from its arrival to its last response; a metric of a Python step of Triton costs
+a round trip to the server at every change, too.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from af3 import contract
 from af3.embedding_cache import CachedEncoder
-from af3.encoders import load_encoder
+from af3.encoders import load_encoder, windows_of
 from af3.manifest import Manifest
 from serving import adapter
 
@@ -15,6 +15,7 @@ class TritonPythonModel:
         engine_dir = Path(settings["engine_dir"])
         encoder = load_encoder(engine_dir / "audio_encoder", settings["provider"], int(settings["threads"]))
         manifest = Manifest.read(engine_dir)
+        self._max_tokens = manifest.limits.max_audio_tokens
         identity = f"{manifest.checkpoint.sha256} {manifest.precision.audio_encoder}"
         self._encoder = CachedEncoder(encoder, identity, int(settings["embedding_cache_mib"]) << 20)
         self._hits = adapter.counter("af3_embedding_cache_hits", "Audio windows that skipped the encoder")
@@ -29,10 +30,9 @@ class TritonPythonModel:
 
     def _encode(self, request):
         pcm = adapter.array(request, contract.PCM)[0]
-        lengths = adapter.array(request, contract.PCM_LENGTHS)[0]
-        if len(lengths) == 0:
+        windows = windows_of(pcm, adapter.array(request, contract.PCM_LENGTHS)[0], self._max_tokens)
+        if not windows:
             return {}
-        windows = [row[:length] for row, length in zip(pcm, lengths, strict=True)]
         return {contract.PROMPT_EMBEDDING_TABLE.name: self._encoder.table(windows)}
 
     def _report(self):

@@ -1,7 +1,6 @@
 from pathlib import Path
 
 from af3 import contract
-from af3.errors import invalid
 from af3.preprocess import Preprocessor
 from serving import adapter
 
@@ -21,16 +20,6 @@ class TritonPythonModel:
             request.request_id(),
             adapter.parameters(request),
             [] if files is None else [bytes(file) for file in files],
-            _text(request, contract.PROMPT),
-            _text(request, contract.MESSAGES),
+            adapter.text(request, contract.PROMPT),
+            adapter.text(request, contract.MESSAGES),
         )
-
-
-def _text(request, tensor):
-    value = adapter.array(request, tensor)
-    if value is None:
-        return None
-    try:
-        return value[0].decode("utf-8")
-    except UnicodeDecodeError:
-        raise invalid(f"{tensor.name}: not UTF-8 text") from None

@@ -34,10 +34,10 @@ class TritonPythonModel:
             sink.finish()
             return
         delta = {tensor.name: adapter.array(request, tensor) for tensor in contract.POSTPROCESS.outputs}
+        text = adapter.text(request, contract.TEXT)
         sink.pass_on(delta)
         if delta[contract.INDEX.name][0] == 0:
             parameters = parse_parameters(adapter.parameters(request))
             self._speech.begin(request.request_id(), parameters.voice, parameters.rate, sink)
-        text = delta[contract.TEXT.name][0].decode()
         last = bool(delta[contract.FINISH_REASON.name][0])
         self._speech.feed(request.request_id(), text, last, sink)
