@@ -17,7 +17,7 @@ from af3.speech.voice import Pcm
 Samples = NDArray[np.float32]  # full scale is ±32768
 
 FRAMES_PER_BLOCK = 10  # of 10 ms: a block of 100 ms
-LOOK_AHEAD_BLOCKS = 4  # the level is judged on this much before the first block leaves
+LOOK_AHEAD_BLOCKS = 2  # the level is judged on this much before the first block leaves
 FULL_SCALE = 32768.0
 SILENCE_RMS = FULL_SCALE * 10 ** (-46 / 20)  # a 10 ms frame below it is silent
 LEVEL_RMS = FULL_SCALE * 10 ** (-21 / 20)  # of the frames that are not silent

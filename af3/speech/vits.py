@@ -19,9 +19,9 @@ from af3.speech.vits_graphs import DECODER, FLOW, TEXT, Graphs, load_graphs
 from af3.speech.voice import Pcm, VoiceFailed
 
 SETTINGS_FILE = "voice.json"
-# In frames, 16 ms each in MMS. The first is what `af3.speech.pcm` looks ahead and little more, so that its first
-# block leaves with it; later ones waste less on their context.
-PIECES = (36, 88, 128)
+# In frames, 16 ms each in MMS. The first is short, so that speech begins early, but longer than what
+# `af3.speech.pcm` looks ahead; later ones waste less on their context.
+PIECES = (28, 40, 80, 128)
 
 
 @dataclass(frozen=True)
