@@ -40,7 +40,8 @@ def main() -> int:
         raw["cells"] = list(_cells(wanted, place))
         raw["memory_after_bytes"] = _memory(place)
         if not arguments.no_baseline:
-            raw["compared"] = list(_compared(wanted, place, arguments))
+            checkpoint = arguments.checkpoint or manifest.checkpoint.name
+            raw["compared"] = list(compared(place, checkpoint, wanted.baseline_rounds))
     raw["duration_s"] = time.time() - raw["started"]
     folder = arguments.out / time.strftime(f"{arguments.target}-%Y%m%d-%H%M%S")
     folder.mkdir(parents=True)
@@ -92,10 +93,9 @@ def measure(group: str, load: Load, place: Place) -> dict[str, Any]:
     }
 
 
-def _compared(wanted: Plan, place: Place, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def compared(place: Place, checkpoint: str, rounds: int) -> Iterator[dict[str, Any]]:
     """Rounds of: the server with eight clients and with one, `generate()` one by one, `generate()` on eight."""
-    checkpoint = arguments.checkpoint or Manifest.read(Path("engines") / arguments.target).checkpoint.name
-    for number in range(wanted.baseline_rounds):
+    for number in range(rounds):
         eight, one = (
             analyzer.run(
                 Load(f"{clients} clients", 8 * clients, (CLIP_S,), MAX_TOKENS, clients), place.url
@@ -106,7 +106,7 @@ def _compared(wanted: Plan, place: Place, arguments: argparse.Namespace) -> Iter
             asdict(baseline.measure(checkpoint, CLIP_S, MAX_TOKENS, batch, 2 * CLIENTS, os.cpu_count() or 1))
             for batch in (1, CLIENTS)
         )
-        print(f"baseline, round {number + 1} of {wanted.baseline_rounds}", flush=True)
+        print(f"baseline, round {number + 1} of {rounds}", file=sys.stderr, flush=True)
         yield {
             "clients_8": eight,
             "clients_1": one,

@@ -40,6 +40,7 @@ class Server:
     key: without it, in a header, nothing is answered but /metrics; "" leaves inference open to who reaches the
         port, as tests and measurements need it. Shared memory, model control, tracing and log settings are
         closed either way. Like all options of tritonserver it can be read by other users of the machine.
+    models: the model repository.
     """
 
     def __init__(
@@ -51,13 +52,14 @@ class Server:
         host: str = "127.0.0.1",
         extra: tuple[str, ...] = (),
         key: str = "",
+        models: Path = MODEL_REPOSITORY,
     ):
         self.host = host
         self.ports = claim(ports, host)
         self.log = log
         self.key = key
         _sweep_shared_memory()
-        command = [*_command(config, self.ports, host), *_restrictions(key), *extra]
+        command = [*_command(config, models, self.ports, host), *_restrictions(key), *extra]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
@@ -139,11 +141,11 @@ class Server:
         return "\n".join((telling or lines)[-8:])
 
 
-def _command(config: str, ports: Ports, host: str) -> list[str]:
+def _command(config: str, models: Path, ports: Ports, host: str) -> list[str]:
     binary, backends = _server_binary()
     return [
         str(binary),
-        f"--model-repository={MODEL_REPOSITORY}",
+        f"--model-repository={models}",
         f"--model-config-name={config}",
         f"--backend-directory={backends}",
         f"--grpc-address={host}",

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 from af3 import contract
@@ -13,6 +14,7 @@ class TritonPythonModel:
     def initialize(self, args):
         settings = adapter.settings(args)
         engine_dir = Path(settings["engine_dir"])
+        os.nice(int(settings["niceness"]))  # before the engine starts threads, which inherit it
         encoder = load_encoder(engine_dir / "audio_encoder", settings["provider"], int(settings["threads"]))
         manifest = Manifest.read(engine_dir)
         self._max_tokens = manifest.limits.max_audio_tokens

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 from af3 import contract
@@ -9,7 +10,9 @@ class TritonPythonModel:
     """Audio files and a prompt or messages in; PCM windows, token ids and sampling tensors out."""
 
     def initialize(self, args):
-        self._preprocessor = Preprocessor.load(Path(adapter.settings(args)["engine_dir"]))
+        settings = adapter.settings(args)
+        os.nice(int(settings["niceness"]))
+        self._preprocessor = Preprocessor.load(Path(settings["engine_dir"]))
 
     def execute(self, requests):
         return [adapter.answer(request, self._prepare) for request in requests]

@@ -1,0 +1,139 @@
+"""Encoder and adaptor in AF3's own sizes, random weights, against Transformers: `python -m perf.full_size`.
+
+650 M parameters, 2.6 GB in each of the two; exported once into `.cache/perf/` (a minute). Transformers pads every
+clip to 30 s. `--windows 20` asks instead what a window costs when twenty come at once, and in how much memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AudioFlamingo3Config, WhisperFeatureExtractor
+from transformers.models.audioflamingo3 import modeling_audioflamingo3 as af3_model
+
+from af3.audio import SAMPLE_RATE
+from af3.encoder import AudioEncoder
+from build_engines.audio_encoder import WaveformEncoder, export
+from perf.report import table
+
+CACHE = Path(".cache/perf")
+SECONDS = (5, 10, 30)
+SEED = 0
+
+
+def modules(
+    layers: int,
+) -> tuple[af3_model.AudioFlamingo3Encoder, af3_model.AudioFlamingo3MultiModalProjector]:
+    """AF-Whisper and adaptor as in nvidia/audio-flamingo-3-hf, with so many layers and random weights."""
+    config = AudioFlamingo3Config(audio_config={"num_hidden_layers": layers})
+    torch.manual_seed(SEED)
+    tower = af3_model.AudioFlamingo3Encoder._from_config(config.audio_config)
+    return tower.eval(), af3_model.AudioFlamingo3MultiModalProjector(config).eval()
+
+
+def engine(layers: int) -> Path:
+    """Folder of the exported encoder, made at the first call."""
+    folder = CACHE / f"encoder-{layers}-layers"
+    if not (folder / "done").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        extractor = WhisperFeatureExtractor(feature_size=128)
+        export(WaveformEncoder(*modules(layers), extractor.mel_filters), folder)
+        (folder / "done").touch()
+    return folder
+
+
+def ratios(layers: int, threads: int, repeats: int) -> str:
+    """A Markdown table: seconds of both by clip length, and how many times faster, round by round."""
+    encoder = AudioEncoder.load(engine(layers), threads=threads)
+    tower, projector = modules(layers)
+    extractor = WhisperFeatureExtractor(feature_size=128)
+    rows = []
+    for seconds in SECONDS:
+        clip = _sound(seconds)
+
+        def theirs(clip: np.ndarray = clip) -> object:
+            padded = extractor(
+                [clip],
+                sampling_rate=SAMPLE_RATE,
+                return_tensors="pt",
+                return_attention_mask=True,
+                padding="max_length",
+            )
+            heard = tower(padded["input_features"], input_features_mask=padded["attention_mask"])
+            return projector(heard.last_hidden_state)
+
+        def ours(clip: np.ndarray = clip) -> object:
+            return encoder.encode([clip])
+
+        pairs = [(_time(theirs), _time(ours)) for _ in range(repeats)]
+        found = [reference / own for reference, own in pairs]
+        rows.append(
+            [
+                f"{seconds} s",
+                f"{statistics.median(pair[0] for pair in pairs):.1f}",
+                f"{statistics.median(pair[1] for pair in pairs):.1f}",
+                f"{statistics.median(found):.1f}×",
+                f"{min(found):.1f}–{max(found):.1f}",
+            ]
+        )
+        print(rows[-1], flush=True)
+    return table(["clip", "Transformers, s", "here, s", "ratio", "spread"], rows)
+
+
+def many_windows(layers: int, threads: int, windows: int) -> str:
+    """What a full window costs alone and among many, in processor seconds; and what the many add to memory."""
+    encoder = AudioEncoder.load(engine(layers), threads=threads)
+    clips = [_sound(30) for _ in range(windows)]
+    encoder.encode(clips[:1])
+    alone = min(_processor(lambda: encoder.encode(clips[:1])) for _ in range(3))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    among = _processor(lambda: encoder.encode(clips)) / windows
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    head = ["windows", "processor s a window alone", f"among {windows}", "ratio", "peak memory added, MiB"]
+    return table(
+        head, [[str(windows), f"{alone:.2f}", f"{among:.2f}", f"{among / alone:.2f}", f"{grown:.0f}"]]
+    )
+
+
+def _sound(seconds: int) -> np.ndarray:
+    return np.random.default_rng(SEED).normal(0, 0.1, seconds * SAMPLE_RATE).astype(np.float32)
+
+
+def _time(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def _processor(run: Callable[[], object]) -> float:
+    started = time.process_time()
+    run()
+    return time.process_time() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--layers", type=int, default=32, help="of the encoder (default: AF3's %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="of each side (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--windows", type=int, help="so many full windows at once, instead of the ratios")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    with torch.inference_mode():
+        if arguments.windows is None:
+            print(ratios(arguments.layers, arguments.threads, arguments.repeats))
+        else:
+            print(many_windows(arguments.layers, arguments.threads, arguments.windows))
+
+
+if __name__ == "__main__":
+    main()

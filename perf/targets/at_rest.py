@@ -1,0 +1,61 @@
+"""How soon the server is ready, what it holds at rest, and whether that grows over ten thousand requests."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from pathlib import Path
+
+from clients.aio import AsyncAudioFlamingo
+from perf import observe, traffic
+from perf.place import served
+from perf.targets.finding import Finding
+
+REQUESTS, AT_ONCE, STEPS = 10_000, 16, 5
+MIB = 1 << 20
+FLAT = 1.05  # of the memory after the first fifth, which fills caches and arenas
+
+
+def at_rest() -> list[Finding]:
+    """Of `make serve GPU=cpu` on engines that are there."""
+    with served("cpu", Path.cwd()) as place:
+        assert place.pid is not None and place.ready_s is not None
+        memory = observe.memory_bytes(place.pid)
+    return [
+        Finding("ready after `make serve`", "≤ 8 s", f"{place.ready_s:.1f} s", place.ready_s <= 8),
+        Finding(
+            "memory at rest, all processes", "≤ 1.2 GB", f"{memory / MIB:.0f} MiB", memory <= 1_200_000_000
+        ),
+    ]
+
+
+def soak() -> list[Finding]:
+    """Memory after each fifth of ten thousand requests: clips of many lengths, every tenth without one."""
+    with served("cpu", Path.cwd()) as place:
+        assert place.pid is not None
+        used = [observe.memory_bytes(place.pid)]
+        for part in range(STEPS):
+            asyncio.run(_ask(place.url, part * REQUESTS // STEPS, REQUESTS // STEPS))
+            used.append(observe.memory_bytes(place.pid))
+    sizes = ", ".join(f"{size / MIB:.0f}" for size in used)
+    return [
+        Finding(
+            f"memory over {REQUESTS} requests",
+            "flat",
+            f"{sizes} MiB at rest and after each fifth",
+            used[-1] <= FLAT * used[1],
+        )
+    ]
+
+
+async def _ask(url: str, first: int, count: int) -> None:
+    numbers = itertools.count(first)
+    clips = {number: traffic.clip(0.3 + 0.1 * number, number) for number in range(40)}
+
+    async def client() -> None:
+        while (number := next(numbers)) < first + count:
+            audio = [clips[number % len(clips)]] if number % 10 else []
+            await flamingo.ask(audio, f"What is number {number}?", max_tokens=4).text()
+
+    async with AsyncAudioFlamingo(url) as flamingo:
+        await asyncio.gather(*(client() for _ in range(AT_ONCE)))
