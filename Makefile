@@ -30,7 +30,7 @@ READY = $(VENV)/ready
 CODE = af3 build_engines checkpoints clients perf serving model_repository tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults
+.PHONY: help setup engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults soak
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -91,6 +91,9 @@ fuzz: $(READY) ## 10 000 cases of bad input against a live server; CASES=
 
 faults: $(READY) ## kill, hang, fill and stop a server under load; a table
 	$(PY) -m tests.faults
+
+soak: $(READY) ## mixed traffic at 1.5 times the capacity; memory and answers watched; MINUTES=30
+	$(PY) -m tests.soak --minutes $(or $(MINUTES),30)
 
 lint: $(READY) ## format and style (ruff), types (mypy)
 	$(PY) -m ruff format --check .

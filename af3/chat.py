@@ -74,6 +74,7 @@ def from_json(text: str, clips: int) -> list[Message]:
         raise invalid("messages: not valid JSON; send a list of {'role', 'content'}") from None
     except ValidationError as error:
         raise invalid(_sentence(error)) from None
+    _refuse_half_characters(messages)
     _refuse_disorder(messages)
     parts = sum(message.clip_count for message in messages)
     if parts != clips:
@@ -81,6 +82,18 @@ def from_json(text: str, clips: int) -> list[Message]:
             f"messages: {parts} audio part(s) for {clips} clip(s) in audio; each clip needs one {{'type': 'audio'}}"
         )
     return messages
+
+
+def _refuse_half_characters(messages: Sequence[Message]) -> None:
+    """JSON can spell half of a surrogate pair (`\\ud800`), which is no text."""
+    for place, message in enumerate(messages):
+        try:
+            message.text.encode()
+        except UnicodeEncodeError as error:
+            raise invalid(
+                f"messages[{place}]: character {error.start} of its text is half of a surrogate pair; send whole"
+                " characters"
+            ) from None
 
 
 def _refuse_disorder(messages: Sequence[Message]) -> None:

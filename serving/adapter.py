@@ -9,6 +9,7 @@ import logging
 import secrets
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ import triton_python_backend_utils as pb_utils
 from af3.contract import Tensor
 from af3.device_array import DeviceArray
 from af3.errors import RequestError, invalid
+from serving import journal
 
 log = logging.getLogger("af3")
 logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -93,12 +95,24 @@ def failure(error: Exception) -> Any:
     return pb_utils.InferenceResponse(error=triton_error)
 
 
-def answer(request: Any, compute: Callable[[Any], Mapping[str, np.ndarray | DeviceArray]]) -> Any:
-    """The response of a step that gives one for one: the tensors `compute` returns, or its error."""
+def answer(
+    request: Any, compute: Callable[[Any], Mapping[str, np.ndarray | DeviceArray]], stage: str | None = None
+) -> Any:
+    """The response of a step that gives one for one: the tensors `compute` returns, or its error.
+
+    `stage`: its name in the journal; None for a step that is called at every token.
+    """
+    began_s = time.monotonic()
+    status = "OK"
     try:
         return response(compute(request))
     except Exception as error:
+        status = error.status if isinstance(error, RequestError) else "INTERNAL"
         return failure(error)
+    finally:
+        if stage is not None and journal.enabled():
+            ms = round(1000 * (time.monotonic() - began_s), 1)
+            journal.write("stage", id=request.request_id(), stage=stage, status=status, ms=ms)
 
 
 def gauge(name: str, description: str) -> Metric:

@@ -102,3 +102,8 @@ def test_a_system_message_replaces_the_default_one() -> None:
     )
     assert "system\nown" in chat.layout(messages, "default")
     assert "system\ndefault" not in chat.layout(messages, "default")
+
+
+def test_half_of_a_surrogate_pair_is_refused_where_it_stands() -> None:
+    with pytest.raises(RequestError, match=r"messages\[0\]: character 1 of its text"):
+        chat.from_json('[{"role": "user", "content": "a\\ud800"}]', 0)

@@ -26,7 +26,7 @@ class TritonPythonModel:
         self._reported = 0, 0
 
     def execute(self, requests):
-        responses = [adapter.answer(request, self._encode) for request in requests]
+        responses = [adapter.answer(request, self._encode, "audio_encoder") for request in requests]
         self._report()
         return responses
 

@@ -50,6 +50,6 @@ class TritonPythonModel:
                 sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
                 return
             wanted = generation(request.request_id(), tensors, request.timeout())
-            self._scheduler.submit(wanted, Stream(sender))
+            self._scheduler.submit(wanted, Stream(sender, request.request_id()))
         except Exception as error:
             sender.send(adapter.failure(error), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

@@ -15,7 +15,7 @@ class TritonPythonModel:
         self._preprocessor = Preprocessor.load(Path(settings["engine_dir"]))
 
     def execute(self, requests):
-        return [adapter.answer(request, self._prepare) for request in requests]
+        return [adapter.answer(request, self._prepare, "preprocess") for request in requests]
 
     def _prepare(self, request):
         files = adapter.array(request, contract.AUDIO)

@@ -1,0 +1,20 @@
+"""A quarter of a minute of what `python -m tests.soak` does for half an hour."""
+
+from functools import partial
+
+from serving.door.door import Door
+from tests.e2e import metrics
+from tests.e2e.test_streams import idle
+from tests.soak import CLIENTS, Traffic
+
+SECONDS = 12
+
+
+def test_under_mixed_traffic_every_answer_is_the_expected_one(server: Door) -> None:
+    traffic = Traffic(server.url)
+    traffic.prepare()
+    traffic.run(SECONDS)
+    print(traffic.seen)
+    assert traffic.wrong == []
+    assert {f"{kind}: as expected" for kind in CLIENTS} <= set(traffic.seen)
+    metrics.wait_until(partial(idle, server))

@@ -1,0 +1,209 @@
+"""Mixed traffic for a long time: good, spoken, bad, cancelled and slow requests at 1.5 times what the server takes.
+
+python -m tests.soak --minutes 30      a table; exit code 1 when an answer was wrong or something grew
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clients import AudioFlamingo, AudioFlamingoError
+from tests.clips import clip
+from tests.faults import SHARED_MEMORY, Launched, serving_folder
+
+CAPACITY = 8  # requests in flight that the server is told to take
+CLIENTS = ("good",) * 5 + ("speech",) * 2 + ("bad",) * 2 + ("cancelled",) * 2 + ("slow",)  # 1.5 times as many
+WAIT_S = 120
+SPEECH_MODEL = "audio_flamingo_speech"
+TOKENS = 60
+SAMPLE_S = 5.0
+SLACK_MB = 30.0  # caches and pools that fill up once
+
+
+@dataclass
+class Traffic:
+    """What the clients did; `wrong` are answers that differ from those of an idle server."""
+
+    url: str
+    seen: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    expected: dict[int, str] = field(default_factory=dict)
+
+    QUESTIONS = 6
+
+    def prepare(self) -> None:
+        """Ask an idle server what it answers."""
+        with AudioFlamingo(self.url) as flamingo:
+            for place in range(self.QUESTIONS):
+                self.expected[place] = self._ask(flamingo, place).text()
+
+    def run(self, seconds: float, clients: Sequence[str] = CLIENTS) -> None:
+        """All clients at once; returns when the last has ended."""
+        threads = [threading.Thread(target=self._client, args=entry) for entry in enumerate(clients)]
+        for thread in threads:
+            thread.start()
+        self.stopping.wait(seconds)
+        self.stopping.set()
+        for thread in threads:
+            thread.join(WAIT_S)
+        alive = sum(thread.is_alive() for thread in threads)
+        if alive:
+            self.wrong.append(f"{alive} clients hang")
+
+    def _ask(self, flamingo: AudioFlamingo, place: int, **more: object):
+        audio = [clip(0.3 + 0.2 * place, seed=place)] if place % 3 else []
+        return flamingo.ask(audio, f"What is it? {place}", max_tokens=TOKENS, timeout_s=WAIT_S, **more)
+
+    def _client(self, number: int, kind: str) -> None:
+        act: Callable[[AudioFlamingo, int], None] = getattr(self, f"_{kind}")
+        turn = number
+        while not self.stopping.is_set():
+            with AudioFlamingo(self.url, SPEECH_MODEL if kind == "speech" else "audio_flamingo") as flamingo:
+                turn += 1
+                try:
+                    act(flamingo, turn % self.QUESTIONS)
+                    self.seen[f"{kind}: as expected"] += 1
+                except AudioFlamingoError as error:
+                    self.seen[f"{kind}: {error.status}"] += 1
+                    if error.status != "UNAVAILABLE" or "are in flight" not in error.message:
+                        self.wrong.append(f"{kind}: {error}")
+                    self.stopping.wait(0.1)
+
+    def _check(self, kind: str, place: int, text: str) -> None:
+        if text != self.expected[place]:
+            self.wrong.append(f"{kind} {place}: {text!r} instead of {self.expected[place]!r}")
+
+    def _good(self, flamingo: AudioFlamingo, place: int) -> None:
+        self._check("good", place, self._ask(flamingo, place).text())
+
+    def _speech(self, flamingo: AudioFlamingo, place: int) -> None:
+        answer, spoken = self._ask(flamingo, place), 0
+        for delta in answer:
+            spoken += 0 if delta.speech is None else len(delta.speech)
+        self._check("speech", place, answer.text_so_far)
+        if any(character.isalpha() for character in answer.text_so_far) and not spoken:
+            self.wrong.append(f"speech {place}: silent")
+
+    def _bad(self, flamingo: AudioFlamingo, place: int) -> None:
+        bad = ([b"RIFF" + bytes(place)], [clip(0.5)[:-99]], [b""])[place % 3]
+        try:
+            flamingo.ask(bad, "What is it?", timeout_s=WAIT_S).text()
+        except AudioFlamingoError as error:
+            if error.status == "INVALID_ARGUMENT":
+                return
+            raise
+        self.wrong.append(f"bad {place}: answered")
+
+    def _cancelled(self, flamingo: AudioFlamingo, place: int) -> None:
+        answer = self._ask(flamingo, place)
+        for delta in answer:
+            if delta.index == place:
+                break
+        answer.cancel()
+
+    def _slow(self, flamingo: AudioFlamingo, place: int) -> None:
+        answer = self._ask(flamingo, place)
+        for _ in answer:
+            self.stopping.wait(0.02)
+        self._check("slow", place, answer.text_so_far)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Of the launcher and every process below it."""
+
+    resident_mb: float
+    threads: int
+    files: int
+    shared_mb: float
+
+
+def sample(server: Launched) -> Sample:
+    resident = threads = files = 0
+    for pid in server.pids(""):
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+            resident += int(status.partition("VmRSS:")[2].split()[0]) if "VmRSS:" in status else 0
+            threads += int(status.partition("Threads:")[2].split()[0])
+            files += len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        except OSError:  # an eSpeak NG process that has just ended
+            continue
+    shared = sum((SHARED_MEMORY / name).stat().st_blocks * 512 for name in server.shared_memory())
+    return Sample(resident / 1024, threads, files, shared / (1 << 20))
+
+
+def grew(samples: Sequence[Sample]) -> list[str]:
+    """What is more in the last third than in the one before, beyond noise."""
+    third = len(samples) // 3
+    if not third:
+        return []
+    found = []
+    for name, slack in (("resident_mb", SLACK_MB), ("threads", 3), ("files", 8), ("shared_mb", SLACK_MB)):
+        before, after = (
+            sum(getattr(each, name) for each in part) / third
+            for part in (samples[-2 * third : -third], samples[-third:])
+        )
+        if after > 1.05 * before + slack:
+            found.append(f"{name} grew from {before:.0f} to {after:.0f}")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=30.0)
+    minutes = parser.parse_args().minutes
+    with tempfile.TemporaryDirectory(prefix="af3-soak-") as folder:
+        server = Launched(serving_folder(Path(folder)), "--max-in-flight", str(CAPACITY))
+        try:
+            return _soak(server, minutes)
+        finally:
+            code, seconds = server.stop()
+            print(f"stopped in {seconds:.0f} s with code {code}")
+
+
+def _soak(server: Launched, minutes: float) -> int:
+    traffic = Traffic(server.url)
+    traffic.prepare()
+    running = threading.Thread(target=traffic.run, args=(60 * minutes,))
+    running.start()
+    began = time.monotonic()
+    samples: list[Sample] = []
+    print(
+        "| minute | resident MB | threads | file handles | /dev/shm MB | requests | wrong |\n"
+        + "|---" * 7
+        + "|"
+    )
+    while running.is_alive():
+        running.join(SAMPLE_S)
+        now = sample(server)
+        samples.append(now)
+        if len(samples) % max(1, int(60 * minutes / SAMPLE_S / 30)) == 0:
+            print(
+                f"| {(time.monotonic() - began) / 60:.1f} | {now.resident_mb:.0f} | {now.threads} | {now.files}"
+                f" | {now.shared_mb:.0f} | {traffic.seen.total()} | {len(traffic.wrong)} |",
+                flush=True,
+            )
+    print("\n| what | how many |\n|---|---|")
+    for what, count in sorted(traffic.seen.items()):
+        print(f"| {what} | {count} |")
+    bad = [*traffic.wrong[:20], *grew(samples)]
+    restarts = server.said().count("restarting in")
+    if restarts:
+        bad.append(f"{restarts} restarts")
+    print("\n".join(bad) or "no wrong answer, nothing grew, no restart")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
