@@ -127,3 +127,8 @@ class Door:
         await self._server.stop(grace=0.5)
         await self._grpc_door.end_all()
         await self._upstream.close()
+        # Nothing of the loop may outlive it: pumps of answers that were let go, connections that idle.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)

@@ -63,8 +63,6 @@ class GrpcDoor(grpc.GenericRpcHandler):
         end = time.monotonic() + 2 * LAST_WORD_S
         while (self._answers or self._leaving) and time.monotonic() < end:
             await asyncio.sleep(0.05)
-        for late in self._leaving:
-            late.cancel()
 
     async def _live(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         return service_pb2.ServerLiveResponse(live=True).SerializeToString()
@@ -222,6 +220,8 @@ class _Client:
         async with self._writing:
             await self.flush()
             self._pending = asyncio.ensure_future(self._context.write(message))
+            # Of a client that has left nobody may be waiting for the failure any more.
+            self._pending.add_done_callback(lambda write: write.cancelled() or write.exception())
             await self.flush()
 
     async def flush(self) -> None:
