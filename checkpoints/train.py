@@ -109,12 +109,6 @@ class Run:
         torch.save(state, path.with_suffix(".new"))
         path.with_suffix(".new").replace(path)
 
-    def start_from(self, checkpoint: Path) -> None:
-        """Take the weights of an exported checkpoint. The CTC head is not exported: it learns anew."""
-        trained = AudioFlamingo3ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
-        self.net.load_state_dict(trained.state_dict())
-        self.average = [p.detach().clone() for p in self.trained]
-
     def load(self, path: Path) -> None:
         state = torch.load(path, weights_only=True)
         self.net.load_state_dict(state["net"])
@@ -214,8 +208,6 @@ def main() -> None:
     run = Run(words, arguments.pools)
     if (arguments.work / "state.pt").exists():
         run.load(arguments.work / "state.pt")
-    elif arguments.weights:
-        run.start_from(arguments.weights)
     if not arguments.export_now:
         train(run, words, arguments.work)
     export.save(run.averaged(), words, arguments.output)

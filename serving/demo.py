@@ -13,7 +13,6 @@ from serving.ready import answers
 from serving.server import REPOSITORY, Ports, Server, ServerError
 
 SAMPLES = REPOSITORY / "checkpoints" / "samples" / "samples.json"
-SHOWN = 6
 
 
 def main() -> int:
@@ -31,7 +30,7 @@ def main() -> int:
 
 def _questions() -> list[tuple[Path, str, str]]:
     """(clip, question, what is right)."""
-    samples = json.loads(SAMPLES.read_text(encoding="utf-8"))[:SHOWN]
+    samples = json.loads(SAMPLES.read_text(encoding="utf-8"))
     return [(SAMPLES.parent / sample["file"], sample["question"], sample["answer"]) for sample in samples]
 
 
