@@ -25,6 +25,8 @@ MEL_BINS = 128
 # `kv_cache_free_gpu_mem_fraction` in llm/configs/gpu.pbtxt (a test compares them). The rest is for the
 # encoder, which may load after the LLM.
 KV_CACHE_FRACTION = 0.80
+# `embedding_cache_mib` in audio_encoder/configs/gpu.pbtxt (a test compares them): 24 minutes of audio.
+EMBEDDING_CACHE_BYTES = GIB // 4
 CUDA_CONTEXT_BYTES = GIB // 2  # context and kernels of one process, an estimate
 CUDA_PROCESSES = 2  # tritonserver with the LLM, and the Python stub of audio_encoder; speech runs on the CPU
 LLM_RUNTIME_BYTES = GIB // 2  # sampling, logits and CUDA graphs of the executor, an estimate
@@ -110,6 +112,7 @@ class MemoryPlan:
     llm_activations: int
     encoder_weights: int
     encoder_activations: int
+    embedding_cache: int
     contexts: int
 
     @property
@@ -120,6 +123,7 @@ class MemoryPlan:
             + self.llm_activations
             + self.encoder_weights
             + self.encoder_activations
+            + self.embedding_cache
             + self.contexts
         )
         return self.gpu_memory - held
@@ -150,7 +154,7 @@ class MemoryPlan:
                 f"the KV cache would hold {self.kv_tokens} tokens, fewer than the "
                 f"{self.target.limits.max_sequence_tokens} of one longest request (max_sequence_tokens)"
             )
-        encoder = self.encoder_weights + self.encoder_activations + CUDA_CONTEXT_BYTES
+        encoder = self.encoder_weights + self.encoder_activations + self.embedding_cache + CUDA_CONTEXT_BYTES
         left = int((self.free + encoder) * (1 - KV_CACHE_FRACTION))
         if left < encoder:
             return (
@@ -173,6 +177,7 @@ def plan(target: Target, geometry: Geometry, gpu_memory: int | None = None) -> M
         llm_activations=_prefill_bytes(target, geometry) + LLM_RUNTIME_BYTES,
         encoder_weights=geometry.encoder_weights * BF16_BYTES,
         encoder_activations=_encoder_bytes(target.encoder_windows, geometry),
+        embedding_cache=EMBEDDING_CACHE_BYTES,
         contexts=CUDA_PROCESSES * CUDA_CONTEXT_BYTES,
     )
 
@@ -206,6 +211,7 @@ def describe(memory: MemoryPlan) -> str:
             memory.encoder_activations,
             f"estimate, {target.encoder_windows} windows a call",
         ),
+        ("embedding cache", memory.embedding_cache, "clips heard before, at most"),
         ("speech", 0, "runs on the CPU"),
         ("CUDA contexts", memory.contexts, f"estimate, {CUDA_PROCESSES} processes"),
         (

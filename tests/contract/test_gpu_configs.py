@@ -95,6 +95,11 @@ def test_the_share_of_the_kv_cache_is_the_one_that_was_planned():
     assert float(parameter("llm", "kv_cache_free_gpu_mem_fraction")) == memory_plan.KV_CACHE_FRACTION
 
 
+def test_the_embedding_cache_is_the_one_that_was_planned():
+    cache_bytes = int(parameter("audio_encoder", "embedding_cache_mib")) << 20
+    assert cache_bytes == memory_plan.EMBEDDING_CACHE_BYTES
+
+
 @pytest.mark.parametrize("step", contract.AUDIO_FLAMINGO.steps, ids=STEPS)
 def test_every_tensor_of_the_contract_is_there_with_the_table_in_bf16(step):
     def expected(tensor: contract.Tensor) -> str:

@@ -103,7 +103,7 @@ def test_too_many_slots_are_refused_with_the_number_that_fits():
 
 
 def test_an_encoder_that_does_not_fit_beside_the_cache_names_its_windows():
-    with pytest.raises(BuildError, match=r"a100.py, lower encoder_windows from 20 to 8"):
+    with pytest.raises(BuildError, match=r"a100.py, lower encoder_windows from 20 to 6"):
         require_fit(plan(TARGETS["a100"], AUDIO_FLAMINGO_3, gpu_memory=int(39.5 * GIB)))
 
 
