@@ -10,7 +10,7 @@ import pytest
 from af3.decoder import Decoder
 from af3.errors import RequestError
 from af3.sampling import SamplingSettings
-from af3.scheduler import Generation, Scheduler
+from af3.scheduler import LEAST_PREFILL, PREFILL_PAIRS, Generation, Scheduler, shared_part
 from tests.engines import BuiltEngines
 
 ROWS = 3
@@ -101,6 +101,39 @@ def test_reading_a_prompt_in_parts_changes_nothing(decoder: Decoder, scheduler: 
     finally:
         whole.close()
     assert run(scheduler, asked) == expected
+
+
+def test_a_long_prompt_is_read_in_ever_smaller_parts_while_others_decode() -> None:
+    before = (0, 512, 4_000, 14_000)
+    parts = [shared_part(256, read) for read in before]
+    assert parts == sorted(parts, reverse=True) and parts[0] == 256 > parts[-1]
+    assert all(part * (read + part) <= PREFILL_PAIRS for part, read in zip(parts, before, strict=True))
+    assert shared_part(256, 10**6) == LEAST_PREFILL
+
+
+def test_only_a_prompt_that_delays_others_is_read_in_smaller_parts(
+    decoder: Decoder, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[tuple[int, int]] = []
+    read = decoder.prefill
+
+    def recorded(row: int, embeddings: np.ndarray, past: int) -> np.ndarray:
+        sizes.append((row, len(embeddings)))
+        return read(row, embeddings, past)
+
+    monkeypatch.setattr(decoder, "prefill", recorded)
+    monkeypatch.setattr("af3.scheduler.PREFILL_PAIRS", 16)
+    monkeypatch.setattr("af3.scheduler.LEAST_PREFILL", 2)
+    first = Heard()
+    scheduler.submit(generation("decoding", prompt(1, 20), tokens=400), first)
+    assert first.started.wait(WAIT_S)
+    alone, sizes[:] = list(sizes), []
+    beside = run(scheduler, generation("beside", prompt(2, 20), tokens=2))
+    scheduler.stop("decoding")
+    first.answer()
+    assert alone == [(0, 16), (0, 4)]
+    assert {row for row, _ in sizes} == {1} and max(size for _, size in sizes) == 2
+    assert beside == run(scheduler, generation("beside", prompt(2, 20), tokens=2))
 
 
 def test_a_full_queue_is_a_clear_error(scheduler: Scheduler) -> None:
