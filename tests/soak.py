@@ -6,6 +6,7 @@ python -m tests.soak --minutes 30      a table; exit code 1 when an answer was w
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
 import threading
@@ -30,11 +31,14 @@ SLACK_MB = 30.0  # caches and pools that fill up once
 
 @dataclass
 class Traffic:
-    """What the clients did; `wrong` are answers that differ from those of an idle server."""
+    """What the clients did. `wrong`: answers that differ from those of an idle server, and what is worse; `failed`:
+    errors that no client had earned.
+    """
 
     url: str
     seen: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
     expected: dict[int, str] = field(default_factory=dict)
 
@@ -75,7 +79,7 @@ class Traffic:
                 except AudioFlamingoError as error:
                     self.seen[f"{kind}: {error.status}"] += 1
                     if error.status != "UNAVAILABLE" or "are in flight" not in error.message:
-                        self.wrong.append(f"{kind}: {error}")
+                        self.failed.append(f"{kind}: {error}")
                     self.stopping.wait(0.1)
 
     def _check(self, kind: str, place: int, text: str) -> None:
@@ -191,16 +195,16 @@ def _soak(server: Launched, minutes: float) -> int:
         if len(samples) % max(1, int(60 * minutes / SAMPLE_S / 30)) == 0:
             print(
                 f"| {(time.monotonic() - began) / 60:.1f} | {now.resident_mb:.0f} | {now.threads} | {now.files}"
-                f" | {now.shared_mb:.0f} | {traffic.seen.total()} | {len(traffic.wrong)} |",
+                f" | {now.shared_mb:.0f} | {traffic.seen.total()} | {len(traffic.wrong)} | {len(traffic.failed)} |",
                 flush=True,
             )
     print("\n| what | how many |\n|---|---|")
     for what, count in sorted(traffic.seen.items()):
         print(f"| {what} | {count} |")
-    bad = [*traffic.wrong[:20], *grew(samples)]
-    restarts = server.said().count("restarting in")
-    if restarts:
-        bad.append(f"{restarts} restarts")
+    bad = [*traffic.wrong[:20], *sorted(set(traffic.failed))[:20], *grew(samples)]
+    bad += re.findall(r"^.*; restarting in.*$", server.said(), re.MULTILINE)
+    crash = (server.output.parent / "log").read_text(errors="replace").partition("Signal (11)")[1:]
+    bad += "".join(crash).splitlines()[:12]
     print("\n".join(bad) or "no wrong answer, nothing grew, no restart")
     return 1 if bad else 0
 

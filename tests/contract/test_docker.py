@@ -81,7 +81,7 @@ def test_every_server_is_asked_a_real_question_and_may_do_nothing_else(name):
     assert server["healthcheck"]["test"][:4] == ["CMD", "python3", "-m", "serving.ready"]
     assert server["cap_drop"] == ["ALL"]
     assert server["volumes"] == ["../engines:/opt/audio-flamingo/engines:ro"]
-    assert {int(port.split(":")[0]) for port in server["ports"]} == set(PORTS.values())
+    assert {int(port.split(":")[-1]) for port in server["ports"]} == set(PORTS.values())
 
 
 def test_every_file_that_compose_mounts_is_there():
@@ -119,12 +119,10 @@ def test_grafana_finds_its_source_and_its_dashboard():
     assert provider["options"]["path"] in mounted
 
 
-def test_every_metric_of_the_dashboard_exists():
+def test_every_metric_of_triton_on_the_dashboard_is_known():
+    """Our own are checked against a live server in tests/e2e/test_dashboard.py."""
     dashboard = json.loads((DOCKER / "grafana/dashboards/audio-flamingo.json").read_text())
     asked = " ".join(target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
-    models = "".join(path.read_text() for path in (REPOSITORY / "model_repository").glob("*/1/model.py"))
-    ours = set(re.findall(r'"(af3_\w+)"', models))
-    assert set(re.findall(r"af3_\w+", asked)) <= ours
     assert all(KNOWN_METRICS.fullmatch(name) for name in re.findall(r"\bnv_\w+", asked))
 
 

@@ -16,5 +16,6 @@ def test_under_mixed_traffic_every_answer_is_the_expected_one(server: Door) -> N
     traffic.run(SECONDS)
     print(traffic.seen)
     assert traffic.wrong == []
+    assert traffic.failed == []
     assert {f"{kind}: as expected" for kind in CLIENTS} <= set(traffic.seen)
     metrics.wait_until(partial(idle, server))
