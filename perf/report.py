@@ -94,9 +94,10 @@ def _value(figure: Any) -> float:
 
 def _heading(raw: Raw) -> str:
     machine = raw["machine"]
+    precision = ", ".join(f"{part} {kind}" for part, kind in machine["precision"].items())
     lines = [
         f"# {machine['checkpoint']} on {machine['target']}",
-        f"{machine['cores']} cores of {machine['processor'] or machine['platform']}, precision {machine['precision']};"
+        f"{machine['cores']} cores of {machine['processor'] or machine['platform']}, {precision};"
         f" {len(raw['cells'])} loads in {raw['duration_s'] / 60:.1f} minutes. Clips of different content unless said,"
         " answers of full length (`perf/endless.py`).",
     ]

@@ -42,7 +42,7 @@ def raw() -> dict[str, Any]:
         "machine": {
             "target": "cpu",
             "checkpoint": "tiny",
-            "precision": "fp32",
+            "precision": {"llm": "fp32"},
             "cores": 2,
             "processor": "",
             "platform": "Linux",
