@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from dataclasses import dataclass
 
 from serving.door.door import Door
@@ -45,6 +46,8 @@ class Supervisor:
         self._start = start
         self._patience = patience
         self._say = say
+        self._prober = ThreadPoolExecutor(thread_name_prefix="probe")
+        self._probing: Future[Health] | None = None
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """`on_ready` is called once. Raises ServerError when the first start fails."""
@@ -71,6 +74,7 @@ class Supervisor:
                 why = f"start failed: {error}"
             finally:
                 self._door.admission.ready = False
+                self._probing = None
             self._door.metrics.restarts.add(why.split(":")[0])
             self._say(f"{why}; restarting in {backoff_s:g} s")
             time.sleep(backoff_s)
@@ -124,4 +128,16 @@ class Supervisor:
         return server.exit_code is None and steps <= server.steps()
 
     def _probe(self, server: Server) -> Health:
-        return every_stage_answers(server.url, server.key, self._patience.probe_timeout)
+        """What the probe found. One that takes longer is waited for again next time, never broken off: a stream
+        that Triton 2.51 is writing, broken off, can block its threads or bring it down.
+        """
+        if self._probing is None:
+            self._probing = self._prober.submit(
+                every_stage_answers, server.url, server.key, self._patience.hang
+            )
+        try:
+            found = self._probing.result(self._patience.probe_timeout)
+        except TimeoutError:
+            return "silent"
+        self._probing = None
+        return found

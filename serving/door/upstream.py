@@ -22,7 +22,7 @@ OPTIONS = (
 )
 RESPONSES_AHEAD = 4  # read from Triton before a slow client has taken them
 STOP_EVERY_S = 0.25
-STOP_TRIES = 40
+STOP_TRIES = 240  # a minute: on a busy machine a step may take long to come to the stop
 
 
 def key_metadata(key: str) -> tuple[tuple[str, str], ...]:
@@ -88,11 +88,16 @@ class UpstreamAnswer:
         self._abandoned = False
         self.task = asyncio.create_task(self._pump())
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while (message := await self._queue.get()) is not None:
-            if isinstance(message, BaseException):
-                raise message
-            yield message
+    def __aiter__(self) -> UpstreamAnswer:
+        return self
+
+    async def __anext__(self) -> bytes:
+        message = await self._queue.get()
+        if message is None:
+            raise StopAsyncIteration
+        if isinstance(message, BaseException):
+            raise message
+        return message
 
     def abandon(self) -> None:
         """Nobody reads on: the rest is thrown away as it comes."""
