@@ -10,6 +10,10 @@ class ServerError(Exception):
     """The server could not be started; the sentence says why and what to do."""
 
 
+class ServerCrashed(ServerError):
+    """It was ended by a signal while it started, which may not happen again."""
+
+
 @dataclass(frozen=True)
 class Ports:
     """Where the server listens. 0 lets the operating system choose."""

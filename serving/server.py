@@ -17,7 +17,7 @@ from types import TracebackType
 
 from serving import install
 from serving.door.upstream import KEY_HEADER
-from serving.ports import DEFAULT_PORTS, Ports, ServerError, claim
+from serving.ports import DEFAULT_PORTS, Ports, ServerCrashed, ServerError, claim
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODEL_REPOSITORY = REPOSITORY / "model_repository"
@@ -87,9 +87,8 @@ class Server:
         end = time.monotonic() + timeout_s
         while not ready():
             if self._process.poll() is not None:
-                raise ServerError(
-                    f"tritonserver ended with code {self._process.returncode}:\n{self._log_tail()}"
-                )
+                kind = ServerCrashed if self._process.returncode < 0 else ServerError
+                raise kind(f"tritonserver ended with code {self._process.returncode}:\n{self._log_tail()}")
             if time.monotonic() > end:
                 raise ServerError(f"not ready after {timeout_s:.0f} s; see {self.log}:\n{self._log_tail()}")
             time.sleep(0.1)

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from dataclasses import dataclass
 
 from serving.door.door import Door
-from serving.ports import ServerError
+from serving.ports import ServerCrashed, ServerError
 from serving.ready import Health, every_stage_answers
 from serving.server import Server
 
@@ -50,9 +50,9 @@ class Supervisor:
         self._probing: Future[Health] | None = None
 
     def run(self, on_ready: Callable[[], None]) -> None:
-        """`on_ready` is called once. Raises ServerError when the first start fails."""
+        """`on_ready` is called once. Raises ServerError when the first start fails, after a crash the second."""
         backoff_s = self._patience.first_backoff
-        first = True
+        first, crashed = True, False
         while True:
             began_s = time.monotonic()
             try:
@@ -69,8 +69,9 @@ class Supervisor:
                     if time.monotonic() - ready_s > self._patience.calm:
                         backoff_s = self._patience.first_backoff
             except ServerError as error:
-                if first:
+                if first and (crashed or not isinstance(error, ServerCrashed)):
                     raise
+                crashed = True
                 why = f"start failed: {error}"
             finally:
                 self._door.admission.ready = False

@@ -77,7 +77,7 @@ def _metric(server, name):
 def test_a_path_its_bytes_and_its_samples_get_one_answer(flamingo, file):
     values, hz = soundfile.read(file, dtype="float32")
     answers = [
-        [delta.token_ids for delta in flamingo.ask(audio, "What is it?", max_tokens=16)]
+        [token for delta in flamingo.ask(audio, "What is it?", max_tokens=16) for token in delta.token_ids]
         for audio in (file, file.read_bytes(), Samples(values, hz))
     ]
     assert answers[0] == answers[1] == answers[2]
@@ -161,8 +161,9 @@ def test_chat_takes_turns_and_clips(start, flamingo, file):
     assert out == f"{first}\n{second}\n"
 
 
-def test_ctrl_c_in_chat_stops_the_answer_and_not_the_chat(start, server):
+def test_ctrl_c_in_chat_stops_the_answer_and_not_the_chat(start, server, flamingo):
     process = start("chat", *LONG_FLAGS)
+    others = [flamingo.ask([], LONG_PROMPT, **LONG) for _ in range(7)]  # so that the answer takes a while
     process.stdin.write(f"{LONG_PROMPT}\n")
     process.stdin.flush()
     process.stdout.read(1)
@@ -170,6 +171,8 @@ def test_ctrl_c_in_chat_stops_the_answer_and_not_the_chat(start, server):
     _, err = process.communicate("/quit\n", timeout=WAIT_S)
     assert process.returncode == 0, err
     assert "stopped; this turn is forgotten" in err
+    for other in others:
+        other.cancel()
     _until(lambda: _metric(server, "af3_llm_running") == 0)
 
 
