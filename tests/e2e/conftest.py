@@ -1,6 +1,7 @@
 """One live server for the whole run, on free ports, always stopped: Triton, and the front door before it."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,21 @@ from tests.engines import BuiltEngines
 HOST = "127.0.0.1"
 
 
+@contextmanager
+def triton_on(folder: Path) -> Iterator[Server]:
+    """A ready tritonserver on `folder/engines/cpu`."""
+    with Server("cpu", folder, folder / "server.log", Ports(0, 0, 0)) as running:
+        running.wait_until(lambda: answers(running.url), timeout_s=120)
+        yield running
+
+
+@contextmanager
+def door_before(triton: Server) -> Iterator[Door]:
+    with Door(Behind(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST)) as door:
+        door.admission.ready = True
+        yield door
+
+
 @pytest.fixture(scope="session")
 def triton(engines: BuiltEngines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """tritonserver itself, on the engines of the random checkpoint.
@@ -23,16 +39,14 @@ def triton(engines: BuiltEngines, tmp_path_factory: pytest.TempPathFactory) -> I
     """
     folder: Path = tmp_path_factory.mktemp("serving")
     (folder / "engines").symlink_to(engines.engines.parent)
-    with Server("cpu", folder, folder / "server.log", Ports(0, 0, 0)) as running:
-        running.wait_until(lambda: answers(running.url), timeout_s=120)
+    with triton_on(folder) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def server(triton: Server) -> Iterator[Door]:
     """What `make serve` serves: the door."""
-    with Door(Behind(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST)) as door:
-        door.admission.ready = True
+    with door_before(triton) as door:
         yield door
 
 
