@@ -1,10 +1,15 @@
 """Fixtures shared by the parity and the end-to-end tests."""
 
+import signal
+
 import pytest
 import torch
 
 from tests.engines import BuiltEngines, build_random_engines
 from tests.oracle import Oracle
+
+# A run in the background of a script ignores Ctrl-C, and so would every process that the tests send it to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
