@@ -122,6 +122,7 @@ def nth_question(rng: np.random.Generator, clips: Sequence[Clip]) -> Question:
 
 
 PAIR_KEYS = ("higher", "louder", "larger", "same", "which", "nth")
+PAIR_SHARES = (0.24, 0.14, 0.22, 0.16, 0.12, 0.12)
 
 
 def _unlike(studio: Studio, scene: str, fits: Callable[[Clip, Clip], bool]) -> tuple[Clip, Clip]:
@@ -199,20 +200,20 @@ SCENE_WEIGHTS = {
 assert SCENE_WEIGHTS.keys() <= SCENES.keys()
 
 
-def training_dialog(studio: Studio, far: bool) -> list[Turn]:
-    """One conversation of the training mix; with `far`, some of the clips are padded or long."""
+def any_scene(rng: np.random.Generator) -> str:
+    weights = np.array([*SCENE_WEIGHTS.values()])
+    return str(rng.choice([*SCENE_WEIGHTS], p=weights / weights.sum()))
+
+
+def training_dialog(studio: Studio, layout: Layout | None = None) -> list[Turn]:
+    """One conversation of the training mix; with a layout other than SHORT, about one clip of it."""
     rng = studio.rng
+    studio.layout = layout or SHORT
+    if layout is not None:
+        return about_one_clip(studio, any_scene(rng), most_turns=4)
     draw = rng.random()
-    studio.layout = SHORT
     if draw < 0.04:
         return without_audio(rng)
-    if draw < 0.24:
-        return about_two_clips(studio, str(rng.choice(PAIR_KEYS)))
-    if far and draw < 0.27:
-        studio.layout = PADDED
-    elif far and draw < 0.28:
-        studio.layout = LONG
-    scene = str(
-        rng.choice([*SCENE_WEIGHTS], p=np.array([*SCENE_WEIGHTS.values()]) / sum(SCENE_WEIGHTS.values()))
-    )
-    return about_one_clip(studio, scene, most_turns=3 if studio.layout is SHORT else 4)
+    if draw < 0.44:
+        return about_two_clips(studio, str(rng.choice(PAIR_KEYS, p=PAIR_SHARES)))
+    return about_one_clip(studio, any_scene(rng), most_turns=3)

@@ -17,21 +17,21 @@ from transformers import (
     AudioFlamingo3ForConditionalGeneration,
     Qwen2Config,
 )
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-VOCABULARY = 1024  # the tokenizer's 1004, rounded up
+VOCABULARY = 1088  # the tokenizer's 1004, and what the encoder names without a word for it
 ENCODER_POSITIONS = 1500
+SHARPNESS = 16.0  # of CTC: log odds of a label against another, in the middle of its embedding
+READ_NOISE = 0.3  # of clips that are read, in standard deviations of an embedding
 
 
 def config(audio_token_id: int, end_id: int, pad_id: int) -> AudioFlamingo3Config:
-    """4.6 M parameters with the head size (64) of the real encoder."""
+    """3.6 M parameters."""
     audio = AudioFlamingo3EncoderConfig(
         num_mel_bins=128,
-        num_hidden_layers=5,
-        num_attention_heads=3,
-        intermediate_size=768,
-        hidden_size=192,
+        num_hidden_layers=4,
+        num_attention_heads=5,
+        intermediate_size=640,
+        hidden_size=160,
         initializer_range=0.05,
     )
     text = Qwen2Config(
@@ -66,42 +66,19 @@ def fresh(settings: AudioFlamingo3Config, seed: int) -> AudioFlamingo3ForConditi
     model = AudioFlamingo3ForConditionalGeneration(settings)
     positions = model.model.audio_tower.embed_positions.weight
     positions.data.copy_(_sinusoids(*positions.shape))
+    model.set_attn_implementation("eager")  # torch's fused attention is slow backwards on a CPU
     return model
-
-
-def _low_precision_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor,
-    scaling: float = 1.0,
-    **_: object,
-) -> tuple[Tensor, None]:
-    """Attention whose scores and softmax stay in autocast's dtype.
-
-    Twice as fast as "eager" (which goes to float32 and back) on a CPU with bfloat16 instructions, and as fast in
-    the backward pass as torch's fused attention is slow there.
-    """
-    key, value = (x.expand(-1, query.shape[1], -1, -1) for x in (key, value))
-    scores = torch.matmul(query * scaling, key.transpose(2, 3))
-    with torch.autocast("cpu", enabled=False):
-        weights = torch.softmax(scores + mask.to(scores.dtype), dim=-1)
-    return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
-
-
-def use_training_attention(model: AudioFlamingo3ForConditionalGeneration) -> None:
-    ALL_ATTENTION_FUNCTIONS.register("low_precision", _low_precision_attention)
-    ALL_MASK_ATTENTION_FUNCTIONS.register("low_precision", eager_mask)
-    model.set_attn_implementation("low_precision")
 
 
 @dataclass(frozen=True)
 class Batch:
     """Conversations padded on the right, and the windows of all their clips.
 
+    Where clips are read instead of heard, `ids` has at their places what the encoder would say of them, and `read`
+    is true there; there are no windows then.
+
     mels float32 [W, 128, M]; frames int64 [W] (encoder frames E that are valid); offsets int64 [W] (where in its
-    30 s the window is pretended to lie); ids, labels, positions int64 [B, S]; mask bool [B, S].
+    30 s the window is pretended to lie); ids, labels, positions int64 [B, S]; mask, read bool [B, S].
     ctc_labels int64 [sum]; ctc_lengths int64 [C]; clip_windows int64 [C] (windows of each clip).
     """
 
@@ -112,6 +89,7 @@ class Batch:
     labels: Tensor
     positions: Tensor
     mask: Tensor
+    read: Tensor
     ctc_labels: Tensor
     ctc_lengths: Tensor
     clip_windows: Tensor
@@ -144,17 +122,22 @@ def valid(rows: Tensor, frames: Tensor) -> Tensor:
     return rows[torch.arange(rows.shape[1])[None] < (frames // 2)[:, None]]
 
 
-def embedded(model: AudioFlamingo3ForConditionalGeneration, ids: Tensor, audio: Tensor) -> Tensor:
-    """Token embeddings [B, S, H] with the projected audio rows at the audio tokens, in order."""
-    embeds = model.get_input_embeddings()(ids)
-    at_audio = ids == model.config.audio_token_id
-    return embeds.masked_scatter(at_audio[..., None], audio.to(embeds.dtype))
+def projected(model: AudioFlamingo3ForConditionalGeneration, batch: Batch) -> Tensor:
+    """The valid audio embeddings of all windows, one after the other: [sum(E // 2), H of the language model]."""
+    rows = encode(model, batch.mels, batch.frames, batch.offsets)
+    return model.model.multi_modal_projector(valid(rows, batch.frames))
 
 
-def ctc_loss(head: nn.Linear, rows: Tensor, batch: Batch) -> Tensor:
-    """CTC of each clip's event labels over the 25 Hz encoder rows of all its windows."""
+def ctc_loss(names: Tensor, audio: Tensor, batch: Batch) -> Tensor:
+    """CTC of each clip's labels over the audio embeddings of all its windows.
+
+    names: [L + 1, H], the embedding of "nothing" and of each label. How likely a label is falls with the square of
+    the distance from its embedding: so the encoder learns to say things in embeddings that are read already.
+    """
+    sharpness = SHARPNESS / torch.cdist(names, names).square().mean()
+    distances = audio.square().sum(-1, keepdim=True) - 2 * audio @ names.T + names.square().sum(-1)
     steps = torch.stack([w.sum() for w in (batch.frames // 2).split(batch.clip_windows.tolist())])
-    flat = head(valid(rows, batch.frames)).float().log_softmax(-1)
+    flat = (-sharpness * distances).log_softmax(-1)
     padded = nn.utils.rnn.pad_sequence(list(flat.split(steps.tolist())))
     loss = nn.functional.ctc_loss(
         padded, batch.ctc_labels, steps, batch.ctc_lengths, reduction="sum", zero_infinity=True
@@ -163,15 +146,22 @@ def ctc_loss(head: nn.Linear, rows: Tensor, batch: Batch) -> Tensor:
 
 
 def answer_logits(
-    model: AudioFlamingo3ForConditionalGeneration, rows: Tensor, batch: Batch
+    model: AudioFlamingo3ForConditionalGeneration, batch: Batch, audio: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Logits [N, V] before each trained token, and those tokens [N]."""
-    audio = model.model.multi_modal_projector(valid(rows, batch.frames))
+    """Logits [N, V] before each trained token, and those tokens [N].
+
+    audio: the projected embeddings of the batch's clips; None where clips are read, whose embeddings then are as
+    uncertain as an encoder's.
+    """
+    embeds = model.get_input_embeddings()(batch.ids)
+    if audio is None:
+        blur = READ_NOISE * embeds.detach().std() * torch.randn_like(embeds)
+        embeds = torch.where(batch.read[..., None], embeds + blur, embeds)
+    else:
+        at_audio = batch.ids == model.config.audio_token_id
+        embeds = embeds.masked_scatter(at_audio[..., None], audio)
     hidden = model.model.language_model(
-        inputs_embeds=embedded(model, batch.ids, audio),
-        attention_mask=batch.mask,
-        position_ids=batch.positions,
-        use_cache=False,
+        inputs_embeds=embeds, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
     ).last_hidden_state
     targets = batch.labels[:, 1:]
     trained = targets >= 0

@@ -21,7 +21,7 @@ from checkpoints.signals import (
     note,
     sound,
 )
-from checkpoints.voices import Speaker
+from checkpoints.voices import PACES, Speaker
 
 DIGITS = NUMBERS[:10]
 COMMANDS = "yes no up down left right stop go open close start pause louder softer next help".split()
@@ -78,9 +78,17 @@ class Studio:
     """Where clips are recorded: the random numbers, the speakers, and the silence around things."""
 
     rng: Rng
-    espeak: Espeak
+    espeak: Espeak | None  # None: nothing is recorded, a clip has its labels and questions and no sound
     held_out: bool
     layout: Layout = Layout()
+
+    def heard(self, make: Callable[[], Pcm]) -> Pcm:
+        """What `make` synthesises, or a moment of silence where nothing is recorded."""
+        return make() if self.espeak else _silence(0.1)
+
+    def speaker(self, pace: str = "normally") -> Callable[[str], Pcm]:
+        """Somebody who says words."""
+        return Speaker(self.rng, self.espeak, self.held_out, pace).say if self.espeak else _mute
 
     def record(self, scene: str, loudness: str | None = None) -> Clip:
         """A clip of one of SCENES, with background noise, at the given or a random loudness."""
@@ -104,13 +112,14 @@ class Studio:
         loudness = loudness or str(rng.choice([*PEAKS], p=[0.4, 0.4, 0.2]))
         peak = rng.uniform(*PEAKS[loudness])
         pcm = clip.pcm * np.float32(peak)
-        if rng.random() < 0.6:
+        if self.espeak and rng.random() < 0.6:
             hiss = noise(rng, len(pcm), tilt=rng.uniform(0, 0.8))
             pcm += hiss * np.float32(peak * 10 ** rng.uniform(-3, -1.6))
         asked = clip.questions
         if clip.kind == "sound" and loudness != "medium":
             asked += (Question("loudness", f"The sound is {loudness}."),) * 3
-        labels = (loudness, *clip.labels)
+        # How loud comes first, so that where one clip ends and the next begins can be told.
+        labels = clip.labels if clip.kind == "silence" else (loudness, *clip.labels)
         return replace(
             clip, pcm=pcm, questions=asked, labels=labels, traits=clip.traits | {"loudness": loudness}
         )
@@ -120,12 +129,16 @@ def _silence(seconds: float) -> Pcm:
     return np.zeros(int(seconds * SAMPLE_RATE), np.float32)
 
 
+def _mute(text: str) -> Pcm:
+    return _silence(0.1)
+
+
 def _spoken(studio: Studio, text: str, extra: Sequence[Question] = (), pace: str = "normally") -> Clip:
     """A speaker says the text in one breath, or (where the layout has long gaps) word by word."""
-    speaker = Speaker(studio.rng, studio.espeak, studio.held_out, pace)
-    words = text.split()
+    say = studio.speaker(pace)
+    words, labels = text.split(), tuple(text.split())
     word_by_word = studio.layout.between_s[1] > 1 and len(words) > 1 and studio.rng.random() < 0.5
-    pcm = studio.arranged([speaker.say(word) for word in words] if word_by_word else [speaker.say(text)])
+    pcm = studio.arranged([say(word) for word in words] if word_by_word else [say(text)])
     other = _any_sound(studio)
     transcript = f'The spoken content of the audio is "{text}".'
     questions = [
@@ -148,8 +161,9 @@ def _spoken(studio: Studio, text: str, extra: Sequence[Question] = (), pace: str
         questions.append(Question("word_count", f"{NUMBERS[len(words)].capitalize()} {plural} spoken."))
     if pace != "normally" and not word_by_word:
         questions += [Question("pace", f"The speaker talks {pace}.")] * 2
+        labels += (pace,)
     heard = f'a voice that says "{text}"'
-    return Clip(pcm, "speech", heard, transcript, tuple(words), tuple(questions), {"text": text})
+    return Clip(pcm, "speech", heard, transcript, labels, tuple(questions), {"text": text})
 
 
 def _any_sound(studio: Studio) -> str:
@@ -223,7 +237,7 @@ def _contains(studio: Studio, names: Sequence[str]) -> list[Question]:
 def _sounds(studio: Studio, count: int) -> Clip:
     rng = studio.rng
     names = [str(name) for name in rng.choice([*SOUNDS], count, replace=False)]
-    pcm = studio.arranged([sound(rng, name) for name in names])
+    pcm = studio.arranged([studio.heard(lambda name=name: sound(rng, name)) for name in names])
     heard = _heard_in_order(names)
     questions = [
         Question("hear", f"I hear {heard}."),
@@ -253,7 +267,7 @@ def beeps(studio: Studio) -> Clip:
     rng = studio.rng
     count = int(rng.integers(1, 6))
     hz = rng.uniform(700, 1500)
-    pcm = studio.arranged([beep(rng, hz) for _ in range(count)])
+    pcm = studio.arranged([studio.heard(lambda: beep(rng, hz)) for _ in range(count)])
     heard = BEEP_COUNTS[count]
     verb, other = "is" if count == 1 else "are", _any_sound(studio)
     questions = [
@@ -267,7 +281,8 @@ def beeps(studio: Studio) -> Clip:
 
 def silence(studio: Studio) -> Clip:
     seconds = studio.rng.uniform(0.3, 3) + studio.rng.uniform(*studio.layout.before_s)
-    pcm = noise(studio.rng, int(seconds * SAMPLE_RATE)) * np.float32(1e-3 * studio.rng.random() ** 3)
+    hiss = studio.heard(lambda: noise(studio.rng, int(seconds * SAMPLE_RATE)))
+    pcm = hiss * np.float32(1e-3 * studio.rng.random() ** 3)
     if studio.rng.random() < 0.5:
         pcm *= 0
     other = _any_sound(studio)
@@ -278,7 +293,9 @@ def silence(studio: Studio) -> Clip:
         Question("beeps", "There are no beeps."),
         Question("contains", f"No, there is no {other}.", {"thing": named(other)}),
     )
-    return Clip(pcm, "silence", "nothing", "I hear nothing, the audio is silent.", (), questions, {})
+    return Clip(
+        pcm, "silence", "nothing", "I hear nothing, the audio is silent.", ("silence",), questions, {}
+    )
 
 
 def _pitch_label(midi: int) -> str:
@@ -286,11 +303,15 @@ def _pitch_label(midi: int) -> str:
     return f"midi {midi}"
 
 
+def _tempo_label(tempo: int) -> str:
+    return f"tempo {tempo}"
+
+
 def one_note(studio: Studio) -> Clip:
     rng = studio.rng
     instrument = str(rng.choice([*INSTRUMENTS]))
     midi = int(rng.integers(LOWEST_MIDI, 82))
-    pcm = studio.arranged([note(rng, instrument, midi, rng.uniform(0.3, 0.9))])
+    pcm = studio.arranged([studio.heard(lambda: note(rng, instrument, midi, rng.uniform(0.3, 0.9)))])
     heard = f"{named(instrument)} playing one note"
     questions = (
         Question("instrument", f"It is {named(instrument)}."),
@@ -314,11 +335,15 @@ def melody(studio: Studio) -> Clip:
         steps.reverse()
     tonic, beat_s = int(rng.integers(LOWEST_MIDI, HIGHEST_MIDI - 11)), 60 / (tempo * rng.uniform(0.97, 1.03))
     held_s = beat_s * rng.uniform(0.75, 1.0)
-    line = np.zeros(int((beat_s * (len(steps) - 1) + held_s) * SAMPLE_RATE) + 1, np.float32)
-    for i, step in enumerate(steps):
-        played = note(rng, instrument, tonic + step, held_s) * np.float32(rng.uniform(0.8, 1))
-        start = int(i * beat_s * SAMPLE_RATE)
-        line[start : start + len(played)] += played[: len(line) - start]
+
+    def played() -> Pcm:
+        line = np.zeros(int((beat_s * (len(steps) - 1) + held_s) * SAMPLE_RATE) + 1, np.float32)
+        for i, step in enumerate(steps):
+            one = note(rng, instrument, tonic + step, held_s) * np.float32(rng.uniform(0.8, 1))
+            start = int(i * beat_s * SAMPLE_RATE)
+            line[start : start + len(one)] += one[: len(line) - start]
+        return normalised(line)
+
     heard = f"{named(instrument)} playing a {direction} melody"
     questions = (
         *[Question("instrument", f"It is {named(instrument)}.")] * 2,
@@ -329,8 +354,9 @@ def melody(studio: Studio) -> Clip:
         Question("kind", "This is music."),
         Question("transcribe", "There is no speech in the audio."),
     )
-    labels = (instrument, *[_pitch_label(tonic + step) for step in steps])
-    pcm = studio.arranged([normalised(line)])
+    pitches = [_pitch_label(tonic + step) for step in steps]
+    labels = (instrument, *pitches, direction, mode, _tempo_label(tempo))
+    pcm = studio.arranged([studio.heard(played)])
     return Clip(pcm, "music", heard, f"I hear {heard}.", labels, questions, {})
 
 
@@ -338,9 +364,10 @@ def sound_then_words(studio: Studio) -> Clip:
     """A sound and one to three digits, in either order."""
     rng = studio.rng
     name, text = _any_sound(studio), " ".join(rng.choice(DIGITS, int(rng.integers(1, 4))))
-    said = Speaker(rng, studio.espeak, studio.held_out).say(text)
+    said = studio.speaker()(text)
     voice = f'a voice that says "{text}"'
-    pieces, phrases, labels = [sound(rng, name), said], [named(name), voice], [name, *text.split()]
+    sounding = studio.heard(lambda: sound(rng, name))
+    pieces, phrases, labels = [sounding, said], [named(name), voice], [name, *text.split()]
     if rng.random() < 0.5:
         pieces, phrases, labels = pieces[::-1], phrases[::-1], [*text.split(), name]
     heard = ", then ".join(phrases)
@@ -374,9 +401,13 @@ WORDS = sorted(
     | set("turn on off the in set a timer for minutes call now tomorrow open close".split())
     | {word for question in GENERAL_KNOWLEDGE for word in question.split()}
 )
-# What the encoder is taught to name: words and things, and every pitch and loudness.
+# What the encoder is taught to name, whatever anybody may ask: words and things, how loud, every pitch, which way
+# the pitches go, in which key, how fast.
 LABELS = [
     *WORDS,
     *PEAKS,
+    *(pace for pace in PACES if pace != "normally"),
+    "silence",
+    *[_tempo_label(tempo) for tempo in TEMPOS],
     *[_pitch_label(midi) for midi in range(LOWEST_MIDI, HIGHEST_MIDI + 1)],
 ]

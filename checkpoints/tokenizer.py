@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
-from transformers import Qwen2Tokenizer
+from transformers import PreTrainedTokenizerBase, Qwen2Tokenizer
 
 from checkpoints import dialogs, questions, scenes
 from checkpoints.signals import INSTRUMENTS, SOUNDS
@@ -78,3 +79,15 @@ def build() -> Qwen2Tokenizer:
         additional_special_tokens=SPECIAL,
         model_max_length=16384,
     )
+
+
+def label_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """A token id for "nothing" and one for each of scenes.LABELS: the word's own token where it is one, else a row of
+    the vocabulary behind the tokenizer's. What the encoder says is so in the words that the language model reads.
+    """
+    spare = itertools.count(len(tokenizer))
+    ids = [next(spare)]
+    for label in scenes.LABELS:
+        tokens = tokenizer.encode(f" {label}")
+        ids.append(tokens[0] if len(tokens) == 1 else next(spare))
+    return ids
