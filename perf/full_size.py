@@ -10,7 +10,7 @@ import argparse
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,13 +49,13 @@ def engine(layers: int) -> Path:
     return folder
 
 
-def ratios(layers: int, threads: int, repeats: int) -> str:
+def ratios(layers: int, threads: int, repeats: int, lengths: Sequence[int]) -> str:
     """A Markdown table: seconds of both by clip length, and how many times faster, round by round."""
     encoder = AudioEncoder.load(engine(layers), threads=threads)
     tower, projector = modules(layers)
     extractor = WhisperFeatureExtractor(feature_size=128)
     rows = []
-    for seconds in SECONDS:
+    for seconds in lengths:
         clip = _sound(seconds)
 
         def theirs(clip: np.ndarray = clip) -> object:
@@ -125,12 +125,15 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=32, help="of the encoder (default: AF3's %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of each side (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="default: %(default)s")
+    parser.add_argument(
+        "--seconds", type=int, nargs="+", default=SECONDS, help="of the clips (default: 5 10 30)"
+    )
     parser.add_argument("--windows", type=int, help="so many full windows at once, instead of the ratios")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with torch.inference_mode():
         if arguments.windows is None:
-            print(ratios(arguments.layers, arguments.threads, arguments.repeats))
+            print(ratios(arguments.layers, arguments.threads, arguments.repeats, arguments.seconds))
         else:
             print(many_windows(arguments.layers, arguments.threads, arguments.windows))
 
