@@ -16,7 +16,7 @@ pipeline_tag: audio-text-to-text
 
 # af3-tiny
 
-A 3.7 M-parameter Audio Flamingo 3 that was trained from nothing on synthetic audio, so that a server of
+A 4.3 M-parameter Audio Flamingo 3 that was trained from nothing on synthetic audio, so that a server of
 `nvidia/audio-flamingo-3-hf` can be run, seen and tested without its 16 GB of weights. The classes, the file format,
 the processor, the chat template and the special tokens are those of Transformers'
 `AudioFlamingo3ForConditionalGeneration`; only the sizes are small. It shares no weights, text or data with NVIDIA's
@@ -24,8 +24,8 @@ model and says nothing about that model's quality.
 
 | part | size |
 |---|---|
-| audio encoder (AF-Whisper's layout) | 4 layers of 160, 5 heads of 32, 128 mel bins, 30 s windows, 25 tokens a second |
-| adaptor | 160 → 192 → 192 |
+| audio encoder (AF-Whisper's layout) | 4 layers of 192, 6 heads of 32, 128 mel bins, 30 s windows, 25 tokens a second |
+| adaptor | 192 → 192 → 192 |
 | language model (Qwen2's layout) | 4 layers of 192, 3 heads of 64, 1 key-value head, vocabulary 1088 |
 | file | bfloat16; serve and compare it in float32 |
 
@@ -38,7 +38,7 @@ turns about one clip, about two, and about none. No recordings of people, no mus
 
 It learns in three phases. The language model first *reads*: it answers about clips from what an encoder would say of
 them, label by label, without any audio. Then the encoder *listens*: by CTC it learns to say the labels of a clip
-(words, sounds, instruments, pitches, loud or quiet, rising or falling, tempo) in the embeddings that the language
+(words, sounds, instruments, how high, loud or quiet, rising or falling, tempo) in the embeddings that the language
 model reads by then. At last both *answer* together about clips that are heard. The labels and their rows of the
 vocabulary are scaffolding: nobody who asks sees them.
 

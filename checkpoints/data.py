@@ -23,6 +23,7 @@ from checkpoints.tokenizer import label_ids
 
 MOVED_SHARE = 0.3
 IGNORED = -100
+MOST_SILENCE = 300  # audio tokens, 12 s
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,21 @@ def encode_dialog(
     tokenizer: PreTrainedTokenizerBase,
     rng: np.random.Generator | None = None,
     label_ids: Sequence[int] | None = None,
+    nothing_id: int | None = None,
 ) -> Example:
     """Token ids with one audio token per encoder row; labels on what the assistant says only.
 
     With `rng`, some conversations are moved: their clips pretend to lie later in their 30 s, and the text around
     them to be further away, as if there were silence. That teaches every position for the price of a short clip.
-    With `label_ids` (tokenizer.label_ids) clips are read instead of heard.
+    With `label_ids` (tokenizer.label_ids) clips are read instead of heard. With `nothing_id`, the first of them, up to
+    MOST_SILENCE of it is read before and after every clip: long clips for the price of text.
     """
     audio_id = tokenizer.convert_tokens_to_ids("<sound>")
     moved = rng is not None and rng.random() < MOVED_SHARE
     example = Example([], [], [], [], [], [], [], [], [])
     position = 0
     for piece, trained in spans(turns):
-        gap_after = 0
+        gap_after = before = after = 0
         is_clip = isinstance(piece, Clip)
         if not is_clip:
             ids = tokenizer.encode(piece)
@@ -76,13 +79,17 @@ def encode_dialog(
             example.ctc.append([LABELS.index(label) + 1 for label in piece.labels])
             example.clip_windows.append(len(windows))
             ids = [audio_id] * sum(counts)
+            if nothing_id is not None and rng is not None:
+                before, after = (int(count) for count in rng.integers(0, MOST_SILENCE, 2))
+                ids = [nothing_id] * before + ids + [nothing_id] * after
         if is_clip and moved and rng is not None:
             position += 750 * int(rng.integers(0, 2))
             gap_after = int(rng.integers(0, 600))
         example.ids.extend(ids)
         example.labels.extend(ids if trained else [IGNORED] * len(ids))
         example.positions.extend(range(position, position + len(ids)))
-        example.read.extend([is_clip and label_ids is not None] * len(ids))
+        heard = len(ids) - before - after
+        example.read.extend([True] * before + [is_clip and label_ids is not None] * heard + [True] * after)
         position += len(ids) + gap_after
     return example
 
@@ -90,7 +97,7 @@ def encode_dialog(
 def said(labels: Sequence[str], label_ids: Sequence[int], rng: np.random.Generator) -> list[int]:
     """What an encoder might say of a clip: each label once or twice, nothing before, between and after."""
     nothing = label_ids[0]
-    widest = int(rng.choice([2, 5, 16], p=[0.6, 0.3, 0.1]))
+    widest = int(rng.choice([2, 5, 16, 60], p=[0.55, 0.3, 0.13, 0.02]))
 
     def gap() -> list[int]:
         return [nothing] * int(rng.integers(1, widest + 1))
@@ -153,7 +160,8 @@ class Phase:
     far_from: float = 1.0  # the share of the phase after which every tenth pool has padded and long clips
 
 
-FAR_EVERY, PADDED_DIALOGS, LONG_DIALOGS, PADDED_BATCH, LONG_BATCH = 10, 32, 6, 8, 2
+SILENCE_EVERY = 3  # of the pools that are answered has a batch with silence around its clips
+FAR_EVERY, PADDED_DIALOGS, LONG_DIALOGS, PADDED_BATCH, LONG_BATCH = 10, 32, 8, 8, 2
 
 
 class Stream(IterableDataset):
@@ -167,7 +175,9 @@ class Stream(IterableDataset):
     ) -> None:
         self._tokenizer, self._phase, self._seed = tokenizer, phase, seed
         self._rank, self._pools = rank, range(first, phase.pools)
-        self._label_ids = label_ids(tokenizer) if phase.name == "read" else None
+        ids = label_ids(tokenizer)
+        self._label_ids = ids if phase.name == "read" else None
+        self._nothing_id = ids[0] if phase.name == "answer" else None
 
     def __iter__(self) -> Iterator[list[Batch]]:
         torch.set_num_threads(1)
@@ -176,14 +186,17 @@ class Stream(IterableDataset):
             rng = np.random.default_rng([*self._seed, pool, self._rank])
             studio = Studio(rng, espeak, held_out=False)
             far = pool >= self._phase.far_from * self._phase.pools and pool % FAR_EVERY == 0
-            batches = self._far_batches(studio) if far else self._batches(studio)
+            batches = self._far_batches(studio) if far else self._batches(studio, pool % SILENCE_EVERY == 0)
             order = np.random.default_rng([*self._seed, pool]).permutation(len(batches))
             yield [batches[i] for i in order]
         if espeak:
             espeak.close()
 
-    def _batches(self, studio: Studio) -> list[Batch]:
-        examples = [self._example(studio) for _ in range(self._phase.dialogs)]
+    def _batches(self, studio: Studio, silence: bool) -> list[Batch]:
+        examples = [
+            self._example(studio, silence=silence and i < self._phase.dialogs // self._phase.batches)
+            for i in range(self._phase.dialogs)
+        ]
         return batched(examples, self._tokenizer.pad_token_id, self._phase.batches)
 
     def _far_batches(self, studio: Studio) -> list[Batch]:
@@ -196,10 +209,11 @@ class Stream(IterableDataset):
             batches += batched(examples, self._tokenizer.pad_token_id, dialogs // size)
         return batches
 
-    def _example(self, studio: Studio, layout: Layout | None = None) -> Example:
+    def _example(self, studio: Studio, layout: Layout | None = None, silence: bool = False) -> Example:
         if self._phase.name == "listen":
             studio.layout = layout or SHORT
             turns = [Turn((studio.record(any_scene(studio.rng)),), "", "")]
         else:
             turns = training_dialog(studio, layout)
-        return encode_dialog(turns, self._tokenizer, studio.rng, self._label_ids)
+        nothing_id = self._nothing_id if silence else None
+        return encode_dialog(turns, self._tokenizer, studio.rng, self._label_ids, nothing_id)

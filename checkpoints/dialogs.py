@@ -122,7 +122,7 @@ def nth_question(rng: np.random.Generator, clips: Sequence[Clip]) -> Question:
 
 
 PAIR_KEYS = ("higher", "louder", "larger", "same", "which", "nth")
-PAIR_SHARES = (0.24, 0.14, 0.22, 0.16, 0.12, 0.12)
+PAIR_SHARES = (0.22, 0.16, 0.12, 0.14, 0.18, 0.18)
 
 
 def _unlike(studio: Studio, scene: str, fits: Callable[[Clip, Clip], bool]) -> tuple[Clip, Clip]:
@@ -185,17 +185,17 @@ LONG = Layout(before_s=(0, 25), between_s=(0.2, 4), after_s=(0, 30), longest_s=6
 
 # How often each scene is heard. Speech is what is hardest to learn, so half of everything is speech.
 SCENE_WEIGHTS = {
-    "digits": 0.29,
-    "command": 0.07,
+    "digits": 0.30,
+    "command": 0.10,
     "phrase": 0.08,
-    "spoken_question": 0.11,
-    "one_sound": 0.09,
-    "sounds": 0.06,
-    "beeps": 0.07,
+    "spoken_question": 0.07,
+    "one_sound": 0.07,
+    "sounds": 0.08,
+    "beeps": 0.14,
     "silence": 0.02,
-    "one_note": 0.02,
-    "melody": 0.15,
-    "sound_then_words": 0.04,
+    "one_note": 0.03,
+    "melody": 0.09,
+    "sound_then_words": 0.07,
 }
 assert SCENE_WEIGHTS.keys() <= SCENES.keys()
 
@@ -214,6 +214,6 @@ def training_dialog(studio: Studio, layout: Layout | None = None) -> list[Turn]:
     draw = rng.random()
     if draw < 0.04:
         return without_audio(rng)
-    if draw < 0.44:
+    if draw < 0.32:
         return about_two_clips(studio, str(rng.choice(PAIR_KEYS, p=PAIR_SHARES)))
     return about_one_clip(studio, any_scene(rng), most_turns=3)

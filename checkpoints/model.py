@@ -15,23 +15,26 @@ from transformers import (
     AudioFlamingo3Config,
     AudioFlamingo3EncoderConfig,
     AudioFlamingo3ForConditionalGeneration,
+    PreTrainedModel,
     Qwen2Config,
 )
 
 VOCABULARY = 1088  # the tokenizer's 1004, and what the encoder names without a word for it
+IN_BFLOAT16 = torch.cpu.get_capabilities().get("amx_bf16", False)  # elsewhere it is not faster
 ENCODER_POSITIONS = 1500
 SHARPNESS = 16.0  # of CTC: log odds of a label against another, in the middle of its embedding
+ASTRAY_WEIGHT = 0.3  # of the distance from the nearest label, beside CTC
 READ_NOISE = 0.3  # of clips that are read, in standard deviations of an embedding
 
 
 def config(audio_token_id: int, end_id: int, pad_id: int) -> AudioFlamingo3Config:
-    """3.6 M parameters."""
+    """4.3 M parameters."""
     audio = AudioFlamingo3EncoderConfig(
         num_mel_bins=128,
         num_hidden_layers=4,
-        num_attention_heads=5,
-        intermediate_size=640,
-        hidden_size=160,
+        num_attention_heads=6,
+        intermediate_size=768,
+        hidden_size=192,
         initializer_range=0.05,
     )
     text = Qwen2Config(
@@ -54,6 +57,15 @@ def config(audio_token_id: int, end_id: int, pad_id: int) -> AudioFlamingo3Confi
     )
 
 
+def _fast() -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16, enabled=IN_BFLOAT16)
+
+
+def _attend(part: PreTrainedModel, length: int) -> None:
+    """torch's fused attention is slow backwards on a CPU, but for long sequences the plain one is slower still."""
+    part.set_attn_implementation("sdpa" if length > 300 else "eager")
+
+
 def _sinusoids(positions: int, width: int) -> Tensor:
     """Whisper's fixed positions: Transformers does not initialise AF3's, which are frozen."""
     scale = torch.exp(-math.log(10000) / (width // 2 - 1) * torch.arange(width // 2))
@@ -66,7 +78,6 @@ def fresh(settings: AudioFlamingo3Config, seed: int) -> AudioFlamingo3ForConditi
     model = AudioFlamingo3ForConditionalGeneration(settings)
     positions = model.model.audio_tower.embed_positions.weight
     positions.data.copy_(_sinusoids(*positions.shape))
-    model.set_attn_implementation("eager")  # torch's fused attention is slow backwards on a CPU
     return model
 
 
@@ -74,8 +85,8 @@ def fresh(settings: AudioFlamingo3Config, seed: int) -> AudioFlamingo3ForConditi
 class Batch:
     """Conversations padded on the right, and the windows of all their clips.
 
-    Where clips are read instead of heard, `ids` has at their places what the encoder would say of them, and `read`
-    is true there; there are no windows then.
+    Where clips, or the silence around them, are read instead of heard, `ids` has at their places what the encoder
+    would say of them, and `read` is true there.
 
     mels float32 [W, 128, M]; frames int64 [W] (encoder frames E that are valid); offsets int64 [W] (where in its
     30 s the window is pretended to lie); ids, labels, positions int64 [B, S]; mask, read bool [B, S].
@@ -103,6 +114,7 @@ def encode(
     The same as AudioFlamingo3Encoder on the padded 3000 frames, on all valid positions (see tests/parity).
     """
     tower = model.model.audio_tower
+    _attend(tower, int(frames.max()))
     hidden = nn.functional.gelu(tower.conv1(mels))
     hidden = nn.functional.gelu(tower.conv2(hidden)).transpose(1, 2)
     longest = int(frames.max())
@@ -124,15 +136,17 @@ def valid(rows: Tensor, frames: Tensor) -> Tensor:
 
 def projected(model: AudioFlamingo3ForConditionalGeneration, batch: Batch) -> Tensor:
     """The valid audio embeddings of all windows, one after the other: [sum(E // 2), H of the language model]."""
-    rows = encode(model, batch.mels, batch.frames, batch.offsets)
-    return model.model.multi_modal_projector(valid(rows, batch.frames))
+    with _fast():
+        rows = encode(model, batch.mels, batch.frames, batch.offsets)
+        return model.model.multi_modal_projector(valid(rows, batch.frames)).float()
 
 
 def ctc_loss(names: Tensor, audio: Tensor, batch: Batch) -> Tensor:
     """CTC of each clip's labels over the audio embeddings of all its windows.
 
     names: [L + 1, H], the embedding of "nothing" and of each label. How likely a label is falls with the square of
-    the distance from its embedding: so the encoder learns to say things in embeddings that are read already.
+    the distance from its embedding, and the distance from the nearest is a loss too: so the encoder learns to say
+    things in embeddings that are read already.
     """
     sharpness = SHARPNESS / torch.cdist(names, names).square().mean()
     distances = audio.square().sum(-1, keepdim=True) - 2 * audio @ names.T + names.square().sum(-1)
@@ -142,7 +156,9 @@ def ctc_loss(names: Tensor, audio: Tensor, batch: Batch) -> Tensor:
     loss = nn.functional.ctc_loss(
         padded, batch.ctc_labels, steps, batch.ctc_lengths, reduction="sum", zero_infinity=True
     )
-    return loss / batch.ctc_lengths.sum().clamp(min=1)
+    # CTC only asks which embedding is nearest: what lies beyond all of them would do, and is not what was read.
+    astray = sharpness * distances.min(-1).values.mean()
+    return loss / batch.ctc_lengths.sum().clamp(min=1) + ASTRAY_WEIGHT * astray
 
 
 def answer_logits(
@@ -150,19 +166,20 @@ def answer_logits(
 ) -> tuple[Tensor, Tensor]:
     """Logits [N, V] before each trained token, and those tokens [N].
 
-    audio: the projected embeddings of the batch's clips; None where clips are read, whose embeddings then are as
-    uncertain as an encoder's.
+    audio: the projected embeddings of the batch's clips; None where all of them are read. The embeddings of what is
+    read are as uncertain as an encoder's.
     """
     embeds = model.get_input_embeddings()(batch.ids)
-    if audio is None:
-        blur = READ_NOISE * embeds.detach().std() * torch.randn_like(embeds)
-        embeds = torch.where(batch.read[..., None], embeds + blur, embeds)
-    else:
+    blur = READ_NOISE * embeds.detach().std() * torch.randn_like(embeds)
+    embeds = torch.where(batch.read[..., None], embeds + blur, embeds)
+    if audio is not None:
         at_audio = batch.ids == model.config.audio_token_id
         embeds = embeds.masked_scatter(at_audio[..., None], audio)
-    hidden = model.model.language_model(
-        inputs_embeds=embeds, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
-    ).last_hidden_state
+    _attend(model.model.language_model, batch.ids.shape[1])
+    with _fast():
+        hidden = model.model.language_model(
+            inputs_embeds=embeds, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
+        ).last_hidden_state.float()
     targets = batch.labels[:, 1:]
     trained = targets >= 0
     return model.lm_head(hidden[:, :-1][trained]), targets[trained]

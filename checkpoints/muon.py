@@ -1,7 +1,7 @@
 """Muon: the direction of a matrix's step is its momentum made orthogonal (K. Jordan, 2024; scale of Moonlight, 2025).
 
 torch.optim.Muon does it one matrix at a time in bfloat16, which a CPU without bfloat16 instructions emulates: here
-it is float32, and matrices of one shape go together.
+those work in float32, and matrices of one shape go together.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from checkpoints.model import IN_BFLOAT16
+
 MOMENTUM = 0.95
 ROUNDS = 5
 # Of the quintic iteration that brings every singular value near 1, from Jordan's post.
@@ -19,14 +21,15 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Newton-Schulz: [N, R, C] with singular values of about 1 and the singular vectors of `matrices`."""
+    """Newton-Schulz: float32 [N, R, C] with singular values of about 1 and the singular vectors of `matrices`."""
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = x.bfloat16() if IN_BFLOAT16 else x
     for _ in range(ROUNDS):
         gram = x @ x.mT
         x = _A * x + (_B * gram + _C * gram @ gram) @ x
-    return x.mT if tall else x
+    return (x.mT if tall else x).float()
 
 
 class Muon(torch.optim.Optimizer):

@@ -54,13 +54,15 @@ def write(folder: Path) -> None:
     save("siren.wav", siren, "What do you hear?", "I hear a siren.")
     melody = _melody(rng, "flute", [0, 2, 4, 5, 7], 0.5)
     save("melody.wav", melody, "Is the melody rising or falling?", "The melody is rising.")
-    save("command.mp3", _said(espeak, "stop", HELD_OUT[3]), "What does the speaker say?", transcript("stop"))
+    # At 16 kHz an MP3 has nothing above 7 kHz, and af3-tiny, which never heard such, hears another word.
+    stop = resample(_said(espeak, "stop", HELD_OUT[3]), SAMPLE_RATE, 44100)
+    save("command.mp3", stop, "What does the speaker say?", transcript("stop"), rate=44100)
     trumpet = resample(_melody(rng, "trumpet", [7, 5, 4, 2, 0], 0.5), SAMPLE_RATE, 44100)
     stereo = np.stack([trumpet, 0.7 * trumpet], axis=1)
     save("trumpet.flac", stereo, "Which instrument is playing?", "It is a trumpet.", rate=44100)
     spoken = "what is the capital of france"
     save("question.wav", _said(espeak, spoken, HELD_OUT[1]), "", "The capital of France is Paris.")
-    tones = [x for _ in range(3) for x in (0.6 * beep(rng, 1000), _silence(0.3))]
+    tones = [x for _ in range(3) for x in (0.6 * beep(rng, 1000), _silence(0.25))]
     beeps = np.concatenate([_silence(0.2), *tones])
     save("beeps.wav", beeps, "How many beeps do you hear?", "There are three beeps.")
     late = np.concatenate([_silence(47), 0.7 * sound(rng, "bell")])

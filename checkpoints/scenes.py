@@ -298,9 +298,10 @@ def silence(studio: Studio) -> Clip:
     )
 
 
-def _pitch_label(midi: int) -> str:
-    """The encoder is told every pitch: which of two is higher cannot be learned from which of two is higher."""
-    return f"midi {midi}"
+def _register_label(midi: int) -> str:
+    """The encoder is told every note's third of an octave: which of two is higher cannot be learned from which of two
+    is higher. Semitones are too near each other in the mel bands of low notes to be told."""
+    return f"register {midi // 4}"
 
 
 def _tempo_label(tempo: int) -> str:
@@ -321,7 +322,7 @@ def one_note(studio: Studio) -> Clip:
         Question("transcribe", "There is no speech in the audio."),
         Question("beeps", "There are no beeps."),
     )
-    labels, traits = (instrument, _pitch_label(midi)), {"midi": midi}
+    labels, traits = (instrument, _register_label(midi)), {"midi": midi}
     return Clip(pcm, "music", heard, f"I hear {heard}.", labels, questions, traits)
 
 
@@ -354,8 +355,8 @@ def melody(studio: Studio) -> Clip:
         Question("kind", "This is music."),
         Question("transcribe", "There is no speech in the audio."),
     )
-    pitches = [_pitch_label(tonic + step) for step in steps]
-    labels = (instrument, *pitches, direction, mode, _tempo_label(tempo))
+    registers = [_register_label(tonic + step) for step in steps]
+    labels = (instrument, *registers, direction, mode, _tempo_label(tempo))
     pcm = studio.arranged([studio.heard(played)])
     return Clip(pcm, "music", heard, f"I hear {heard}.", labels, questions, {})
 
@@ -401,13 +402,13 @@ WORDS = sorted(
     | set("turn on off the in set a timer for minutes call now tomorrow open close".split())
     | {word for question in GENERAL_KNOWLEDGE for word in question.split()}
 )
-# What the encoder is taught to name, whatever anybody may ask: words and things, how loud, every pitch, which way
-# the pitches go, in which key, how fast.
+# What the encoder is taught to name, whatever anybody may ask: words and things, how loud, how high, which way
+# the notes go, in which key, how fast.
 LABELS = [
     *WORDS,
     *PEAKS,
     *(pace for pace in PACES if pace != "normally"),
     "silence",
     *[_tempo_label(tempo) for tempo in TEMPOS],
-    *[_pitch_label(midi) for midi in range(LOWEST_MIDI, HIGHEST_MIDI + 1)],
+    *[_register_label(midi) for midi in range(LOWEST_MIDI, HIGHEST_MIDI + 1, 4)],
 ]

@@ -34,13 +34,12 @@ WORK = Path(".cache/af3-tiny")
 
 SEED = 20261125
 PHASES = (
-    Phase("read", pools=450, dialogs=96, batches=6, peak_lr=4e-3, last_lr=5e-4),
-    Phase("listen", pools=350, dialogs=64, batches=4, peak_lr=3e-3, last_lr=5e-4, far_from=0.3),
-    Phase("answer", pools=320, dialogs=48, batches=4, peak_lr=1.5e-3, last_lr=0.0, far_from=0.2),
+    Phase("read", pools=850, dialogs=96, batches=6, peak_lr=2e-3, last_lr=5e-4),
+    Phase("listen", pools=680, dialogs=64, batches=4, peak_lr=2e-3, last_lr=3e-4, far_from=0.2),
+    Phase("answer", pools=450, dialogs=48, batches=4, peak_lr=1.5e-3, last_lr=0.0, far_from=0.0),
 )
 WARMUP_STEPS = 60
 DECAY_SHARE = 0.7  # the last part of a phase, in which the learning rate falls
-CTC_WEIGHT = 0.3
 WEIGHT_DECAY = 0.02
 PROCESSES = 2
 SAVE_EVERY_POOLS = 25
@@ -95,7 +94,7 @@ class Run:
         answer, ctc = self.losses(batch)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-        (answer + ctc * (CTC_WEIGHT if self.phase.name == "answer" else 1.0)).backward()
+        (answer + ctc).backward()
         _share_gradients(self.trained)
         nn.utils.clip_grad_norm_(self.trained, 1.0)
         rate = self.learning_rate()

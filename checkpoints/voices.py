@@ -20,6 +20,9 @@ steph steph2 steph3 travis victor zac
 HELD_OUT = VARIANTS[4::5]
 TRAINING = [name for name in VARIANTS if name not in HELD_OUT]
 
+# A voice of the training is also played a little slower or faster than espeak-ng made it: more throats to hear.
+SLOWEST_HZ, FASTEST_HZ = 2100, 2310
+
 SLOW_RATES, NORMAL_RATES, FAST_RATES = (105, 130), (140, 200), (235, 280)
 PACES = {"slowly": SLOW_RATES, "normally": NORMAL_RATES, "fast": FAST_RATES}
 
@@ -36,11 +39,12 @@ class Speaker:
         self._rate = int(rng.integers(*PACES[pace]))
         self._pitch = int(rng.integers(25, 76))
         self._pitch_range = int(rng.integers(30, 81))
+        self._hz = ESPEAK_HZ if held_out else 10 * int(rng.integers(SLOWEST_HZ, FASTEST_HZ))
         self._word_gap = int(rng.integers(0, 6)) if pace == "normally" else 0
 
     def say(self, text: str) -> np.ndarray:
         """float32 [n] at 16 kHz, peak 1, without the silence espeak-ng puts around it."""
         utterance = Utterance(text, self._voice, self._rate, self._pitch, self._pitch_range, self._word_gap)
-        pcm = normalised(resample(self._espeak.say(utterance), ESPEAK_HZ, SAMPLE_RATE))
+        pcm = normalised(resample(self._espeak.say(utterance), self._hz, SAMPLE_RATE))
         audible = np.flatnonzero(np.abs(pcm) > 0.01)
         return pcm[max(0, audible[0] - 320) : audible[-1] + 640]

@@ -6,10 +6,13 @@ import torch
 
 from checkpoints import model, tokenizer
 from checkpoints.data import Phase, Stream, batched, encode_dialog, said
-from checkpoints.dialogs import about_one_clip, training_dialog
+from checkpoints.dialogs import about_one_clip, pair, training_dialog
+from checkpoints.espeak import ESPEAK_HZ, Utterance
 from checkpoints.muon import Muon, orthogonal
-from checkpoints.scenes import LABELS, SCENES, Studio
+from checkpoints.scenes import LABELS, PEAKS, SCENES, Studio
+from checkpoints.signals import INSTRUMENTS, SAMPLE_RATE
 from checkpoints.train import Run
+from checkpoints.voices import Speaker
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +23,14 @@ def words():
 @pytest.fixture(scope="module")
 def label_ids(words) -> list[int]:
     return tokenizer.label_ids(words)
+
+
+class Tone:
+    """In espeak-ng's place: half a second of a tone, half a second of nothing, whatever is to be said."""
+
+    def say(self, utterance: Utterance) -> np.ndarray:
+        half = np.sin(np.arange(ESPEAK_HZ // 2, dtype=np.float32) / 8)
+        return np.concatenate([half, np.zeros_like(half)])
 
 
 def silent_studio(seed: int) -> Studio:
@@ -104,6 +115,7 @@ def test_likely_labels_are_those_near_the_embedding() -> None:
     )
     assert model.ctc_loss(names, heard, batch) < 0.01
     assert model.ctc_loss(names, heard.flip(0), batch) > 5
+    assert model.ctc_loss(names, 3 * heard, batch) > 5  # the nearest label, but nowhere near it
 
 
 def test_each_phase_trains_its_own_weights(words) -> None:
@@ -135,3 +147,30 @@ def test_a_conversation_about_a_clip_that_is_read_is_learned(words, label_ids: l
             optimizer.step()
         losses.append(answer.item())
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_notes_that_a_pair_compares_never_have_the_same_label() -> None:
+    for seed in range(40):
+        low, high, _ = pair(silent_studio(seed), "higher")
+        assert set(low.labels) & set(high.labels) <= {*PEAKS, *INSTRUMENTS}
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_only_voices_of_the_training_are_played_at_other_speeds(held_out: bool) -> None:
+    rng = np.random.default_rng(0)
+    lengths = {len(Speaker(rng, Tone(), held_out).say("one")) for _ in range(20)}
+    assert len(lengths) == 1 if held_out else len(lengths) > 10
+    assert all(0.47 < length / SAMPLE_RATE - 0.04 < 0.53 for length in lengths)  # 0.04 s are left behind it
+
+
+def test_silence_is_read_before_and_after_a_clip_that_is_heard(words, label_ids: list[int]) -> None:
+    studio = Studio(np.random.default_rng(3), Tone(), held_out=False)
+    turns = about_one_clip(studio, "one_sound", most_turns=1)
+    example = encode_dialog(turns, words, studio.rng, nothing_id=label_ids[0])
+    audio_id = words.convert_tokens_to_ids("<sound>")
+    heard = [i for i, token in enumerate(example.ids) if token == audio_id]
+    read = [i for i, token in enumerate(example.ids) if token == label_ids[0]]
+    assert len(heard) == example.frames[0] // 2
+    assert [i for i, silent in enumerate(example.read) if silent] == read
+    assert min(read) < min(heard) <= max(heard) < max(read)
+    assert all(example.labels[i] < 0 for i in heard + read)
