@@ -71,7 +71,7 @@ doctor: $(READY) ## what this machine lacks for GPU=…, and how to get it
 docker: ## build the image for GPU=cpu or a GPU
 	docker build --file docker/Dockerfile$(if $(filter cpu,$(GPU)),.cpu) --tag audio-flamingo-server:$(if $(filter cpu,$(GPU)),cpu,gpu) .
 
-train: $(READY) ## make checkpoints/af3-tiny again, from synthesis to evaluation (two hours on two cores; resumes)
+train: $(READY) ## make checkpoints/af3-tiny again, from synthesis to evaluation (over two hours on two cores; resumes)
 	$(PY) -m checkpoints.train
 
 eval: engines ## af3-tiny's accuracy by task, asked through the server

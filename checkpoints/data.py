@@ -60,7 +60,7 @@ def encode_dialog(
     example = Example([], [], [], [], [], [], [], [], [])
     position = 0
     for piece, trained in spans(turns):
-        gap_after = before = after = 0
+        gap_after = 0
         is_clip = isinstance(piece, Clip)
         if not is_clip:
             ids = tokenizer.encode(piece)
@@ -88,8 +88,7 @@ def encode_dialog(
         example.ids.extend(ids)
         example.labels.extend(ids if trained else [IGNORED] * len(ids))
         example.positions.extend(range(position, position + len(ids)))
-        heard = len(ids) - before - after
-        example.read.extend([True] * before + [is_clip and label_ids is not None] * heard + [True] * after)
+        example.read.extend(is_clip and token != audio_id for token in ids)
         position += len(ids) + gap_after
     return example
 

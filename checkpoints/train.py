@@ -239,7 +239,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=CHECKPOINT, help="the checkpoint's folder")
     parser.add_argument("--work", type=Path, default=WORK, help="where the run's state is kept")
     parser.add_argument(
-        "--length", type=float, default=1.0, help="of the run: 1 takes two hours on two cores, 0.5 one"
+        "--length",
+        type=float,
+        default=1.0,
+        help="of the run: 1 takes a little over two hours on two cores with AMX, longer without",
     )
     parser.add_argument("--export-now", action="store_true", help="no training: only what follows it")
     arguments = parser.parse_args()

@@ -21,7 +21,7 @@ HELD_OUT = VARIANTS[4::5]
 TRAINING = [name for name in VARIANTS if name not in HELD_OUT]
 
 # A voice of the training is also played a little slower or faster than espeak-ng made it: more throats to hear.
-SLOWEST_HZ, FASTEST_HZ = 2100, 2310
+SLOWEST_HZ, FASTEST_HZ = 21000, 23100
 
 SLOW_RATES, NORMAL_RATES, FAST_RATES = (105, 130), (140, 200), (235, 280)
 PACES = {"slowly": SLOW_RATES, "normally": NORMAL_RATES, "fast": FAST_RATES}
@@ -39,7 +39,7 @@ class Speaker:
         self._rate = int(rng.integers(*PACES[pace]))
         self._pitch = int(rng.integers(25, 76))
         self._pitch_range = int(rng.integers(30, 81))
-        self._hz = ESPEAK_HZ if held_out else 10 * int(rng.integers(SLOWEST_HZ, FASTEST_HZ))
+        self._hz = ESPEAK_HZ if held_out else 10 * int(rng.integers(SLOWEST_HZ // 10, FASTEST_HZ // 10))
         self._word_gap = int(rng.integers(0, 6)) if pace == "normally" else 0
 
     def say(self, text: str) -> np.ndarray:
