@@ -27,7 +27,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VENV = .venv
 PY = $(VENV)/bin/python
 READY = $(VENV)/ready
-CODE = af3 build_engines checkpoints clients perf serving model_repository tests
+CODE = af3 build_engines training clients perf serving model_repository tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults soak
@@ -37,7 +37,7 @@ help: ## list the commands
 
 setup: $(READY) ## install everything into .venv: Python packages, tritonserver, perf_analyzer
 
-$(READY): requirements.lock pyproject.toml serving/install.py
+$(READY): requirements.lock pyproject.toml serving/machine/install.py
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else f"Python 3.10 to 3.12 is needed, this is {v[0]}.{v[1]}; name another: make setup PYTHON=python3.12")'
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade 'setuptools>=80' wheel
@@ -46,11 +46,11 @@ $(READY): requirements.lock pyproject.toml serving/install.py
 	$(PY) -m pip install --quiet -r requirements.lock
 	$(PY) -m pip install --quiet --no-deps $(MODELOPT)
 	$(PY) -m pip install --quiet --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
-	$(PY) -m serving.install
+	$(PY) -m serving.machine.install
 	@touch $@
 
 .cache/random-af3/config.json: | $(READY)
-	$(PY) -m checkpoints.random_model .cache/random-af3
+	$(PY) -m training.random_model .cache/random-af3
 
 ifeq ($(CHECKPOINT),.cache/random-af3)
 engines: .cache/random-af3/config.json
@@ -60,22 +60,22 @@ engines: $(READY) ## build what the server runs: GPU=cpu|h100|h200|l40s|a100 CHE
 		$(if $(PRECISION),--precision $(PRECISION)) $(if $(THINK),--think) $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(VOICE),--voice $(VOICE)) $(if $(DRY_RUN),--dry-run)
 
 serve: $(READY) ## start the server on engines/$(GPU), print its addresses, stop it on Ctrl-C
-	@$(PY) -m serving.launch --target $(GPU) --host $(HOST) --grpc-port $(GRPC_PORT) --http-port $(HTTP_PORT) --metrics-port $(METRICS_PORT)
+	@$(PY) -m serving.host.launch --target $(GPU) --host $(HOST) --grpc-port $(GRPC_PORT) --http-port $(HTTP_PORT) --metrics-port $(METRICS_PORT)
 
 demo: engines ## ask a real server about real clips, from nothing
-	@$(PY) -m serving.demo
+	@$(PY) -m serving.host.demo
 
 doctor: $(READY) ## what this machine lacks for GPU=…, and how to get it
-	@$(PY) -m serving.doctor --target $(GPU)
+	@$(PY) -m serving.machine.doctor --target $(GPU)
 
 docker: ## build the image for GPU=cpu or a GPU
 	docker build --file docker/Dockerfile$(if $(filter cpu,$(GPU)),.cpu) --tag audio-flamingo-server:$(if $(filter cpu,$(GPU)),cpu,gpu) .
 
 train: $(READY) ## make checkpoints/af3-tiny again, from synthesis to evaluation (over two hours on two cores; resumes)
-	$(PY) -m checkpoints.train
+	$(PY) -m training.train
 
 eval: engines ## af3-tiny's accuracy by task, asked through the server
-	@$(PY) -m serving.evaluate
+	@$(PY) -m training.served_evaluation
 
 perf: engines ## sweeps with perf_analyzer, Transformers beside them, a report: GPU=… QUICK=1
 	$(PY) -m perf.sweep --target $(GPU) $(if $(QUICK),--quick)

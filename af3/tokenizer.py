@@ -36,7 +36,7 @@ class Tokenizer:
         return self._text.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: list[int]) -> str:
-        """Text of whole answers, special tokens left out. For streams see `af3.detokenizer`."""
+        """Text of whole answers, special tokens left out. For streams see `af3.outputs.detokenizer`."""
         return self._whole.decode(ids, skip_special_tokens=True)
 
     def token_id(self, token: str) -> int:

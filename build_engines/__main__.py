@@ -10,7 +10,7 @@ from build_engines.targets import TARGETS
 from build_engines.targets.target import Target
 
 if TYPE_CHECKING:
-    from build_engines.commands import Job
+    from build_engines.tool_commands import Job
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -79,9 +79,9 @@ def _build(arguments: argparse.Namespace) -> None:
 
 
 def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
-    from build_engines import cpu  # torch and transformers take seconds; --help should not
-    from build_engines.checkpoint import open_checkpoint
+    from build_engines.source.checkpoint import open_checkpoint
     from build_engines.stage import run
+    from build_engines.targets import cpu  # torch and transformers take seconds; --help should not
 
     known: tuple[cpu.Precision, ...] = get_args(cpu.Precision)
     precision = next((name for name in known if name == (arguments.precision or "fp32")), None)
@@ -92,9 +92,9 @@ def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
     source = open_checkpoint(arguments.checkpoint)
     stages = cpu.stages(source, precision)
     if arguments.voice:
-        from build_engines import voice
+        from build_engines.voice import export_voice
 
-        stages.append(voice.stage(arguments.voice))
+        stages.append(export_voice.stage(arguments.voice))
     stamps = run(stages, output, force=arguments.force, dry_run=arguments.dry_run, only=arguments.only)
     if arguments.dry_run:
         return
@@ -107,50 +107,55 @@ def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
 
 
 def _job(arguments: argparse.Namespace, target: Target, output: Path) -> "Job":
-    from build_engines import commands, container, tensorrt_voice
+    from build_engines import tool_commands, tools
+    from build_engines.voice import tensorrt_voice
 
     shapes = tensorrt_voice.Shapes.of(arguments.voice) if arguments.voice else None
-    return commands.Job(target, output, container.here(), container.find(output), shapes)
+    return tool_commands.Job(target, output, tools.here(), tools.find(output), shapes)
 
 
 def _describe_gpu(arguments: argparse.Namespace, target: Target, output: Path) -> None:
     """Memory plan, sizes and commands. Downloads nothing: a checkpoint that is not here is taken as
     full-size.
     """
-    from build_engines import commands, container, gpu, memory_plan
-    from build_engines.checkpoint import LICENCE_NOTICE, open_checkpoint
+    from build_engines import memory_plan, tool_commands, tools
+    from build_engines.source.checkpoint import LICENCE_NOTICE, open_checkpoint
+    from build_engines.targets import nvidia
 
     job = _job(arguments, target, output)
     geometry = memory_plan.AUDIO_FLAMINGO_3
     if Path(arguments.checkpoint).exists():
-        geometry = gpu.geometry(open_checkpoint(arguments.checkpoint))
+        geometry = nvidia.geometry(open_checkpoint(arguments.checkpoint))
     else:
         gigabytes = (geometry.encoder_weights + geometry.llm_weights) * memory_plan.BF16_BYTES / 1e9
         print(LICENCE_NOTICE.format(name=arguments.checkpoint))
-        print(f"to download: checkpoint {gigabytes:.1f} GB, image about {container.IMAGE_GB} GB, once")
+        print(f"to download: checkpoint {gigabytes:.1f} GB, image about {tools.IMAGE_GB} GB, once")
     memory = memory_plan.plan(job.target, geometry)
     print(memory_plan.describe(memory))
     memory_plan.require_fit(memory)
-    print(commands.describe(job, geometry))
+    print(tool_commands.describe(job, geometry))
 
 
 def _build_gpu(arguments: argparse.Namespace, target: Target, output: Path) -> None:
-    from build_engines import calibration, gpu, memory_plan, think
-    from build_engines.checkpoint import open_checkpoint
+    from build_engines import memory_plan
+    from build_engines.llm import calibration
+    from build_engines.source import think
+    from build_engines.source.checkpoint import open_checkpoint
+    from build_engines.targets import nvidia
 
     output.mkdir(parents=True, exist_ok=True)
     job = _job(arguments, target, output)
-    found = gpu.find_gpu(job)  # before gigabytes are downloaded
+    found = nvidia.find_gpu(job)  # before gigabytes are downloaded
     clips = calibration.find_clips(arguments.calibration) if job.target.llm_precision == "fp8" else []
     source = open_checkpoint(arguments.checkpoint)
-    memory = memory_plan.plan(job.target, gpu.geometry(source), found.memory_bytes)
+    memory = memory_plan.plan(job.target, nvidia.geometry(source), found.memory_bytes)
     print(memory_plan.describe(memory))
     memory_plan.require_fit(memory)
     adapter = think.open_adapter(source) if arguments.think else None
-    sources = gpu.Sources(source, tuple(clips), adapter, arguments.voice)
-    stamps = gpu.build(job, sources, force=arguments.force, only=arguments.only)
-    if set(gpu.SERVED) <= set(stamps):
-        gpu.write_manifest(job, sources, stamps, found)
+    sources = nvidia.Sources(source, tuple(clips), adapter, arguments.voice)
+    stamps = nvidia.build(job, sources, force=arguments.force, only=arguments.only)
+    if set(nvidia.SERVED) <= set(stamps):
+        nvidia.write_manifest(job, sources, stamps, found)
         print(f"engines are in {output}")
 
 

@@ -11,7 +11,7 @@ from clients.answer import Delta
 from clients.client import Answer, AudioFlamingo
 from clients.errors import AudioFlamingoError, ServerNotReachable
 from clients.request import DEFAULT_URL, Parameters
-from clients.samples import Samples
+from clients.sound.samples import Samples
 from clients.tls import Tls
 
 __all__ = [

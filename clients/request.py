@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from af3 import contract
 from clients.errors import AudioFlamingoError
-from clients.samples import Samples, wav
+from clients.sound.samples import Samples, wav
 
 DEFAULT_URL = "127.0.0.1:8001"
 DEFAULT_MODEL = contract.AUDIO_FLAMINGO.name

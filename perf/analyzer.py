@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from perf import profile, traffic
-from serving import install
+from serving.machine import install
 
 SDK_IMAGE = "nvcr.io/nvidia/tritonserver:25.10-py3-sdk"
 TIMEOUT_S = 900

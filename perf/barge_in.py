@@ -18,10 +18,10 @@ import numpy as np
 
 from af3 import contract
 from clients.client import AudioFlamingo
-from clients.microphone import FRAME_SAMPLES, HZ, Frame
-from clients.playback import Nowhere, Pcm
+from clients.commands.talk import Listener, Talk
 from clients.request import Parameters
-from clients.talk import Listener, Talk
+from clients.sound.microphone import FRAME_SAMPLES, HZ, Frame
+from clients.sound.playback import Nowhere, Pcm
 
 ROOM_RMS, VOICE_RMS = 30, 5000  # of 32768
 SECONDS = 0.5  # of quiet, then of voice

@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from af3 import audio, contract
-from af3.decoder import Decoder
-from af3.embedding_cache import CachedEncoder
-from af3.encoder import AudioEncoder
+from af3 import contract
+from af3.encoder.embedding_cache import CachedEncoder
+from af3.encoder.onnx_encoder import AudioEncoder
+from af3.inputs import audio
+from af3.inputs.prepare import Preprocessor
+from af3.llm.decoder import Decoder
 from af3.manifest import Manifest
-from af3.postprocess import Postprocessor
-from af3.preprocess import Preprocessor
+from af3.outputs.postprocessor import Postprocessor
 from perf import traffic
 from perf.report import table
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from af3.audio import SAMPLE_RATE, WINDOW_SAMPLES, audio_token_count
+from af3.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES, audio_token_count
 from build_engines.targets import TARGETS
 from perf.report import table
 

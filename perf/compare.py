@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor
 
-from af3.decoder import Decoder
-from af3.encoder import AudioEncoder
+from af3.encoder.onnx_encoder import AudioEncoder
+from af3.llm.decoder import Decoder
+from af3.llm.sampling import SamplingSettings
+from af3.llm.scheduler import Generation, Scheduler
 from af3.manifest import Manifest
-from af3.sampling import SamplingSettings
-from af3.scheduler import Generation, Scheduler
 
 PROMPT_TOKENS = 32
 NEW_TOKENS = 128

@@ -18,9 +18,9 @@ import torch
 from transformers import AudioFlamingo3Config, WhisperFeatureExtractor
 from transformers.models.audioflamingo3 import modeling_audioflamingo3 as af3_model
 
-from af3.audio import SAMPLE_RATE
-from af3.encoder import AudioEncoder
-from build_engines.audio_encoder import WaveformEncoder, export
+from af3.encoder.onnx_encoder import AudioEncoder
+from af3.inputs.audio import SAMPLE_RATE
+from build_engines.encoder.export_encoder import WaveformEncoder, export
 from perf.report import table
 
 CACHE = Path(".cache/perf")

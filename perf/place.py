@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perf import endless
-from serving.launch import CONFIG_OF_TARGET, GPU_CONFIG, READY_TIMEOUT_S
+from serving.host.launch import CONFIG_OF_TARGET, GPU_CONFIG, READY_TIMEOUT_S
 
 STOP_TIMEOUT_S = 60
 ADDRESS = re.compile(r"^ +(gRPC|metrics) +(?:http://)?([^\s/]+)")
@@ -46,7 +46,17 @@ def served(target: str, folder: Path) -> Iterator[Place]:
     log = tempfile.mkstemp(prefix="af3-perf-server-", suffix=".log")[1]
     started = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "serving.launch", "--target", target, "--folder", str(folder), "--log", log]
+        [
+            sys.executable,
+            "-m",
+            "serving.host.launch",
+            "--target",
+            target,
+            "--folder",
+            str(folder),
+            "--log",
+            log,
+        ]
         + ports,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

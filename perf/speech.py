@@ -20,8 +20,8 @@ import numpy as np
 from af3 import contract
 from af3.speech.segmenter import Segmenter
 from clients.client import AudioFlamingo
-from clients.playback import Playhead
 from clients.request import DEFAULT_URL, Parameters
+from clients.sound.playback import Playhead
 from perf import barge_in
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from af3 import audio, contract
+from af3 import contract
+from af3.inputs import audio
 
 SAMPLES = Path(__file__).resolve().parents[1] / "checkpoints" / "samples"
 # Long clips compressed, which is how people send them, and because an export repeats the bytes of every request.

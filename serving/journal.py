@@ -1,6 +1,6 @@
 """The journal: one JSON line per request and per stage of it, from every process of the server.
 
-One setting turns it on (`serving.launch --journal FILE`, or the variable AF3_JOURNAL). It holds ids, sizes,
+One setting turns it on (`serving.host.launch --journal FILE`, or the variable AF3_JOURNAL). It holds ids, sizes,
 times and statuses, and never text, audio, embeddings or keys.
 """
 

@@ -5,8 +5,8 @@ import signal
 import pytest
 import torch
 
-from tests.engines import BuiltEngines, build_random_engines
-from tests.oracle import Oracle
+from tests.support.engines import BuiltEngines, build_random_engines
+from tests.support.oracle import Oracle
 
 # A run in the background of a script ignores Ctrl-C, and so would every process that the tests send it to.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -23,9 +23,9 @@ from functools import partial
 from pathlib import Path
 
 from clients import AudioFlamingo, AudioFlamingoError
-from serving.ready import health
-from tests.clips import clip
-from tests.engines import build_random_engines
+from serving.host.probe import health
+from tests.support.clips import clip
+from tests.support.engines import build_random_engines
 
 SHARED_MEMORY = Path("/dev/shm")
 STEPS = ("preprocess", "audio_encoder", "llm", "postprocess", "tts")
@@ -34,14 +34,14 @@ CLIENTS = 4
 
 
 class Launched:
-    """`python -m serving.launch` on free ports, as an operator starts it."""
+    """`python -m serving.host.launch` on free ports, as an operator starts it."""
 
     def __init__(self, folder: Path, *options: str, prefix: tuple[str, ...] = ()):
         self.output = folder / "launch.out"
         words = [
             sys.executable,
             "-m",
-            "serving.launch",
+            "serving.host.launch",
             "--folder",
             str(folder),
             "--log",
@@ -88,13 +88,13 @@ class Launched:
 
     def shared_memory(self) -> list[str]:
         """Its files there; each carries the launcher's process id."""
-        own = {self.process.pid, *self.pids("serving.launch")}
+        own = {self.process.pid, *self.pids("serving.host.launch")}
         return [path.name for pid in own for path in SHARED_MEMORY.glob(f"af3-*-{pid}-*")]
 
     def stop(self, timeout_s: float = 60.0) -> tuple[int, float]:
         """SIGTERM; the exit code and how long it took."""
         began = time.monotonic()
-        for pid in self.pids("serving.launch")[-1:]:
+        for pid in self.pids("serving.host.launch")[-1:]:
             os.kill(pid, signal.SIGTERM)
         try:
             return self.process.wait(timeout_s), time.monotonic() - began
@@ -232,7 +232,15 @@ def engine_truncated(folder: Path) -> Outcome:
     serving_folder(folder)
     (model,) = (folder / "engines" / "cpu" / "llm").glob("*.onnx")
     os.truncate(model, model.stat().st_size // 2)
-    words = [sys.executable, "-m", "serving.launch", "--folder", str(folder), "--log", str(folder / "log")]
+    words = [
+        sys.executable,
+        "-m",
+        "serving.host.launch",
+        "--folder",
+        str(folder),
+        "--log",
+        str(folder / "log"),
+    ]
     words += ["--grpc-port", "0", "--http-port", "0", "--metrics-port", "0"]
     began = time.monotonic()
     done = subprocess.run(words, capture_output=True, text=True, timeout=BOUND_S, check=False)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from transformers import AudioFlamingo3Config, AudioFlamingo3ForConditionalGeneration, GenerationConfig
 
 from af3.manifest import Manifest
-from checkpoints.random_model import TURN_END, random_processor, sinusoids
+from training.random_model import TURN_END, random_processor, sinusoids
 
 MEMORY_BOUND_GIB = 24
 SEED = 0

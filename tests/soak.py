@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clients import AudioFlamingo, AudioFlamingoError
-from tests.clips import clip
 from tests.faults import SHARED_MEMORY, Launched, serving_folder
+from tests.support.clips import clip
 
 CAPACITY = 8  # requests in flight that the server is told to take
 CLIENTS = ("good",) * 5 + ("speech",) * 2 + ("bad",) * 2 + ("cancelled",) * 2 + ("slow",)  # 1.5 times as many

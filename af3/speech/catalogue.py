@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from af3.speech import espeak
-from af3.speech.vits import VitsSynthesizer, built_voice
+from af3.speech.engines import espeak
+from af3.speech.engines.vits import VitsSynthesizer, built_voice
 from af3.speech.voice import Synthesizer, Voice, VoiceFailed
 
 VOICE_FOLDER = "voice"

@@ -17,9 +17,9 @@ from perf.analyzer import Load
 from perf.place import Place
 from perf.targets.finding import Finding
 from serving.door.door import Behind, Door
-from serving.ports import Ports, claim
-from serving.ready import answers
-from serving.server import MODEL_REPOSITORY, Server
+from serving.host.ports import Ports, claim
+from serving.host.probe import answers
+from serving.host.triton import MODEL_REPOSITORY, Server
 
 STREAMS, TOKENS, REQUESTS = 16, 500, 64
 ROUNDS = 3

@@ -10,7 +10,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from af3 import contract
-from serving import adapter
+from serving.steps import adapter
 
 TOKEN = 40
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from af3.preprocess import Preprocessor
+from af3.inputs.prepare import Preprocessor
 from clients.aio import AsyncAudioFlamingo
 from perf import traffic
 from perf.place import endless_served

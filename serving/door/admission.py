@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from af3 import contract
 from af3.errors import RequestError, invalid
-from af3.preprocess import refuse_bad_id
+from af3.inputs.prepare import refuse_bad_id
 
 PUBLIC_MODELS = (contract.AUDIO_FLAMINGO.name, contract.AUDIO_FLAMINGO_SPEECH.name)
 RESTART_S = 5  # what a client is told to wait while the server starts or leaves

@@ -9,7 +9,7 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from af3 import contract
-from serving.server import MODEL_REPOSITORY
+from serving.host.triton import MODEL_REPOSITORY
 
 STEPS = {step.name: step for step in contract.AUDIO_FLAMINGO.steps}
 

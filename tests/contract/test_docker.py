@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from af3.gpu import IMAGE, IMAGE_VARIABLE
-from serving.doctor import PORTS
+from serving.machine.doctor import PORTS
+from serving.machine.gpu import IMAGE, IMAGE_VARIABLE
 
 REPOSITORY = Path(__file__).parents[2]
 DOCKER = REPOSITORY / "docker"
@@ -54,7 +54,7 @@ def test_the_image_ends_as_an_ordinary_user_with_a_health_check(dockerfile):
     users = re.findall(r"^USER (\S+)$", text, re.MULTILINE)
     assert users == ["10001:10001"]
     assert text.index("USER ") < text.index("ENTRYPOINT ")
-    assert '"serving.ready"' in text
+    assert '"serving.host.probe"' in text
     assert set(re.search(r"^EXPOSE (.*)$", text, re.MULTILINE)[1].split()) == {
         str(port) for port in PORTS.values()
     }
@@ -78,7 +78,7 @@ def test_the_compose_file_gives_the_gpu_the_memory_and_the_time_it_needs():
 @pytest.mark.parametrize("name", SERVERS)
 def test_every_server_is_asked_a_real_question_and_may_do_nothing_else(name):
     server = COMPOSE["services"][name]
-    assert server["healthcheck"]["test"][:4] == ["CMD", "python3", "-m", "serving.ready"]
+    assert server["healthcheck"]["test"][:4] == ["CMD", "python3", "-m", "serving.host.probe"]
     assert server["cap_drop"] == ["ALL"]
     assert server["volumes"] == ["../engines:/opt/audio-flamingo/engines:ro"]
     assert {int(port.split(":")[-1]) for port in server["ports"]} == set(PORTS.values())

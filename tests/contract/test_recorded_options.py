@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from build_engines import tensorrt_encoder, trtllm
+from build_engines.encoder import tensorrt_build
+from build_engines.llm import trtllm
 from build_engines.targets import TARGETS
 
 RECORDED = json.loads(Path(__file__).with_name("recorded_options.json").read_text())
@@ -73,10 +74,10 @@ def test_fp8_attention_stays_off_and_fp8_keeps_its_own_matrix_kernels(name):
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_flag_of_polygraphy_is_one_it_takes(name):
     target = TARGETS[name]
-    commands = [tensorrt_encoder.convert_command(HERE, HERE, target, HERE)]
-    for index, profile in enumerate(tensorrt_encoder.profiles(target)):
-        commands.append(tensorrt_encoder.reference_command(HERE, profile, HERE))
-        commands.append(tensorrt_encoder.compare_command(HERE, index, profile, HERE))
+    commands = [tensorrt_build.convert_command(HERE, HERE, target, HERE)]
+    for index, profile in enumerate(tensorrt_build.profiles(target)):
+        commands.append(tensorrt_build.reference_command(HERE, profile, HERE))
+        commands.append(tensorrt_build.compare_command(HERE, index, profile, HERE))
     for command in commands:
         known = RECORDED[f"polygraphy {command[1]}"]
         assert {word.removeprefix("--") for word in command if word.startswith("--")} <= set(known)
@@ -85,7 +86,7 @@ def test_every_flag_of_polygraphy_is_one_it_takes(name):
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_profiles_reach_polygraphy_in_order(name):
     target = TARGETS[name]
-    command = tensorrt_encoder.convert_command(HERE, HERE, target, HERE)
+    command = tensorrt_build.convert_command(HERE, HERE, target, HERE)
     most = [command[i + 1] for i, word in enumerate(command) if word == "--trt-max-shapes"]
-    assert most == [f"pcm:[{p.most[0]},{p.most[1]}]" for p in tensorrt_encoder.profiles(target)]
+    assert most == [f"pcm:[{p.most[0]},{p.most[1]}]" for p in tensorrt_build.profiles(target)]
     assert most[-1].startswith(f"pcm:[{target.encoder_windows},")

@@ -9,7 +9,7 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from af3 import contract
 from af3.parameters import Parameters
 from af3.speech.voice import MAX_RATE, MIN_RATE
-from serving.server import MODEL_REPOSITORY
+from serving.host.triton import MODEL_REPOSITORY
 
 TARGETS = ("cpu", "gpu")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from serving.door.door import Behind, Door
-from serving.ports import Ports, claim
-from serving.ready import answers
-from serving.server import Server
-from tests.engines import BuiltEngines
+from serving.host.ports import Ports, claim
+from serving.host.probe import answers
+from serving.host.triton import Server
+from tests.support.engines import BuiltEngines
 
 HOST = "127.0.0.1"
 

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from clients import AsyncAudioFlamingo, AudioFlamingo, AudioFlamingoError, Samples
-from tests.clips import clip
+from tests.support.clips import clip
 
 REPOSITORY = Path(__file__).parents[2]
 WAIT_S = 60

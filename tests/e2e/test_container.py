@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from serving.ready import answers
-from tests import containers
-from tests.engines import BuiltEngines
+from serving.host.probe import answers
+from tests.support import containers
+from tests.support.engines import BuiltEngines
 
 START_TIMEOUT_S = 120
 pytestmark = pytest.mark.skipif(containers.missing() is not None, reason=str(containers.missing()))
@@ -57,7 +57,7 @@ class Running:
     def launcher(self) -> int:
         """What Docker would call process 1: the entrypoint."""
         for pid in self.server_pids():
-            if "serving.launch" in arguments_of(pid):
+            if "serving.host.launch" in arguments_of(pid):
                 return pid
         raise AssertionError("the entrypoint is not running")
 

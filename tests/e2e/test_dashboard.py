@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from serving.door.door import Door
-from tests.clips import clip
-from tests.e2e import metrics
-from tests.e2e.wire import Refused, Stream, ask
+from tests.support import scrape
+from tests.support.clips import clip
+from tests.support.wire import Refused, Stream, ask
 
 DASHBOARD = Path(__file__).parents[2] / "docker" / "grafana" / "dashboards" / "audio-flamingo.json"
 # Of a GPU, and of the TensorRT-LLM backend: not here.
@@ -34,11 +34,11 @@ def test_every_name_on_the_dashboard_is_on_metrics(server: Door) -> None:
     asked = {name for name in asked if not ELSEWHERE.fullmatch(name)} - LATER
 
     def there() -> set[str]:
-        return {sample.partition("{")[0] for sample in metrics.read(server)}
+        return {sample.partition("{")[0] for sample in scrape.read(server)}
 
     assert len(asked) > 15
     print("not there yet:", asked - there())
-    metrics.wait_until(lambda: asked <= there())
+    scrape.wait_until(lambda: asked <= there())
 
 
 def test_every_panel_has_a_title_a_place_of_its_own_and_a_question() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tritonclient import grpc as triton
 
-from serving.server import Ports, Server
+from serving.host.triton import Ports, Server
 
 CONFIG = """
 name: "giver"
@@ -28,8 +28,8 @@ instance_group [ { count: 1 kind: KIND_CPU } ]
 MODEL = """
 import numpy as np
 
-from af3.device_array import CPU, DeviceArray
-from serving import adapter
+from af3.encoder.device_array import CPU, DeviceArray
+from serving.steps import adapter
 
 
 class HostMemory:

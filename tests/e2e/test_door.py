@@ -15,12 +15,12 @@ from clients import AudioFlamingo, AudioFlamingoError, Tls
 from serving.door import tls
 from serving.door.admission import DEFAULT_LIMITS, Limits
 from serving.door.door import Behind, Door
-from serving.ports import Ports, claim
-from serving.ready import health
-from serving.server import Server
-from tests.clips import clip
-from tests.e2e import metrics
-from tests.e2e.wire import Refused, Stream, ask, ids_of
+from serving.host.ports import Ports, claim
+from serving.host.probe import health
+from serving.host.triton import Server
+from tests.support import scrape
+from tests.support.clips import clip
+from tests.support.wire import Refused, Stream, ask, ids_of
 
 HOST = "127.0.0.1"
 LONG = {"max_tokens": 1024, "temperature": 1.5, "seed": 1}
@@ -41,7 +41,7 @@ def door(server: Door) -> Door:
 
 
 def idle(door: Door) -> bool:
-    found = metrics.read(door)
+    found = scrape.read(door)
     return all(found[name] == 0 for name in ("af3_llm_running", "af3_llm_waiting", "af3_requests_in_flight"))
 
 
@@ -151,7 +151,7 @@ def test_a_deadline_ends_the_answer_and_frees_its_slot(timeout_us: int, door: Do
     with pytest.raises(Refused, match="not answered within") as refused:
         ask(door.url, prompt="Go on.", parameters={**LONG, "timeout": timeout_us})
     assert refused.value.status == "DEADLINE_EXCEEDED"
-    metrics.wait_until(lambda: idle(door))
+    scrape.wait_until(lambda: idle(door))
 
 
 def test_cancelled_and_vanished_clients_free_their_slots(door: Door) -> None:
@@ -160,12 +160,12 @@ def test_cancelled_and_vanished_clients_free_their_slots(door: Door) -> None:
         next(iter(stream))
         stream.cancel() if place % 2 else stream.close()
 
-    before = metrics.read(door).get('af3_requests_cancelled{model="audio_flamingo"}', 0)
+    before = scrape.read(door).get('af3_requests_cancelled{model="audio_flamingo"}', 0)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(leave, range(24)))
-    metrics.wait_until(lambda: idle(door))
+    scrape.wait_until(lambda: idle(door))
     name = 'af3_requests_cancelled{model="audio_flamingo"}'
-    metrics.wait_until(lambda: metrics.read(door).get(name, 0) == before + 24)
+    scrape.wait_until(lambda: scrape.read(door).get(name, 0) == before + 24)
 
 
 def test_real_status_codes_come_by_the_dozen_without_harm(door: Door) -> None:
@@ -203,7 +203,7 @@ def test_who_is_inside_finishes_while_the_door_drains_and_nobody_enters(triton: 
         left: list[int] = []
         drain = threading.Thread(target=lambda: left.append(draining.drain(60)))
         drain.start()
-        metrics.wait_until(lambda: draining.admission.draining)
+        scrape.wait_until(lambda: draining.admission.draining)
         with pytest.raises(Refused, match="shutting down"):
             ask(draining.url, prompt="Late.")
         assert list(responses)[-1].finish_reason
@@ -329,12 +329,12 @@ def test_half_of_the_tls_options_is_an_error() -> None:
 
 
 def test_the_histograms_count_what_passed(door: Door) -> None:
-    before = metrics.read(door)
+    before = scrape.read(door)
     ask(door.url, [clip(0.5)], "What is it?", parameters={"max_tokens": 5})
 
     def more(name: str) -> float:
-        return metrics.read(door)[name] - before.get(name, 0)
+        return scrape.read(door)[name] - before.get(name, 0)
 
-    metrics.wait_until(lambda: more('af3_requests{status="OK"}') == 1)
+    scrape.wait_until(lambda: more('af3_requests{status="OK"}') == 1)
     assert more('af3_tokens{model="audio_flamingo"}') in range(1, 6)
     assert more("af3_time_to_first_token_seconds_count") == more("af3_request_duration_seconds_count") == 1

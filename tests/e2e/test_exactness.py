@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers.audio_utils import load_audio
 
-from tests.clips import clip, file_bytes, saved, sound
-from tests.e2e.wire import ask, ids_of, text_of
-from tests.oracle import Oracle
+from tests.support.clips import clip, file_bytes, saved, sound
+from tests.support.oracle import Oracle
+from tests.support.wire import ask, ids_of, text_of
 
 QUESTION = "What do you hear in this clip?"
 TOKENS = 48

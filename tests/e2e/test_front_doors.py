@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from serving import install
 from serving.door.door import Door
-from tests.clips import clip
-from tests.e2e.wire import ask, text_of
+from serving.machine import install
+from tests.support.clips import clip
+from tests.support.wire import ask, text_of
 
 
 def curl(server: Door, body: dict[str, object], folder: Path) -> list[str]:

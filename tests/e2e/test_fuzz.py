@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from tests.e2e.conftest import door_before, triton_on
-from tests.engines import BuiltEngines
 from tests.fuzz.requests import case
 from tests.fuzz.run import good_answer, run
+from tests.support.engines import BuiltEngines
 
 CASES = 500
 

@@ -1,4 +1,4 @@
-"""`serving.launch` as an operator starts it: journal, traces, a Triton closed to others, a step that dies, SIGTERM.
+"""`serving.host.launch` as an operator starts it: journal, traces, a Triton closed to others, a dying step, SIGTERM.
 
 `python -m tests.faults` breaks it in many more ways.
 """
@@ -16,7 +16,7 @@ from tritonclient import grpc as tritonclient
 
 from clients import AudioFlamingo
 from tests import faults
-from tests.clips import clip
+from tests.support.clips import clip
 
 QUESTION = "Is this a secret?"
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from serving.door.door import Door
-from serving.server import REPOSITORY
+from serving.host.triton import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 EXAMPLES = {
@@ -27,7 +27,7 @@ def test_an_example_of_the_readme_prints_an_answer(name: str, server: Door) -> N
         .replace("127.0.0.1:8000", f"127.0.0.1:{server.ports.http}")
     )
     if name == "command line":
-        code = code.replace("clients.ask", f"clients.ask --url {server.url}")
+        code = code.replace("clients.commands.ask", f"clients.commands.ask --url {server.url}")
         code = code.replace("python ", f"{sys.executable} ", 1)
     command = [sys.executable, "-c", code] if name == "python" else ["bash", "-c", code]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
@@ -43,7 +43,8 @@ def test_every_target_of_the_readme_is_one_of_the_makefile() -> None:
 
 
 def test_every_limit_of_the_readme_is_the_one_in_the_code() -> None:
-    from af3 import audio, contract, parameters
+    from af3 import contract, parameters
+    from af3.inputs import audio
 
     assert f"1–{contract.MAX_NEW_TOKENS} | {parameters.Parameters().max_tokens}" in README
     assert f"at most {contract.MAX_CLIP_SECONDS} s" in README

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from af3.manifest import Manifest
-from serving.server import Server
-from tests.clips import clip, file_bytes, sound
-from tests.e2e.wire import Refused, Stream, ask, ids_of
-from tests.engines import BuiltEngines
+from serving.host.triton import Server
+from tests.support.clips import clip, file_bytes, sound
+from tests.support.engines import BuiltEngines
+from tests.support.wire import Refused, Stream, ask, ids_of
 
 USER = {"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": "What is it?"}]}
 GOOD = {"audio": [clip(0.5)], "prompt": "What is it?"}

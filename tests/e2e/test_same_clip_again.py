@@ -3,10 +3,10 @@
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from serving.server import Server
-from tests.clips import clip
-from tests.e2e import metrics
-from tests.e2e.wire import ask, ids_of
+from serving.host.triton import Server
+from tests.support import scrape
+from tests.support.clips import clip
+from tests.support.wire import ask, ids_of
 
 QUESTIONS = ("What do you hear in this clip?", "And now?")
 HITS, MISSES = "af3_embedding_cache_hits", "af3_embedding_cache_misses"
@@ -18,13 +18,13 @@ def answer(url: str, clips: list[bytes], question: str = QUESTIONS[0]) -> list[i
 
 def test_a_clip_asked_about_again_gets_the_same_answer_without_the_encoder(server: Server) -> None:
     long = clip(31.7, seed=901)  # two windows
-    before = metrics.read(server)
+    before = scrape.read(server)
     first = answer(server.url, [long])
-    missed = metrics.read(server)
+    missed = scrape.read(server)
     assert missed[MISSES] - before[MISSES] == 2
     assert answer(server.url, [long]) == first
     answer(server.url, [long], QUESTIONS[1])
-    after = metrics.read(server)
+    after = scrape.read(server)
     assert (after[HITS] - missed[HITS], after[MISSES] - missed[MISSES]) == (4, 0)
     assert after["af3_embedding_cache_bytes"] == missed["af3_embedding_cache_bytes"] > 0
 

@@ -3,9 +3,9 @@
 from functools import partial
 
 from serving.door.door import Door
-from tests.e2e import metrics
 from tests.e2e.test_streams import idle
 from tests.soak import CLIENTS, Traffic
+from tests.support import scrape
 
 SECONDS = 12
 
@@ -18,4 +18,4 @@ def test_under_mixed_traffic_every_answer_is_the_expected_one(server: Door) -> N
     assert traffic.wrong == []
     assert traffic.failed == []
     assert {f"{kind}: as expected" for kind in CLIENTS} <= set(traffic.seen)
-    metrics.wait_until(partial(idle, server))
+    scrape.wait_until(partial(idle, server))

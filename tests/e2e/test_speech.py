@@ -14,11 +14,11 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 
 from af3 import contract
 from serving.door.door import Door
-from serving.server import Server
-from tests.clips import clip
-from tests.e2e import metrics
-from tests.e2e.hearing import LONG, SPEECH, Heard, hear
-from tests.e2e.wire import Refused, Stream, ask, text_of
+from serving.host.triton import Server
+from tests.support import scrape
+from tests.support.clips import clip
+from tests.support.hearing import LONG, SPEECH, Heard, hear
+from tests.support.wire import Refused, Stream, ask, text_of
 
 WAIT_S = 60
 
@@ -66,11 +66,11 @@ def test_a_cancelled_answer_is_spoken_no_further(url: str, server: Door) -> None
         if result.as_numpy("speech") is not None:
             stream.cancel()
             break
-    metrics.wait_until(lambda: metrics.read(server)["af3_speech_live"] == 0)
-    metrics.wait_until(lambda: metrics.read(server)["af3_answers_live"] == 0)
-    spoken_s = metrics.read(server)["af3_speech_audio_seconds"]
+    scrape.wait_until(lambda: scrape.read(server)["af3_speech_live"] == 0)
+    scrape.wait_until(lambda: scrape.read(server)["af3_answers_live"] == 0)
+    spoken_s = scrape.read(server)["af3_speech_audio_seconds"]
     assert hear(url, seed=4, max_tokens=8).errors == []
-    after_s = metrics.read(server)["af3_speech_audio_seconds"]
+    after_s = scrape.read(server)["af3_speech_audio_seconds"]
     assert after_s - spoken_s < 10  # of the eight tokens; a thousand take minutes
 
 
@@ -139,10 +139,10 @@ def _command_line(pid: int) -> str:
 def test_a_voice_that_fails_leaves_the_text_unharmed_and_says_so_once(
     url: str, server: Door, hung_voices: None
 ) -> None:
-    failures = metrics.read(server)["af3_speech_failures"]
+    failures = scrape.read(server)["af3_speech_failures"]
     heard = hear(url, seed=6)
     assert heard.errors == ["the voice broke off in the middle of a segment"]
-    assert metrics.read(server)["af3_speech_failures"] == failures + 1
+    assert scrape.read(server)["af3_speech_failures"] == failures + 1
     assert heard.blocks == []
     assert heard.text == text_of(ask(url, [clip(0.5, seed=6)], "Go on.", parameters={**LONG, "seed": 6}))
 
@@ -152,13 +152,13 @@ def test_after_a_failure_the_voice_is_back(url: str) -> None:
 
 
 def test_the_metrics_tell_first_audio_gaps_real_time_factor_and_underruns(url: str, server: Door) -> None:
-    before = metrics.read(server)
+    before = scrape.read(server)
     heard = hear(url, seed=10, max_tokens=60)
 
     def grown(name: str) -> float:
-        return metrics.read(server)[name] - before[name]
+        return scrape.read(server)[name] - before[name]
 
-    metrics.wait_until(lambda: grown("af3_speech_segments") == len(heard.starts))
+    scrape.wait_until(lambda: grown("af3_speech_segments") == len(heard.starts))
     assert grown("af3_speech_audio_seconds") == pytest.approx(sum(heard.seconds), abs=0.01)
     assert grown("af3_speech_first_audio_seconds_count") == 1
     assert grown("af3_speech_first_audio_seconds_sum") > 0
@@ -166,7 +166,7 @@ def test_the_metrics_tell_first_audio_gaps_real_time_factor_and_underruns(url: s
     assert 0 < grown("af3_speech_compute_seconds") < WAIT_S
     assert 0 <= grown("af3_speech_underruns") <= len(heard.starts)
     assert grown("af3_speech_failures") == 0
-    assert metrics.read(server)["af3_speech_live"] == 0
+    assert scrape.read(server)["af3_speech_live"] == 0
 
 
 def test_every_voice_and_rate_speaks(url: str) -> None:

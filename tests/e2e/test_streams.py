@@ -5,17 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from serving.door.door import Door
-from tests.clips import clip
-from tests.e2e import metrics
-from tests.e2e.wire import Response, Stream, ask, ids_of, text_of
-from tests.oracle import Oracle
+from tests.support import scrape
+from tests.support.clips import clip
+from tests.support.oracle import Oracle
+from tests.support.wire import Response, Stream, ask, ids_of, text_of
 
 IDLE = ("af3_llm_running", "af3_llm_waiting", "af3_answers_live")
 LONG = {"temperature": 1.5, "seed": 1}  # sampled hot, the random checkpoint seldom ends by itself
 
 
 def idle(server: Door) -> bool:
-    found = metrics.read(server)
+    found = scrape.read(server)
     return all(found[name] == 0 for name in IDLE)
 
 
@@ -65,12 +65,12 @@ def test_a_stop_string_ends_the_answer_before_it(url: str, server: Door) -> None
     assert text_of(responses) == whole[: whole.index(stop)]
     assert responses[-1].finish_reason == "stop"
     assert responses[-1].token_count < 200
-    metrics.wait_until(partial(idle, server))
+    scrape.wait_until(partial(idle, server))
 
 
 def test_a_hundred_cancelled_and_vanished_clients_leave_nothing_behind(url: str, server: Door) -> None:
-    metrics.wait_until(partial(idle, server))
-    before = metrics.read(server)
+    scrape.wait_until(partial(idle, server))
+    before = scrape.read(server)
     keeper = partial(ask, url, [clip(1, seed=5)], "Go on.", parameters={"max_tokens": 300, **LONG})
     expected = ids_of(keeper())
 
@@ -83,8 +83,8 @@ def test_a_hundred_cancelled_and_vanished_clients_leave_nothing_behind(url: str,
         kept = [pool.submit(keeper) for _ in range(2)]
         list(pool.map(leave, range(100)))
         assert [ids_of(future.result()) for future in kept] == [expected] * 2
-    metrics.wait_until(partial(idle, server))
-    after = metrics.read(server)
+    scrape.wait_until(partial(idle, server))
+    after = scrape.read(server)
     left = 'af3_requests_cancelled{model="audio_flamingo"}'
     assert after[left] == before.get(left, 0) + 100
     assert after["af3_llm_threads"] == before["af3_llm_threads"]
@@ -100,7 +100,7 @@ def test_a_cancelled_stream_stops_the_llm_within_100_ms(url: str, server: Door) 
                 break
         cancelled_s = time.monotonic()
         stream.cancel()
-        metrics.wait_until(lambda: metrics.read(server)["af3_llm_running"] == 0)
+        scrape.wait_until(lambda: scrape.read(server)["af3_llm_running"] == 0)
         return time.monotonic() - cancelled_s
 
     tries = [seconds_to_stop() for _ in range(5)]

@@ -13,12 +13,12 @@ import soundfile
 
 from af3 import contract
 from clients import AudioFlamingo
-from clients.playback import Nowhere, Output
+from clients.commands.talk import Listener, Talk
 from clients.request import Parameters
-from clients.talk import Listener, Talk
+from clients.sound.playback import Nowhere, Output
 from serving.door.door import Door
-from tests.clips import clip
-from tests.e2e import metrics
+from tests.support import scrape
+from tests.support.clips import clip
 
 REPOSITORY = Path(__file__).parents[2]
 WAIT_S = 60
@@ -63,7 +63,7 @@ def talking(flamingo: AudioFlamingo, output: Output) -> Talk:
 
 
 def started(url: str, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "clients.talk", *map(str, arguments), "--url", url]
+    command = [sys.executable, "-m", "clients.commands.talk", *map(str, arguments), "--url", url]
     return subprocess.Popen(
         command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -89,7 +89,7 @@ def test_the_file_is_valid_when_talking_is_interrupted(
     process = started(
         url, question, "--out", out, "--prompt", "Go on.", "--max-tokens", 1024, *LONG_FLAGS[2:]
     )
-    metrics.wait_until(lambda: out.exists() and out.stat().st_size > 44, WAIT_S)
+    scrape.wait_until(lambda: out.exists() and out.stat().st_size > 44, WAIT_S)
     process.send_signal(killed_by)
     process.communicate(timeout=WAIT_S)
     assert process.returncode == (130 if killed_by == signal.SIGINT else -killed_by)
@@ -107,8 +107,8 @@ def test_an_interrupted_answer_is_silent_and_only_what_was_heard_is_kept(
     reply = talk.ask(clip(1.0, seed=5))
     player = threading.Thread(target=reply.play)
     player.start()
-    metrics.wait_until(lambda: len(reply._transcript._segments) > 1, WAIT_S)
-    metrics.wait_until(lambda: reply._meter.playhead.heard_s > 2, WAIT_S)
+    scrape.wait_until(lambda: len(reply._transcript._segments) > 1, WAIT_S)
+    scrape.wait_until(lambda: reply._meter.playhead.heard_s > 2, WAIT_S)
     reply.interrupt()
     assert speaker.stopped.is_set()
     player.join(WAIT_S)
@@ -119,8 +119,8 @@ def test_an_interrupted_answer_is_silent_and_only_what_was_heard_is_kept(
     assert 0 < len(reply.heard) < len(whole)
     assert whole.startswith(reply.heard)
     assert talk.conversation.messages[-1] == {"role": "assistant", "content": reply.heard}
-    metrics.wait_until(lambda: metrics.read(server)["af3_speech_live"] == 0)
-    metrics.wait_until(lambda: metrics.read(server)["af3_answers_live"] == 0)
+    scrape.wait_until(lambda: scrape.read(server)["af3_speech_live"] == 0)
+    scrape.wait_until(lambda: scrape.read(server)["af3_answers_live"] == 0)
 
 
 def test_the_talk_goes_on_after_an_interruption(flamingo: AudioFlamingo) -> None:

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from af3 import contract
-from af3.speech.espeak import SAMPLE_RATE, EspeakSynthesizer
+from af3.speech.engines.espeak import SAMPLE_RATE, EspeakSynthesizer
 from af3.speech.pcm import shape
-from build_engines.checkpoint import open_checkpoint
-from checkpoints.scenes import COMMANDS, DIGITS
+from build_engines.source.checkpoint import open_checkpoint
 from clients import AudioFlamingo, Samples
-from serving.ready import answers
-from serving.server import Ports, Server
-from tests.engines import CACHE, build_cpu_engines
+from serving.host.probe import answers
+from serving.host.triton import Ports, Server
+from tests.support.engines import CACHE, build_cpu_engines
+from training.scenes import COMMANDS, DIGITS
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "af3-tiny"
 TRANSCRIBE = "Transcribe the input speech."

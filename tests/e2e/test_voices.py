@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from build_engines import stage, voice
-from serving.ready import answers
-from serving.server import Ports, Server
-from tests.clips import clip
-from tests.e2e.hearing import LONG, hear
-from tests.e2e.wire import ask, text_of
-from tests.engines import BuiltEngines
-from tests.voices import save_checkpoint
+from build_engines import stage
+from build_engines.voice import export_voice
+from serving.host.probe import answers
+from serving.host.triton import Ports, Server
+from tests.support.clips import clip
+from tests.support.engines import BuiltEngines
+from tests.support.hearing import LONG, hear
+from tests.support.vits_checkpoint import save_checkpoint
+from tests.support.wire import ask, text_of
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def neural(engines: BuiltEngines, tmp_path_factory: pytest.TempPathFactory) -> I
     folder: Path = tmp_path_factory.mktemp("neural")
     shutil.copytree(engines.engines, folder / "engines" / "cpu")
     checkpoint = save_checkpoint(folder / "tiny-voice")
-    stage.run([voice.stage(str(checkpoint))], folder / "engines" / "cpu")
+    stage.run([export_voice.stage(str(checkpoint))], folder / "engines" / "cpu")
     with serving(folder) as url:
         yield url
 

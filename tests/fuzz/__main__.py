@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 from serving.door.door import Behind, Door
-from serving.ports import Ports, claim
-from serving.ready import answers
-from serving.server import Server
-from tests.engines import build_random_engines
+from serving.host.ports import Ports, claim
+from serving.host.probe import answers
+from serving.host.triton import Server
 from tests.fuzz.requests import case
 from tests.fuzz.run import good_answer, run
+from tests.support.engines import build_random_engines
 
 HOST = "127.0.0.1"
 BLOCK = 500

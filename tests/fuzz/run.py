@@ -15,8 +15,8 @@ from tritonclient.grpc import service_pb2
 
 from serving.door.sentence import told
 from serving.door.upstream import SERVICE
-from tests.e2e.wire import ask, ids_of
 from tests.fuzz.requests import Case
+from tests.support.wire import ask, ids_of
 
 CASE_TIMEOUT_S = 30.0
 RETRY_S = 0.05

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.engines import BuiltEngines, build_random_engines
+from tests.support.engines import BuiltEngines, build_random_engines
 
 
 @pytest.fixture(scope="session")

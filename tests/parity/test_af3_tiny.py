@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from checkpoints import model as training
-from checkpoints import tokenizer
-from checkpoints.answer import Listener
-from checkpoints.features import encoder_frames, log_mel, token_count
+from training import tiny_model as training
+from training import train_tokenizer
+from training.answer_questions import Listener
+from training.features import encoder_frames, log_mel, token_count
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = ROOT / "checkpoints/af3-tiny"
@@ -42,7 +42,7 @@ def test_the_batched_answers_of_the_evaluation_are_those_of_the_stock_processor(
 
 
 def test_the_tokenizer_that_training_builds_is_the_one_that_is_shipped(listener: Listener) -> None:
-    assert tokenizer.build().get_vocab() == listener.processor.tokenizer.get_vocab()
+    assert train_tokenizer.build().get_vocab() == listener.processor.tokenizer.get_vocab()
 
 
 def test_it_fits_in_12_megabytes() -> None:

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from af3.decoder import Decoder
-from build_engines import verify_decoder
-from build_engines.checkpoint import open_checkpoint
+from af3.llm.decoder import Decoder
+from build_engines.llm import verify_decoder
+from build_engines.source.checkpoint import open_checkpoint
 from build_engines.stage import BuildError
-from tests.engines import BuiltEngines
-from tests.oracle import Oracle
+from tests.support.engines import BuiltEngines
+from tests.support.oracle import Oracle
 
 ROWS = 4
 ROW_TOKENS = 512

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from af3.audio import split_windows
-from af3.encoder import AudioEncoder
-from build_engines.verify_encoder import ERROR_BOUND, probe, relative_error
-from tests.clips import sound
-from tests.engines import BuiltEngines
-from tests.oracle import Oracle
+from af3.encoder.onnx_encoder import AudioEncoder
+from af3.inputs.audio import split_windows
+from build_engines.encoder.verify_encoder import ERROR_BOUND, probe, relative_error
+from tests.support.clips import sound
+from tests.support.engines import BuiltEngines
+from tests.support.oracle import Oracle
 
 # 25 ms is the shortest clip with a token. Odd and even mel and encoder frames; full and nearly full windows.
 SECONDS = (0.025, 0.05, 0.5, 1.0, 3.3, 7.0, 7.005, 12.345, 29.9, 29.97, 30.0)

@@ -10,14 +10,14 @@ import torch
 from tokenizers import Tokenizer as RawTokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from af3 import audio, chat
-from af3.encoder import AudioEncoder
+from af3.encoder.onnx_encoder import AudioEncoder
+from af3.inputs import audio, chat
+from af3.inputs.prompt import PromptBuilder
 from af3.manifest import Manifest
-from af3.prompt import PromptBuilder
 from af3.tokenizer import Tokenizer
-from build_engines import fp8, qwen
-from build_engines.checkpoint import open_checkpoint
-from tests.engines import CACHE, build_cpu_engines
+from build_engines.llm import fp8, qwen
+from build_engines.source.checkpoint import open_checkpoint
+from tests.support.engines import CACHE, build_cpu_engines
 
 pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed")
 
@@ -38,9 +38,9 @@ class Examiner:
 
     def questions(self, seed: int, count: int, held_out: bool) -> list[tuple[fp8.Sample, str]]:
         """(sample, right answer); `held_out`: voices and wordings that training never heard."""
-        from checkpoints.dialogs import about_one_clip
-        from checkpoints.espeak import Espeak
-        from checkpoints.scenes import SCENES, Studio
+        from training.dialogs import about_one_clip
+        from training.espeak_process import Espeak
+        from training.scenes import SCENES, Studio
 
         studio = Studio(np.random.default_rng(seed), Espeak(), held_out)
         scenes = list(SCENES)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from checkpoints import random_model
-from tests.clips import clip, saved
-from tests.oracle import Oracle
+from tests.support.clips import clip, saved
+from tests.support.oracle import Oracle
+from training import random_model
 
 TOKENS = 32
 

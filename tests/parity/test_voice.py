@@ -10,13 +10,13 @@ import torch
 from transformers import VitsConfig, VitsModel, VitsTokenizer
 
 from af3.speech.catalogue import Catalogue, available_voices
+from af3.speech.engines.vits import VitsSynthesizer
+from af3.speech.engines.vits_graphs import GRAPHS
 from af3.speech.numbers import in_words
 from af3.speech.pcm import shape
-from af3.speech.vits import VitsSynthesizer
-from af3.speech.vits_graphs import GRAPHS
-from build_engines import voice
 from build_engines.stage import BuildError, run
-from tests.voices import save_checkpoint
+from build_engines.voice import export_voice
+from tests.support.vits_checkpoint import save_checkpoint
 
 CONTRACT = Path(__file__).parents[1] / "contract"
 
@@ -29,7 +29,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def engines(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output: Path = tmp_path_factory.mktemp("engines")
-    run([voice.stage(str(checkpoint))], output)
+    run([export_voice.stage(str(checkpoint))], output)
     return output
 
 
@@ -94,17 +94,17 @@ def test_a_voice_that_needs_other_programs_is_refused(checkpoint: Path, tmp_path
     tokenizer = VitsTokenizer.from_pretrained(folder)
     tokenizer.is_uroman = True
     with pytest.raises(BuildError, match="uroman"):
-        voice._settings(tokenizer, VitsConfig.from_pretrained(folder), "phonemes")
+        export_voice._settings(tokenizer, VitsConfig.from_pretrained(folder), "phonemes")
 
 
 def test_a_voice_of_several_speakers_is_refused(checkpoint: Path) -> None:
     with pytest.raises(BuildError, match="3 speakers"):
-        voice._settings(VitsTokenizer.from_pretrained(checkpoint), VitsConfig(num_speakers=3), "three")
+        export_voice._settings(VitsTokenizer.from_pretrained(checkpoint), VitsConfig(num_speakers=3), "three")
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"no model\.safetensors"):
-        voice.stage(str(tmp_path))
+        export_voice.stage(str(tmp_path))
 
 
 @pytest.mark.parametrize(

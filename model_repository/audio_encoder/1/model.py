@@ -2,10 +2,10 @@ import os
 from pathlib import Path
 
 from af3 import contract
-from af3.embedding_cache import CachedEncoder
-from af3.encoders import load_encoder, windows_of
+from af3.encoder.embedding_cache import CachedEncoder
+from af3.encoder.load import load_encoder, windows_of
 from af3.manifest import Manifest
-from serving import adapter
+from serving.steps import adapter
 
 
 class TritonPythonModel:

@@ -4,12 +4,12 @@ from pathlib import Path
 import triton_python_backend_utils as pb_utils
 
 from af3 import contract
-from af3.decoder import Decoder
-from af3.llm import generation, stop_requested
+from af3.llm.decoder import Decoder
+from af3.llm.generation import generation, stop_requested
+from af3.llm.scheduler import Scheduler
 from af3.manifest import Manifest
-from af3.scheduler import Scheduler
-from serving import adapter
-from serving.stream import Stream
+from serving.steps import adapter
+from serving.steps.stream import Stream
 
 
 class TritonPythonModel:

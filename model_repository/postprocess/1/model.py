@@ -5,8 +5,8 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from af3 import contract
-from af3.postprocess import Postprocessor
-from serving import adapter
+from af3.outputs.postprocessor import Postprocessor
+from serving.steps import adapter
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 

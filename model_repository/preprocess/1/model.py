@@ -2,9 +2,9 @@ import os
 from pathlib import Path
 
 from af3 import contract
-from af3.audio import SAMPLE_RATE
-from af3.preprocess import Preprocessor
-from serving import adapter
+from af3.inputs.audio import SAMPLE_RATE
+from af3.inputs.prepare import Preprocessor
+from serving.steps import adapter
 
 
 class TritonPythonModel:

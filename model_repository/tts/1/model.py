@@ -4,8 +4,8 @@ from af3 import contract
 from af3.parameters import parse_parameters
 from af3.speech.catalogue import Catalogue
 from af3.speech.session import Speech
-from serving import adapter
-from serving.speech import SpeechMetrics, SpeechSink
+from serving.steps import adapter
+from serving.steps.speech import SpeechMetrics, SpeechSink
 
 
 class TritonPythonModel:

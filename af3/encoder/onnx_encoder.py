@@ -1,0 +1,95 @@
+"""Audio windows → audio embeddings, on ONNX Runtime.
+
+A window is padded only to `fed_frames`, not to 30 s: an encoder frame sees mel frames up to 40 ms past the
+end of its window and every later one is masked, so the embeddings are those of the padded window, bit for
+bit up to fp32 rounding, and a 5 s clip costs a sixth. Rows of different lengths share a batch for the same
+reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from af3.inputs.audio import HOP, WINDOW_FRAMES, audio_token_count, fed_frames
+
+# One full window already fills every core. More in one batch would only need more memory: attention scores
+# alone are 180 MB per full window and layer in the full-size encoder.
+BATCH_FRAMES = WINDOW_FRAMES
+SHORTEST_IN_BATCH = 0.8  # of the longest row: below that, padding costs more than a batch of its own
+
+
+@dataclass(frozen=True)
+class AudioEncoder:
+    """The encoder of `engines/<target>/audio_encoder/`; `hidden_size` is the width of an audio embedding."""
+
+    session: onnxruntime.InferenceSession
+    hidden_size: int
+
+    @classmethod
+    def load(cls, folder: Path, provider: str = "CPUExecutionProvider", threads: int = 0) -> AudioEncoder:
+        """Load `folder/model.onnx`; `threads` = 0 takes every core."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.enable_mem_pattern = (
+            False  # a pattern is kept per shape, and nearly every request is a new shape
+        )
+        options.add_session_config_entry(
+            "session.intra_op.allow_spinning", "0"
+        )  # the LLM needs the cores too
+        session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=[provider])
+        return cls(session, session.get_outputs()[0].shape[-1])
+
+    def encode(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Windows of 16 kHz samples, float32 [≤ 480 000] → embeddings of each, float32 [tokens, hidden_size].
+
+        A window too short for a token (20 ms or less) gives [0, hidden_size].
+        """
+        embeddings = [np.zeros((0, self.hidden_size), np.float32) for _ in windows]
+        for batch in batches([len(window) for window in windows]):
+            rows = self.encode_batch([windows[index] for index in batch])
+            for index, row in zip(batch, rows, strict=True):
+                embeddings[index] = row
+        return embeddings
+
+    def join(self, embeddings: Sequence[np.ndarray]) -> np.ndarray:
+        """Embeddings of windows one after the other, float32 [1, tokens, hidden_size]: a prompt table."""
+        return np.concatenate(embeddings)[None]
+
+    def table(self, windows: Sequence[np.ndarray]) -> np.ndarray:
+        """The prompt table of `windows`."""
+        return self.join(self.encode(windows))
+
+    def encode_batch(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """`encode` in a single run, however much memory that takes."""
+        lengths = np.array([len(window) for window in windows], np.int64)
+        pcm = np.zeros((len(windows), HOP * fed_frames(int(lengths.max()))), np.float32)
+        for row, window in zip(pcm, windows, strict=True):
+            row[: len(window)] = window
+        rows = self.session.run(["audio_embeddings"], {"pcm": pcm, "pcm_lengths": lengths})[0]
+        # Copies, or one short window would keep the memory of its whole batch.
+        return [
+            row[: audio_token_count(len(window))].copy() for row, window in zip(rows, windows, strict=True)
+        ]
+
+
+def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Group windows of `lengths` samples: indices of similar ones, together at most BATCH_FRAMES frames.
+
+    Windows without a token are in no batch.
+    """
+    heard = (index for index, length in enumerate(lengths) if audio_token_count(length))
+    batch: list[int] = []
+    for index in sorted(heard, key=lambda index: -lengths[index]):
+        if batch:
+            longest, frames = fed_frames(lengths[batch[0]]), fed_frames(lengths[index])
+            if (len(batch) + 1) * longest > BATCH_FRAMES or frames < SHORTEST_IN_BATCH * longest:
+                yield batch
+                batch = []
+        batch.append(index)
+    if batch:
+        yield batch

@@ -1,0 +1,171 @@
+"""Audio windows → audio embeddings, on TensorRT: the other engine behind the interface of `af3.encoder.onnx_encoder`.
+
+A CUDA graph is tied to the shape it was captured with, so shapes come in steps: samples padded to whole
+seconds, windows to a few counts. Masked frames and unused rows change no embedding (see `af3.encoder.onnx_encoder`).
+The embeddings stay in GPU memory, in the LLM's dtype, and are handed on from there.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from af3.encoder.device_array import DTYPES, DeviceArray, Memory
+from af3.inputs.audio import HOP, SAMPLE_RATE, audio_token_count, fed_frames
+
+SHAPE_STEP_SAMPLES = SAMPLE_RATE
+SAMPLES_PER_TOKEN = 4 * HOP  # the encoder halves mel frames twice
+WINDOW_STEPS = (1, 2, 4, 8, 12, 16, 20)
+# Each holds an execution context and a graph; buffers and activations are shared.
+GRAPHS_KEPT = 48
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Shapes (windows, samples) that one optimisation profile of the engine covers."""
+
+    least: tuple[int, int]
+    most: tuple[int, int]
+
+    def covers(self, shape: tuple[int, int]) -> bool:
+        return all(low <= size <= high for low, size, high in zip(self.least, shape, self.most, strict=True))
+
+
+class Device(Protocol):
+    """What the runner needs of CUDA and TensorRT; `af3.encoder.tensorrt_engine.TensorRTDevice` is the real one.
+
+    All work is queued in order on one stream; `synchronize` waits for it.
+    """
+
+    profiles: Sequence[Profile]
+    hidden_size: int
+    dtype: str  # of the embeddings
+    dlpack_device: tuple[int, int]
+
+    def allocate(self, nbytes: int) -> Memory: ...
+
+    def upload(self, values: np.ndarray, address: int) -> None: ...
+
+    def copy(self, source: int, destination: int, nbytes: int) -> None: ...
+
+    def capture(
+        self, profile: int, shape: tuple[int, int], pcm: int, pcm_lengths: int, embeddings: int
+    ) -> Callable[[], None]:
+        """A call that queues the engine on these addresses for this shape, as a CUDA graph."""
+        ...
+
+    def synchronize(self) -> None: ...
+
+
+class TensorRTEncoder:
+    """The engine of `engines/<target>/audio_encoder/`. For one thread: its graphs share their buffers."""
+
+    def __init__(self, device: Device):
+        self._device = device
+        self._most_windows = max(profile.most[0] for profile in device.profiles)
+        most_samples = max(profile.most[1] for profile in device.profiles)
+        self._row_bytes = device.hidden_size * DTYPES[device.dtype][1] // 8
+        rows = most_samples // SAMPLES_PER_TOKEN
+        self._pcm = device.allocate(self._most_windows * most_samples * np.float32().nbytes)
+        self._pcm_lengths = device.allocate(self._most_windows * np.int64().nbytes)
+        self._embeddings = device.allocate(self._most_windows * rows * self._row_bytes)
+        self._graphs: OrderedDict[tuple[int, int], Callable[[], None]] = OrderedDict()
+
+    @classmethod
+    def load(cls, folder: Path) -> TensorRTEncoder:
+        """Load `folder/model.plan` onto the GPU."""
+        from af3.encoder.tensorrt_engine import TensorRTDevice  # needs the pinned container
+
+        return cls(TensorRTDevice(folder / "model.plan"))
+
+    def encode(self, windows: Sequence[np.ndarray]) -> list[DeviceArray]:
+        """Windows of float32 16 kHz samples, [≤ 480 000] each → embeddings of each, [tokens, hidden_size].
+
+        Each has memory of its own, which lives as long as somebody holds it.
+        """
+        embeddings = [self._allocated(audio_token_count(len(window))) for window in windows]
+        for batch, shape in self._batches([len(window) for window in windows]):
+            self._run([windows[index] for index in batch], shape)
+            rows_per_window = shape[1] // SAMPLES_PER_TOKEN
+            for row, index in enumerate(batch):
+                self._device.copy(
+                    self._embeddings.address + row * rows_per_window * self._row_bytes,
+                    embeddings[index].memory.address,
+                    embeddings[index].nbytes,
+                )
+        self._device.synchronize()
+        return embeddings
+
+    def join(self, embeddings: Sequence[DeviceArray]) -> DeviceArray:
+        """Embeddings of windows one after the other, [1, tokens, hidden_size]: a prompt table.
+
+        The table has memory of its own, which lives as long as somebody holds the table or its DLPack
+        capsule.
+        """
+        table = self._allocated(sum(window.shape[0] for window in embeddings))
+        address = table.memory.address
+        for window in embeddings:
+            self._device.copy(window.memory.address, address, window.nbytes)
+            address += window.nbytes
+        self._device.synchronize()
+        return DeviceArray(table.memory, (1, *table.shape), table.dtype, table.device)
+
+    def table(self, windows: Sequence[np.ndarray]) -> DeviceArray:
+        """The prompt table of `windows`."""
+        return self.join(self.encode(windows))
+
+    def _allocated(self, tokens: int) -> DeviceArray:
+        memory = self._device.allocate(max(1, tokens) * self._row_bytes)  # CUDA has no empty block
+        shape = (tokens, self._device.hidden_size)
+        return DeviceArray(memory, shape, self._device.dtype, self._device.dlpack_device)
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[tuple[list[int], tuple[int, int]]]:
+        """Indices of windows that share a padded length, and the shape they are run with."""
+        by_samples: dict[int, list[int]] = {}
+        for index, length in enumerate(lengths):
+            if audio_token_count(length):
+                by_samples.setdefault(padded_samples(length), []).append(index)
+        for samples, indices in by_samples.items():
+            for start in range(0, len(indices), self._most_windows):
+                batch = indices[start : start + self._most_windows]
+                steps = (step for step in WINDOW_STEPS if step >= len(batch))
+                yield batch, (min(next(steps), self._most_windows), samples)
+
+    def _run(self, windows: Sequence[np.ndarray], shape: tuple[int, int]) -> None:
+        """Queue the upload of `windows`, padded to `shape`, and the engine."""
+        pcm = np.zeros(shape, np.float32)
+        # An unused row is one of silence: any finite row will do, nobody reads it.
+        lengths = np.full(shape[0], shape[1], np.int64)
+        for row, window in enumerate(windows):
+            pcm[row, : len(window)] = window
+            lengths[row] = len(window)
+        self._device.upload(pcm, self._pcm.address)
+        self._device.upload(lengths, self._pcm_lengths.address)
+        self._graph(shape)()
+
+    def _graph(self, shape: tuple[int, int]) -> Callable[[], None]:
+        """The graph of a shape, captured at its first use; the one unused for longest makes room."""
+        if shape not in self._graphs:
+            if len(self._graphs) == GRAPHS_KEPT:
+                self._graphs.popitem(last=False)
+            covering = (index for index, profile in enumerate(self._device.profiles) if profile.covers(shape))
+            self._graphs[shape] = self._device.capture(
+                next(covering),
+                shape,
+                self._pcm.address,
+                self._pcm_lengths.address,
+                self._embeddings.address,
+            )
+        self._graphs.move_to_end(shape)
+        return self._graphs[shape]
+
+
+def padded_samples(length: int) -> int:
+    """Samples that a window of `length` is padded to: what the encoder must be fed, in whole steps."""
+    fed = HOP * fed_frames(length)
+    return -(-fed // SHAPE_STEP_SAMPLES) * SHAPE_STEP_SAMPLES

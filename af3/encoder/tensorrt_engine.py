@@ -1,0 +1,147 @@
+"""The encoder's engine on a real GPU: TensorRT and CUDA behind `af3.encoder.tensorrt_encoder.Device`.
+
+Imported only where both are installed, in the pinned container (TensorRT 10.11). It has never been run:
+no GPU with TensorRT was at hand. `tests/unit/af3/test_encoder_tensorrt.py` tests its caller against a
+stand-in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorrt
+from cuda.bindings import runtime as cudart
+
+from af3.encoder.device_array import CUDA
+from af3.encoder.tensorrt_encoder import Profile
+from af3.errors import RequestError
+from af3.manifest import ManifestError
+
+DTYPE_NAMES = {tensorrt.bfloat16: "bfloat16", tensorrt.float16: "float16", tensorrt.float32: "float32"}
+
+
+class CudaMemory:
+    """A block from cudaMalloc, which CUDA can share with the server's own process (memory pools it
+    cannot).
+    """
+
+    def __init__(self, nbytes: int):
+        error, self.address = cudart.cudaMalloc(nbytes)
+        if error == cudart.cudaError_t.cudaErrorMemoryAllocation:
+            raise RequestError(
+                "UNAVAILABLE",
+                f"audio: the GPU has no {nbytes} bytes left for its embeddings; try again later",
+            )
+        check(error)
+
+    def __del__(self) -> None:
+        if hasattr(self, "address"):
+            cudart.cudaFree(self.address)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A captured graph, and what must live as long as it does: its execution context."""
+
+    handle: Any
+    stream: Any
+    context: Any = field(repr=False)
+
+    def __call__(self) -> None:
+        check(*cudart.cudaGraphLaunch(self.handle, self.stream))
+
+    def __del__(self) -> None:
+        cudart.cudaGraphExecDestroy(self.handle)
+
+
+class TensorRTDevice:
+    """One engine on the current CUDA device, with one stream."""
+
+    dlpack_device = (CUDA, 0)
+
+    def __init__(self, plan: Path):
+        self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.WARNING))
+        self._engine = load_engine(self._runtime, plan)
+        self._stream = value(cudart.cudaStreamCreate())
+        # Contexts run one after the other, so one block of activations serves all of them.
+        self._activations = CudaMemory(self._engine.device_memory_size_v2)
+        self.dtype = DTYPE_NAMES[self._engine.get_tensor_dtype("audio_embeddings")]
+        self.hidden_size = self._engine.get_tensor_shape("audio_embeddings")[-1]
+        self.profiles: Sequence[Profile] = [
+            self._profile(index) for index in range(self._engine.num_optimization_profiles)
+        ]
+
+    def allocate(self, nbytes: int) -> CudaMemory:
+        return CudaMemory(nbytes)
+
+    def upload(self, values: np.ndarray, address: int) -> None:
+        # From pageable memory: CUDA has taken its copy when the call returns, `values` may go.
+        self._copy(values.ctypes.data, address, values.nbytes, cudart.cudaMemcpyKind.cudaMemcpyHostToDevice)
+
+    def copy(self, source: int, destination: int, nbytes: int) -> None:
+        self._copy(source, destination, nbytes, cudart.cudaMemcpyKind.cudaMemcpyDeviceToDevice)
+
+    def capture(
+        self, profile: int, shape: tuple[int, int], pcm: int, pcm_lengths: int, embeddings: int
+    ) -> Callable[[], None]:
+        """One execution context a graph: TensorRT forbids changing a context that was captured from."""
+        strategy = tensorrt.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = self._engine.create_execution_context(strategy)
+        context.device_memory = self._activations.address
+        context.set_optimization_profile_async(profile, int(self._stream))
+        context.set_input_shape("pcm", shape)
+        context.set_input_shape("pcm_lengths", shape[:1])
+        addresses = {"pcm": pcm, "pcm_lengths": pcm_lengths, "audio_embeddings": embeddings}
+        for name, address in addresses.items():
+            context.set_tensor_address(name, address)
+        # The first run of a shape allocates and picks kernels, which must not happen during the capture.
+        self._enqueue(context, shape)
+        self.synchronize()
+        mode = cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        check(*cudart.cudaStreamBeginCapture(self._stream, mode))
+        self._enqueue(context, shape)
+        graph = value(cudart.cudaStreamEndCapture(self._stream))
+        handle = value(cudart.cudaGraphInstantiate(graph, 0))
+        check(*cudart.cudaGraphDestroy(graph))
+        return Graph(handle, self._stream, context)
+
+    def synchronize(self) -> None:
+        check(*cudart.cudaStreamSynchronize(self._stream))
+
+    def _profile(self, index: int) -> Profile:
+        least, _, most = self._engine.get_tensor_profile_shape("pcm", index)
+        return Profile(tuple(least), tuple(most))
+
+    def _enqueue(self, context: Any, shape: tuple[int, int]) -> None:
+        if not context.execute_async_v3(int(self._stream)):
+            raise RuntimeError(f"TensorRT could not run the encoder for {shape} windows and samples")
+
+    def _copy(self, source: int, destination: int, nbytes: int, kind: Any) -> None:
+        check(*cudart.cudaMemcpyAsync(destination, source, nbytes, kind, self._stream))
+
+
+def load_engine(runtime: Any, plan: Path) -> Any:
+    """The engine in a file. Raises ManifestError when it is of another TensorRT or another GPU."""
+    engine = runtime.deserialize_cuda_engine(plan.read_bytes())
+    if engine is None:
+        raise ManifestError(
+            f"{plan}: TensorRT {tensorrt.__version__} cannot load this engine on this GPU; "
+            "build it again with `make engines`"
+        )
+    return engine
+
+
+def value(result: tuple[Any, Any]) -> Any:
+    """What a CUDA call returned beside its status."""
+    check(result[0])
+    return result[1]
+
+
+def check(error: Any) -> None:
+    """Raise RuntimeError with CUDA's own words unless a call succeeded."""
+    if error != cudart.cudaError_t.cudaSuccess:
+        raise RuntimeError(f"CUDA: {cudart.cudaGetErrorString(error)[1].decode()}")

@@ -1,0 +1,131 @@
+"""A client's request → everything the encoder and the LLM are fed. All validation happens here."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from af3 import contract
+from af3.errors import invalid
+from af3.inputs import audio, chat
+from af3.inputs.prompt import Prompt, PromptBuilder
+from af3.manifest import Manifest, ModelFacts
+from af3.parameters import SEED_LIMIT, Parameters, parse_parameters
+from af3.speech.catalogue import available_voices
+from af3.speech.voice import check_voice
+from af3.tokenizer import Tokenizer
+
+TOKENIZER_FOLDER = "tokenizer"
+
+
+class Preprocessor:
+    """Prepares requests for one set of engines."""
+
+    def __init__(self, manifest: Manifest, tokenizer: Tokenizer, voices: Sequence[str]):
+        self._model = manifest.model
+        self._voices = voices
+        self._prompts = PromptBuilder(tokenizer, manifest.model, manifest.limits, manifest.checkpoint.sha256)
+
+    @classmethod
+    def load(cls, engine_dir: Path) -> Preprocessor:
+        """From a folder made by `make engines`."""
+        tokenizer = Tokenizer.load(engine_dir / TOKENIZER_FOLDER)
+        return cls(Manifest.read(engine_dir), tokenizer, available_voices(engine_dir))
+
+    def prepare(
+        self,
+        request_id: str,
+        given_parameters: dict[str, Any],
+        files: Sequence[bytes],
+        prompt: str | None,
+        messages: str | None,
+    ) -> dict[str, np.ndarray]:
+        """Tensors for the next steps by name (`af3.contract`), each with a leading 1.
+
+        Raises RequestError for anything that must not reach an engine.
+        """
+        refuse_bad_id(request_id)
+        parameters = parse_parameters(given_parameters)
+        if parameters.voice is not None:
+            check_voice(parameters.voice, self._voices)
+        conversation = _conversation(prompt, messages, len(files))
+        clips = [
+            audio.decode(audio.file_bytes(file, name), name)
+            for file, name in zip(files, _names(len(files)), strict=True)
+        ]
+        built = self._prompts.build(conversation, clips, parameters.max_tokens, parameters.think)
+        return _audio_tensors(clips) | _llm_tensors(built, parameters, self._model)
+
+
+def refuse_bad_id(request_id: str) -> None:
+    """Raise RequestError when a request has no id, or one too long to be kept."""
+    if not request_id:
+        raise invalid(
+            "the request has no id; give each request a unique, non-empty request id (a UUID): it is how its"
+            " answer is put together and how it is cancelled"
+        )
+    if len(request_id) > contract.MAX_REQUEST_ID:
+        raise invalid(
+            f"the request id has {len(request_id)} characters, at most {contract.MAX_REQUEST_ID} are kept"
+        )
+
+
+def _names(count: int) -> list[str]:
+    return [f"audio[{place}]" for place in range(count)]
+
+
+def _conversation(prompt: str | None, messages: str | None, clips: int) -> list[chat.Message]:
+    if (prompt is None) == (messages is None):
+        found = "neither" if prompt is None else "both"
+        raise invalid(f"{found} of prompt and messages given; send exactly one of them")
+    if messages is not None:
+        return chat.from_json(messages, clips)
+    assert prompt is not None
+    if not prompt and not clips:
+        raise invalid("prompt: empty and without audio; send a question, a clip, or both")
+    return chat.from_prompt(prompt, clips)
+
+
+def _audio_tensors(clips: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """All windows of all clips, zero-padded to the longest; none for a text-only request."""
+    windows = [
+        window
+        for clip in clips
+        for window in audio.split_windows(clip)
+        if audio.audio_token_count(len(window))
+    ]
+    pcm = np.zeros((1, len(windows), max(map(len, windows), default=0)), np.float32)
+    for row, window in zip(pcm[0], windows, strict=True):
+        row[: len(window)] = window
+    lengths = np.array([[len(window) for window in windows]], np.int32)
+    return {contract.PCM.name: pcm, contract.PCM_LENGTHS.name: lengths}
+
+
+def _llm_tensors(prompt: Prompt, parameters: Parameters, model: ModelFacts) -> dict[str, np.ndarray]:
+    end_id, *other_ends = model.stop_token_ids
+    seed = secrets.randbelow(SEED_LIMIT) if parameters.seed is None else parameters.seed
+    tensors = {
+        contract.INPUT_IDS.name: prompt.input_ids,
+        contract.INPUT_LENGTHS.name: np.array([len(prompt.input_ids)], np.int32),
+        contract.PROMPT_TABLE_EXTRA_IDS.name: prompt.extra_ids,
+        contract.REQUEST_OUTPUT_LEN.name: np.array([parameters.max_tokens], np.int32),
+        contract.END_ID.name: np.array([end_id], np.int32),
+        contract.PAD_ID.name: np.array([model.pad_token_id], np.int32),
+        contract.STREAMING.name: np.array([True]),
+        contract.TEMPERATURE.name: np.array([parameters.temperature or 1.0], np.float32),
+        # TensorRT-LLM: top_k 1 is greedy; top_k 0 with top_p 1 samples from the whole vocabulary.
+        contract.RUNTIME_TOP_K.name: np.array([1 if parameters.greedy else parameters.top_k], np.int32),
+        contract.RUNTIME_TOP_P.name: np.array([parameters.top_p], np.float32),
+        contract.REPETITION_PENALTY.name: np.array([parameters.repetition_penalty], np.float32),
+        contract.SEED.name: np.array([seed], np.uint64),
+    }
+    if other_ends:
+        # Rows: the words' ids one after the other; the end of each word.
+        tensors[contract.STOP_WORDS_LIST.name] = np.array(
+            [other_ends, range(1, len(other_ends) + 1)], np.int32
+        )
+    return {name: tensor[None] for name, tensor in tensors.items()}

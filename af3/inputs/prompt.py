@@ -1,0 +1,97 @@
+"""A conversation and its clips → the ids the LLM reads, audio tokens included."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from af3.errors import invalid
+from af3.inputs import chat
+from af3.inputs.audio import SAMPLE_RATE, clip_token_count
+from af3.manifest import Limits, ModelFacts
+from af3.tokenizer import Tokenizer
+
+EXTRA_ID_BITS = 63
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the LLM reads.
+
+    input_ids: int32 [S]; an audio token is `vocab_size + k`, k counting over all clips of the request.
+    extra_ids: uint64 [S]; a hash of the clip's content at audio tokens, 0 at text tokens, so that the
+    KV-cache reuse of TensorRT-LLM never takes one clip for another.
+    """
+
+    input_ids: np.ndarray
+    extra_ids: np.ndarray
+
+
+class PromptBuilder:
+    """Lays out prompts for one checkpoint, within the limits of one set of engines."""
+
+    def __init__(self, tokenizer: Tokenizer, model: ModelFacts, limits: Limits, engine_identity: str):
+        """`engine_identity`: changes whenever the same clip could get other embeddings."""
+        self._tokenizer = tokenizer
+        self._model = model
+        self._limits = limits
+        self._identity = engine_identity.encode()
+
+    def build(
+        self, messages: Sequence[chat.Message], clips: Sequence[np.ndarray], max_tokens: int, think: bool
+    ) -> Prompt:
+        """`clips`: mono 16 kHz samples in the order of their audio parts, each [n].
+
+        Raises RequestError when the text, the audio or both with `max_tokens` exceed what the engines hold.
+        """
+        counts = [clip_token_count(clip) for clip in clips]
+        self._refuse_too_much_audio(clips, sum(counts))
+        hashes = [self._content_hash(clip) for clip in clips]
+        ids: list[int] = []
+        extra: list[int] = []
+        heard = 0
+        next_clip = iter(zip(counts, hashes, strict=True))
+        for piece in chat.layout(messages, self._model.default_system_prompt, think):
+            if isinstance(piece, chat.Clip):
+                count, content_hash = next(next_clip)
+                ids += range(self._model.vocab_size + heard, self._model.vocab_size + heard + count)
+                extra += [content_hash] * count
+                heard += count
+                continue
+            ids += (
+                self._tokenizer.encode(piece)
+                if isinstance(piece, str)
+                else [self._tokenizer.token_id(piece.token)]
+            )
+            extra += [0] * (len(ids) - len(extra))
+        self._refuse_too_long(len(ids), len(ids) - heard, max_tokens)
+        return Prompt(np.array(ids, np.int32), np.array(extra, np.uint64))
+
+    def _content_hash(self, clip: np.ndarray) -> int:
+        digest = hashlib.blake2b(clip.tobytes(), digest_size=8, key=self._identity[:64]).digest()
+        return max(1, int.from_bytes(digest, "little") >> (64 - EXTRA_ID_BITS))
+
+    def _refuse_too_much_audio(self, clips: Sequence[np.ndarray], tokens: int) -> None:
+        limit = self._limits.max_audio_tokens
+        if tokens > limit:
+            seconds = sum(map(len, clips)) / SAMPLE_RATE
+            raise invalid(
+                f"audio: {len(clips)} clip(s) of {seconds:.1f} s in all are {tokens} audio tokens, more than the"
+                f" {limit} of one request; send fewer or shorter clips"
+            )
+
+    def _refuse_too_long(self, tokens: int, text_tokens: int, max_tokens: int) -> None:
+        if text_tokens > self._limits.max_text_tokens:
+            raise invalid(
+                f"text: {text_tokens} tokens, more than the {self._limits.max_text_tokens} that one request may"
+                " hold; shorten the text or drop old turns"
+            )
+        limit = self._limits.max_sequence_tokens
+        if tokens + max_tokens > limit:
+            raise invalid(
+                f"prompt of {tokens} tokens and max_tokens {max_tokens} exceed the {limit} tokens of one sequence;"
+                " shorten the prompt or lower max_tokens"
+            )

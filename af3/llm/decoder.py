@@ -1,0 +1,122 @@
+"""The LLM on ONNX Runtime: prefill and decode over rows of one KV cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+MODEL_FILE = "decoder.onnx"
+EMBEDDINGS_FILE = "embeddings.npy"
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """Buffers that stay bound to the session, so that a decode step only writes numbers into them."""
+
+    binding: onnxruntime.IOBinding
+    embeddings: np.ndarray  # float32 [B, 1, H]
+    last_positions: np.ndarray  # int32 [B]
+    total_length: np.ndarray  # int32 []
+    logits: np.ndarray  # float32 [B, V]
+
+
+class Decoder:
+    """A decoder graph with a KV cache of `rows` sequences (graph: `build_engines/llm/decoder_graph.py`).
+
+    The cache is reserved for the longest sequence but not touched: the operating system gives memory to the
+    pages that are written, so a row costs what it holds. Past and present are the same buffer, so a step
+    writes one position and copies nothing. Not thread-safe: one caller at a time.
+    """
+
+    def __init__(self, folder: Path, rows: int, max_sequence_tokens: int, threads: int):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Spinning threads would take the cores from the other steps between two tokens.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = onnxruntime.InferenceSession(
+            folder / MODEL_FILE, options, providers=["CPUExecutionProvider"]
+        )
+        self._table = np.load(folder / EMBEDDINGS_FILE, mmap_mode="r")
+        past = [value for value in self._session.get_inputs() if value.name.startswith("past_")]
+        _, heads, _, head_dim = past[0].shape
+        shape = (rows, heads, max_sequence_tokens, head_dim)
+        self._cache = {value.name: np.empty(shape, np.float32) for value in past}
+        self.rows = rows
+        self.max_sequence_tokens = max_sequence_tokens
+        self.vocab_size, self.hidden_size = self._table.shape
+        self._bound = cache(self._bind_decode)
+
+    def embed(self, ids: np.ndarray, table: np.ndarray | None) -> np.ndarray:
+        """Embeddings float32 [S, H] of ids int32 [S]; id vocab_size + k is row k of `table`, [P, H]."""
+        virtual = ids >= self.vocab_size
+        embeddings = self._table[np.where(virtual, 0, ids)]
+        if table is not None:
+            embeddings[virtual] = table[ids[virtual] - self.vocab_size]
+        return embeddings
+
+    def prefill(self, row: int, embeddings: np.ndarray, past: int) -> np.ndarray:
+        """Read the next part of a prompt into `row`: float32 [S, H] after `past` tokens → logits [V]."""
+        size = len(embeddings)
+        binding = self._session.io_binding()
+        inputs = (
+            embeddings[None],
+            np.array([past + size - 1], np.int32),
+            np.array(past + size, np.int32),
+        )
+        logits = np.empty((1, self.vocab_size), np.float32)
+        self._bind(binding, inputs, logits, slice(row, row + 1))
+        self._session.run_with_iobinding(binding)
+        return logits[0]
+
+    def decode(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """One token for each of the rows 0 … B-1: ids int [B] after `lengths` int [B] tokens → logits [B, V].
+
+        The returned array is overwritten by the next step of the same batch size.
+        """
+        bound = self._bound(len(ids))
+        bound.embeddings[:, 0] = self._table[ids]
+        bound.last_positions[:] = lengths
+        bound.total_length[()] = lengths.max() + 1
+        self._session.run_with_iobinding(bound.binding)
+        return bound.logits
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` tokens of row `source` to row `target`."""
+        for buffer in self._cache.values():
+            buffer[target, :, :length] = buffer[source, :, :length]
+
+    def _bind_decode(self, batch: int) -> _Bound:
+        embeddings = np.empty((batch, 1, self.hidden_size), np.float32)
+        last_positions, total_length = np.empty(batch, np.int32), np.empty((), np.int32)
+        logits = np.empty((batch, self.vocab_size), np.float32)
+        binding = self._session.io_binding()
+        self._bind(binding, (embeddings, last_positions, total_length), logits, slice(batch))
+        return _Bound(binding, embeddings, last_positions, total_length, logits)
+
+    def _bind(
+        self,
+        binding: onnxruntime.IOBinding,
+        inputs: tuple[np.ndarray, np.ndarray, np.ndarray],
+        logits: np.ndarray,
+        rows: slice,
+    ) -> None:
+        names = ("inputs_embeds", "seqlens_k", "total_sequence_length")
+        for name, array in zip(names, inputs, strict=True):
+            _bind_input(binding, name, np.ascontiguousarray(array))
+        _bind_output(binding, "logits", logits)
+        for name, buffer in self._cache.items():
+            _bind_input(binding, name, buffer[rows])
+            _bind_output(binding, name.replace("past_", "present_"), buffer[rows])
+
+
+def _bind_input(binding: onnxruntime.IOBinding, name: str, array: np.ndarray) -> None:
+    binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def _bind_output(binding: onnxruntime.IOBinding, name: str, array: np.ndarray) -> None:
+    binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)

@@ -1,0 +1,174 @@
+"""Waveform → audio embeddings as one ONNX file: log-mel, AF-Whisper, pooling and adaptor.
+
+pcm float32 [W, S] (zero-padded, S a multiple of 320), pcm_lengths int64 [W] (valid samples)
+→ audio_embeddings float32 [W, S // 640, H]; the caller keeps the first `audio_token_count(length)` of each
+row.
+
+The same file serves in ONNX Runtime and, through TensorRT, on a GPU; so only plain operators, opset 20
+(TensorRT 10 reads up to that), and no fixed length: a window is padded to just past its end instead of to
+30 s, which gives the same embeddings (see af3/encoder/onnx_encoder.py) for a fraction of the work.
+"""
+
+import logging
+import math
+import warnings
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import WhisperFeatureExtractor
+from transformers.models.audioflamingo3 import modeling_audioflamingo3 as af3_model
+
+from af3.encoder.onnx_encoder import AudioEncoder
+from af3.inputs.audio import HOP
+from build_engines.encoder.verify_encoder import verify
+from build_engines.source.checkpoint import Checkpoint
+from build_engines.stage import Figures
+
+OPSET = 20
+FFT_SAMPLES = 400
+DYNAMIC = torch.export.Dim.DYNAMIC
+MASKED = -1e9  # added to the score of a key past the end of its window
+
+
+class LogMel(nn.Module):
+    """Whisper's log-mel features, float32 [W, S] → [W, mels, S / 160]; the DFT is a convolution.
+
+    As `WhisperFeatureExtractor`: periodic Hann window, centred frames with reflected ends, the last frame
+    dropped, slaney mels, log10 clamped 8 below the loudest value of the window, (x + 4) / 4.
+    """
+
+    dft: Tensor  # [402, 1, 400]: cosines, then sines
+    mel: Tensor  # [mels, 201]
+
+    def __init__(self, mel_filters: np.ndarray) -> None:
+        super().__init__()
+        time = torch.arange(FFT_SAMPLES, dtype=torch.float64)
+        angle = 2 * math.pi / FFT_SAMPLES * torch.arange(FFT_SAMPLES // 2 + 1)[:, None] * time
+        window = torch.hann_window(FFT_SAMPLES, dtype=torch.float64)
+        dft = torch.cat([angle.cos(), -angle.sin()]) * window
+        self.register_buffer("dft", dft[:, None].float())
+        self.register_buffer("mel", torch.from_numpy(mel_filters.T.copy()).float())
+
+    def forward(self, pcm: Tensor) -> Tensor:
+        half = FFT_SAMPLES // 2
+        padded = functional.pad(pcm[:, None], (half, half), mode="reflect")
+        spectrum = functional.conv1d(padded, self.dft, stride=HOP)[:, :, :-1]
+        real, imaginary = spectrum.split(FFT_SAMPLES // 2 + 1, dim=1)
+        power = self.mel @ (real * real + imaginary * imaginary)
+        loudness = power.clamp(min=1e-10).log10()
+        floor = loudness.amax(dim=(1, 2), keepdim=True) - 8.0
+        return (torch.maximum(loudness, floor) + 4.0) / 4.0
+
+
+class Attention(nn.Module):
+    """Self-attention of one AF-Whisper layer with an additive key mask, around Transformers' own weights."""
+
+    def __init__(self, source: af3_model.AudioFlamingo3Attention) -> None:
+        super().__init__()
+        self.source = source
+
+    def forward(self, hidden: Tensor, key_bias: Tensor) -> Tensor:
+        source = self.source
+        windows, frames, width = hidden.shape
+        split = (windows, frames, source.num_heads, source.head_dim)
+        query = (source.q_proj(hidden) * source.scaling).reshape(split).transpose(1, 2)
+        key = source.k_proj(hidden).reshape(split).permute(0, 2, 3, 1)
+        value = source.v_proj(hidden).reshape(split).transpose(1, 2)
+        weights = torch.softmax(query @ key + key_bias, dim=-1)
+        return source.out_proj((weights @ value).transpose(1, 2).reshape(windows, frames, width))
+
+
+class Layer(nn.Module):
+    """One AF-Whisper layer around Transformers' own weights."""
+
+    def __init__(self, source: af3_model.AudioFlamingo3EncoderLayer) -> None:
+        super().__init__()
+        self.source = source
+        self.attention = Attention(source.self_attn)
+
+    def forward(self, hidden: Tensor, key_bias: Tensor) -> Tensor:
+        source = self.source
+        hidden = hidden + self.attention(source.self_attn_layer_norm(hidden), key_bias)
+        return hidden + source.fc2(source.activation_fn(source.fc1(source.final_layer_norm(hidden))))
+
+
+class WaveformEncoder(nn.Module):
+    """The exported module: Transformers' tower and projector behind log-mel, for any length.
+
+    Differs from `AudioFlamingo3Encoder.forward` in three places, none of which changes a valid position:
+    positions are sliced to the length fed, the key mask comes from the sample count, and pooling is a mean
+    of pairs.
+    """
+
+    def __init__(
+        self,
+        tower: af3_model.AudioFlamingo3Encoder,
+        projector: af3_model.AudioFlamingo3MultiModalProjector,
+        mel_filters: np.ndarray,
+    ) -> None:
+        super().__init__()
+        self.log_mel = LogMel(mel_filters)
+        self.tower = tower
+        self.projector = projector
+        layers = cast(list[af3_model.AudioFlamingo3EncoderLayer], tower.layers)
+        self.layers = nn.ModuleList([Layer(layer) for layer in layers])
+
+    def forward(self, pcm: Tensor, pcm_lengths: Tensor) -> Tensor:
+        tower = self.tower
+        hidden = functional.gelu(tower.conv1(self.log_mel(pcm)))
+        hidden = functional.gelu(tower.conv2(hidden)).permute(0, 2, 1)
+        windows, frames, width = hidden.shape
+        hidden = hidden + tower.embed_positions.weight[:frames]
+        # Encoder frame j hears a sample iff j < ceil(length / 320), that is 320 j < length.
+        heard = torch.arange(frames)[None] * (2 * HOP) < pcm_lengths[:, None]
+        key_bias = torch.where(heard, 0.0, MASKED)[:, None, None]
+        for layer in self.layers:
+            hidden = layer(hidden, key_bias)
+        pairs = hidden[:, : frames // 2 * 2].reshape(windows, frames // 2, 2, width)
+        return self.projector(tower.layer_norm(pairs.mean(2)))
+
+
+def build(checkpoint: Checkpoint, folder: Path) -> Figures:
+    """Export `model.onnx` (+ `model.onnx.data`) into `folder` and verify it against Transformers."""
+    tower, projector = load_modules(checkpoint)
+    extractor = WhisperFeatureExtractor.from_pretrained(checkpoint.folder)
+    print("  exporting (a minute at full size)")
+    export(WaveformEncoder(tower, projector, extractor.mel_filters), folder)
+    return verify(AudioEncoder.load(folder), tower, projector, extractor)
+
+
+def load_modules(
+    checkpoint: Checkpoint,
+) -> tuple[af3_model.AudioFlamingo3Encoder, af3_model.AudioFlamingo3MultiModalProjector]:
+    """Transformers' own audio tower and projector, fp32, with the checkpoint's weights."""
+    with torch.device("meta"):  # no second copy of 2.6 GB to be overwritten
+        tower = af3_model.AudioFlamingo3Encoder(checkpoint.audio_config)
+        projector = af3_model.AudioFlamingo3MultiModalProjector(checkpoint.config)
+    tower.load_state_dict(checkpoint.module_state("audio_tower."), assign=True)
+    projector.load_state_dict(checkpoint.module_state("multi_modal_projector."), assign=True)
+    return tower.eval(), projector.eval()
+
+
+@torch.no_grad()
+def export(module: WaveformEncoder, folder: Path) -> None:
+    """Write `folder/model.onnx` and, beside it, its weights in one `model.onnx.data`."""
+    # The exporter warns of torchvision, which nothing here needs, and of its own use of torch.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore", FutureWarning)
+    example = (torch.zeros(2, 304 * HOP), torch.tensor([300 * HOP, 250 * HOP]))
+    torch.onnx.export(
+        module.eval(),
+        example,
+        folder / "model.onnx",
+        input_names=["pcm", "pcm_lengths"],
+        output_names=["audio_embeddings"],
+        dynamic_shapes={"pcm": {0: DYNAMIC, 1: DYNAMIC}, "pcm_lengths": {0: DYNAMIC}},
+        opset_version=OPSET,
+        dynamo=True,
+        external_data=True,
+        verbose=False,
+    )

@@ -1,0 +1,70 @@
+"""Is `model.onnx` the checkpoint's encoder? Embeddings against Transformers' features, tower, projector."""
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+from transformers import WhisperFeatureExtractor
+
+from af3.encoder.onnx_encoder import AudioEncoder
+from af3.inputs.audio import SAMPLE_RATE, audio_token_count
+from build_engines.stage import Figures, require
+
+ERROR_BOUND = 1e-4  # of a clip, ‖d‖/‖ref‖
+# The shortest clip with a token, odd numbers of frames, and a window that is nearly full.
+PROBE_SECONDS = (0.025, 1.003, 7.005, 29.97)
+SEED = 2
+
+
+def verify(
+    encoder: AudioEncoder, tower: nn.Module, projector: nn.Module, extractor: WhisperFeatureExtractor
+) -> Figures:
+    """Compare every probe alone and all of them as one ragged batch; raises BuildError past the bound."""
+    windows = [probe(seconds) for seconds in PROBE_SECONDS]
+    reference = [
+        reference_embeddings(window, tower, projector, extractor)
+        for window in tqdm(windows, desc="verifying")
+    ]
+    alone = [encoder.encode([window])[0] for window in windows]
+    ragged = encoder.encode_batch(windows)
+    pairs = [*zip(alone, reference, strict=True), *zip(ragged, reference, strict=True)]
+    figures = {
+        "relative_error": max(relative_error(ours, row) for ours, row in pairs),
+        "largest_difference": max(float(np.abs(ours - row).max()) for ours, row in pairs),
+    }
+    print(f"  largest difference of an embedding: {figures['largest_difference']:.3g}")
+    require("relative error of embeddings", figures["relative_error"], ERROR_BOUND)
+    return figures
+
+
+@torch.no_grad()
+def reference_embeddings(
+    window: np.ndarray, tower: nn.Module, projector: nn.Module, extractor: WhisperFeatureExtractor
+) -> np.ndarray:
+    """Transformers' embeddings of one window of samples, [n] → float32 [tokens, H], padded to 30 s.
+
+    The computation of `AudioFlamingo3Model.get_audio_features`, whose LLM does not fit beside it.
+    """
+    features = extractor([window], sampling_rate=SAMPLE_RATE, return_attention_mask=True, return_tensors="pt")
+    heard = tower(features.input_features, input_features_mask=features.attention_mask).last_hidden_state
+    return projector(heard)[0, : audio_token_count(len(window))].numpy()
+
+
+def relative_error(values: np.ndarray, reference: np.ndarray) -> float:
+    """‖values - reference‖ / ‖reference‖."""
+    return float(np.linalg.norm(values - reference) / np.linalg.norm(reference))
+
+
+def probe(seconds: float) -> np.ndarray:
+    """A voice-like sound, float32 [n]: gliding harmonics in syllables, near-silent pauses, a click, noise.
+
+    Loud and quiet within one window, so that errors below the loudest mel band would show.
+    """
+    draw = np.random.default_rng(SEED)
+    time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    pitch = 140 + 40 * np.sin(2 * np.pi * 0.7 * time)
+    phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE
+    voice = sum(np.sin(harmonic * phase) / harmonic for harmonic in range(1, 25))
+    syllables = np.clip(np.sin(2 * np.pi * 3.1 * time), 0, 1) ** 2
+    click = np.exp(-np.abs(time - seconds / 2) * 4000)
+    return (0.2 * voice * syllables + 0.5 * click + 1e-4 * draw.standard_normal(len(time))).astype(np.float32)

@@ -1,0 +1,120 @@
+"""What FP8 is calibrated on: real clips through the encoder, inside Audio Flamingo 3's own prompts.
+
+FP8 gets one scale for all that a layer ever sees. Audio embeddings have another range than text
+embeddings, so a calibration on text, NVIDIA's default, picks scales that clip what this model mostly
+reads. A sample is stored as the server sends it: token ids in which an audio token is `vocab_size + k`,
+and the prompt table whose row k it means.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from af3.encoder.onnx_encoder import AudioEncoder
+from af3.errors import RequestError
+from af3.inputs import audio, chat
+from af3.inputs.prompt import PromptBuilder
+from af3.manifest import Limits, ModelFacts
+from af3.tokenizer import Tokenizer
+from build_engines.stage import BuildError, Figures
+
+FILE = "calibration.safetensors"
+SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
+CLIPS_WANTED = 32  # fewer are used, with a warning
+MOST_WINDOWS = 4  # of one clip: two minutes say what ten do, in a fifth of the time
+MOST_SAMPLES = 256
+
+# Each clip is asked the next of these: captions, transcription, choices, reasoning, and the bare clip of
+# voice chat.
+PROMPTS = (
+    "Transcribe the input speech.",
+    "Describe this audio in detail.",
+    "What is the mood of this music, and which instruments are played?",
+    "What happens in this recording, and in which order?",
+    "What is heard?\nChoose the correct option from the following options:\n(A) speech\n(B) music\n(C) rain",
+    "How does the speaker feel? Explain how you know." + chat.THINK_SUFFIX,
+    "",
+)
+SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer briefly.", "You are a music teacher.", "Say why.")
+TEXT_PROMPTS = ("What is the difference between pitch and loudness?", "Name three string instruments.")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """input_ids: int32 [S]; prompt_table: [P, H] in the encoder's dtype, P = 0 for text alone."""
+
+    input_ids: np.ndarray
+    prompt_table: np.ndarray
+
+
+def build(
+    clips: Sequence[Path], encoder: Path, tokenizer: Path, model: ModelFacts, limits: Limits, folder: Path
+) -> Figures:
+    """Write `calibration.safetensors` into `folder`."""
+    builder = PromptBuilder(Tokenizer.load(tokenizer), model, limits, engine_identity="")
+    made = list(samples(clips, AudioEncoder.load(encoder), builder))
+    stored = {}
+    for number, sample in enumerate(made):
+        stored[f"{number}.input_ids"] = torch.from_numpy(sample.input_ids)
+        stored[f"{number}.prompt_table"] = torch.from_numpy(sample.prompt_table).to(torch.bfloat16)
+    save_file(stored, folder / FILE)
+    return {
+        "samples": len(made),
+        "audio_tokens": sum(len(sample.prompt_table) for sample in made),
+        "text_tokens": sum(len(sample.input_ids) - len(sample.prompt_table) for sample in made),
+    }
+
+
+def build_texts(folder: Path) -> Figures:
+    """Write `train.jsonl` into `folder`: the prompts as NVIDIA's quantize.py reads texts (INT4 AWQ)."""
+    texts = [
+        f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+        for system in SYSTEM_PROMPTS
+        for prompt in (*PROMPTS, *TEXT_PROMPTS)
+    ]
+    lines = [json.dumps({"text": text}) for text in texts]
+    (folder / "train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return {"texts": len(texts)}
+
+
+def find_clips(folder: Path) -> list[Path]:
+    """The audio files under a folder, in the order of their names; raises BuildError when there are none."""
+    clips = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not clips:
+        raise BuildError(
+            f"{folder}: no WAV, FLAC, MP3 or OGG files to calibrate FP8 with; set CALIBRATION to a folder "
+            f"with {CLIPS_WANTED} or more clips like those that will be asked about, or build PRECISION=bf16"
+        )
+    if len(clips) < CLIPS_WANTED:
+        print(
+            f"warning: {len(clips)} clips in {folder}; FP8 is better calibrated with {CLIPS_WANTED} or more"
+        )
+    return clips
+
+
+def samples(clips: Sequence[Path], encoder: AudioEncoder, builder: PromptBuilder) -> Iterator[Sample]:
+    """One sample a clip, each with the next prompt, then the prompts without audio.
+
+    Raises BuildError that names the file when one cannot be decoded.
+    """
+    progress = tqdm(clips[:MOST_SAMPLES], desc="calibration clips", delay=2, leave=False)
+    for number, path in enumerate(progress):
+        try:
+            clip = audio.decode(path.read_bytes(), path.name)
+        except RequestError as error:
+            raise BuildError(f"{path}: {error.message}") from None
+        windows = audio.split_windows(clip)[:MOST_WINDOWS]
+        conversation = chat.from_prompt(PROMPTS[number % len(PROMPTS)], clips=1)
+        ids = builder.build(conversation, [np.concatenate(windows)], max_tokens=1, think=False).input_ids
+        yield Sample(ids, np.concatenate(encoder.encode(windows)))
+    for prompt in TEXT_PROMPTS:
+        ids = builder.build(chat.from_prompt(prompt, clips=0), [], max_tokens=1, think=False).input_ids
+        yield Sample(ids, np.zeros((0, encoder.hidden_size), np.float32))

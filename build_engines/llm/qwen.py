@@ -1,0 +1,109 @@
+"""The LLM of an AF3 checkpoint as a plain `Qwen2ForCausalLM` folder that Transformers 4 can read, too.
+
+The pinned container has Transformers 4.53, which knows neither Audio Flamingo 3 nor the configuration
+files of Transformers 5. So the folder is written here, tensor by tensor, with `rope_theta` where version
+4 looks for it: where it does not find it, it takes 10 000 instead of Qwen2.5's 1 000 000 and says
+nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tqdm import tqdm
+from transformers import Qwen2Config
+
+from build_engines.llm.decoder_graph import Shape
+from build_engines.source.checkpoint import Checkpoint, canonical_name
+from build_engines.source.think import LLM_PREFIX, Adapter
+from build_engines.stage import BuildError, Figures
+
+SHARD_BYTES = 4 << 30
+
+
+def build(checkpoint: Checkpoint, adapter: Adapter | None, folder: Path) -> Figures:
+    """Write config.json, the weights in shards, their index and the tokenizer; `adapter` is merged where
+    given.
+    """
+    weight_map: dict[str, str] = {}
+    total_bytes = 0
+    for number, shard in enumerate(_shards(checkpoint, adapter)):
+        name = f"model-{number:05d}.safetensors"
+        save_file(shard, folder / name, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(shard, name)
+        total_bytes += sum(weight.nbytes for weight in shard.values())
+    dtype = str(checkpoint.tensor("lm_head.weight").dtype).removeprefix("torch.")
+    index = {"metadata": {"total_size": total_bytes}, "weight_map": weight_map}
+    _write_json(folder / "model.safetensors.index.json", index)
+    _write_json(folder / "config.json", config(checkpoint.text_config, dtype))
+    _write_tokenizer(checkpoint, folder)
+    return {"tensors": len(weight_map), "adapted": len(adapter.names) if adapter else 0}
+
+
+def config(text: Qwen2Config, dtype: str) -> dict[str, object]:
+    """config.json in the words of Transformers 4."""
+    shape = Shape.of(text)
+    rope = text.to_dict()["rope_parameters"]
+    if rope["rope_type"] != "default":
+        raise BuildError(f"the LLM's rope_type is {rope['rope_type']!r}; only 'default' is built")
+    return {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "torch_dtype": dtype,
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.ffn,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_dim,
+        "vocab_size": shape.vocabulary,
+        "max_position_embeddings": shape.positions,
+        "rms_norm_eps": text.rms_norm_eps,
+        "rope_theta": rope["rope_theta"],
+        "hidden_act": text.hidden_act,
+        "tie_word_embeddings": False,
+        "use_sliding_window": False,
+        "bos_token_id": text.bos_token_id,
+        "eos_token_id": text.eos_token_id,
+        "pad_token_id": text.pad_token_id,
+    }
+
+
+def _shards(checkpoint: Checkpoint, adapter: Adapter | None) -> Iterator[dict[str, torch.Tensor]]:
+    """The LLM's weights under their names in Qwen2ForCausalLM, a few gigabytes at a time."""
+    names = sorted(name for name in map(canonical_name, checkpoint.files) if _is_llm(name))
+    shard: dict[str, torch.Tensor] = {}
+    for name in tqdm(names, desc="Qwen2.5", unit="tensor", delay=2, leave=False):
+        weight = checkpoint.tensor(name)
+        if adapter is not None:
+            weight = adapter.merged(name, weight)
+        if shard and sum(held.nbytes for held in shard.values()) + weight.nbytes > SHARD_BYTES:
+            yield shard
+            shard = {}
+        shard[f"model.{name.removeprefix(LLM_PREFIX)}" if name.startswith(LLM_PREFIX) else name] = weight
+    yield shard
+
+
+def _is_llm(name: str) -> bool:
+    return name.startswith(LLM_PREFIX) or name == "lm_head.weight"
+
+
+def _write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
+    """The tokenizer, described in a way that Transformers 4 knows, for NVIDIA's quantize.py."""
+    definition = json.loads((checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8"))
+    _write_json(folder / "tokenizer.json", definition)
+    names = {token["id"]: token["content"] for token in definition["added_tokens"]}
+    text = checkpoint.text_config
+    described = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    for role, token in (("eos_token", text.eos_token_id), ("pad_token", text.pad_token_id)):
+        if token in names:
+            described[role] = names[token]
+    _write_json(folder / "tokenizer_config.json", described)
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,196 @@
+"""An AF3 checkpoint in Hugging Face format: found or downloaded, checked, identified, read by tensor."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+from safetensors import safe_open
+from transformers import AudioFlamingo3Config, AudioFlamingo3EncoderConfig, Qwen2Config
+
+from build_engines.source.content_hash import content_hash
+from build_engines.stage import BuildError
+
+MODEL_TYPE = "audioflamingo3"
+REQUIRED_FILES = ("config.json", "tokenizer.json")
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+# Named one by one: the hub repository also holds think/ adapters and the same weights a second time.
+SMALL_FILES = (
+    *REQUIRED_FILES,
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
+LICENCE_NOTICE = (
+    "{name}: these weights are NVIDIA's, under the NVIDIA OneWay Noncommercial License: research and other "
+    "non-commercial use only. Their terms stand in the model card at https://huggingface.co/{name}."
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checked folder. `name` is what the operator asked for; `files` maps tensor → safetensors file."""
+
+    name: str
+    folder: Path
+    config: AudioFlamingo3Config
+    files: dict[str, Path]
+
+    @property
+    def text_config(self) -> Qwen2Config:
+        return cast(Qwen2Config, self.config.text_config)
+
+    @property
+    def audio_config(self) -> AudioFlamingo3EncoderConfig:
+        return cast(AudioFlamingo3EncoderConfig, self.config.audio_config)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Identity: hash of the name and content of every file that decides what the model says."""
+        digest = hashlib.sha256()
+        small = [self.folder / name for name in SMALL_FILES if (self.folder / name).exists()]
+        for path in [*small, *sorted(set(self.files.values()))]:
+            digest.update(f"{path.name} {content_hash(path)}\n".encode())
+        return digest.hexdigest()
+
+    def has(self, name: str) -> bool:
+        """Whether a tensor of this canonical name is stored."""
+        return name in self._stored_names
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """One tensor in the dtype it is stored in, by its canonical name (see `canonical_name`)."""
+        path, stored = self._locate(name)
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor(stored)
+
+    def rows(self, name: str, block: int) -> Iterator[torch.Tensor]:
+        """A matrix in blocks of `block` rows, so that an embedding table is never whole in memory."""
+        path, stored = self._locate(name)
+        with safe_open(path, framework="pt") as file:
+            matrix = file.get_slice(stored)
+            for start in range(0, matrix.get_shape()[0], block):
+                yield matrix[start : start + block]
+
+    def module_state(self, prefix: str) -> dict[str, torch.Tensor]:
+        """fp32 state of the module whose tensors start with `prefix`, e.g. `audio_tower.`"""
+        names = [name for name in self._stored_names if name.startswith(prefix)]
+        return {name.removeprefix(prefix): self.tensor(name).float() for name in names}
+
+    @cached_property
+    def _stored_names(self) -> dict[str, str]:
+        return {canonical_name(stored): stored for stored in self.files}
+
+    def _locate(self, name: str) -> tuple[Path, str]:
+        if not self.has(name):
+            raise BuildError(f"{self.folder}: no tensor {name} in the checkpoint; is the download complete?")
+        stored = self._stored_names[name]
+        return self.files[stored], stored
+
+
+def canonical_name(stored: str) -> str:
+    """Tensor names as Transformers' modules have them, whichever of its versions wrote the checkpoint.
+
+    Hub files say `language_model.model.layers…` and `language_model.lm_head…`; others say
+    `model.language_model…` and `lm_head…`. Canonical: `audio_tower.…`, `multi_modal_projector.…`,
+    `language_model.layers.…`, `lm_head.…`.
+    """
+    name = stored.removeprefix("model.")
+    if name.startswith("language_model.lm_head."):
+        return name.removeprefix("language_model.")
+    if name.startswith("language_model.model."):
+        return "language_model." + name.removeprefix("language_model.model.")
+    return name
+
+
+def open_checkpoint(source: str) -> Checkpoint:
+    """A local folder, or a hub id that is downloaded first (resumed if it was interrupted).
+
+    Raises BuildError when it is not an AF3 checkpoint or not all of it is there.
+    """
+    folder = Path(source)
+    if not folder.exists():
+        folder = _download(source)
+    config = _read_config(folder)
+    for name in REQUIRED_FILES:
+        if not (folder / name).exists():
+            raise BuildError(f"{folder}: {name} is missing; download the checkpoint again")
+    return Checkpoint(source, folder, config, _tensor_files(folder))
+
+
+def _read_config(folder: Path) -> AudioFlamingo3Config:
+    path = folder / "config.json"
+    if not path.exists():
+        raise BuildError(f"{folder}: no config.json, so no checkpoint in Hugging Face format")
+    model_type = json.loads(path.read_text()).get("model_type")
+    if model_type != MODEL_TYPE:
+        raise BuildError(
+            f"{path}: model_type is {model_type!r}, not {MODEL_TYPE!r}; give an Audio Flamingo 3 checkpoint "
+            "in Hugging Face format, e.g. nvidia/audio-flamingo-3-hf"
+        )
+    return AudioFlamingo3Config.from_pretrained(folder)
+
+
+def _tensor_files(folder: Path) -> dict[str, Path]:
+    """Tensor → safetensors file, from the index of a sharded checkpoint or from its single file."""
+    index = folder / INDEX
+    if index.exists():
+        files = {name: folder / shard for name, shard in json.loads(index.read_text())["weight_map"].items()}
+    else:
+        files = dict.fromkeys(_names_in(folder / SINGLE), folder / SINGLE)
+    missing = sorted({path.name for path in files.values() if not path.exists()})
+    if missing:
+        raise BuildError(f"{folder}: {', '.join(missing)} missing; download the checkpoint again")
+    return files
+
+
+def _names_in(path: Path) -> list[str]:
+    if not path.exists():
+        raise BuildError(f"{path.parent}: neither {path.name} nor {INDEX}; download the checkpoint again")
+    with safe_open(path, framework="pt") as file:
+        return list(file.keys())
+
+
+def _download(name: str) -> Path:
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise BuildError(f"{name}: no such folder, and not a hub id such as nvidia/audio-flamingo-3-hf")
+    if name.startswith("nvidia/"):
+        print(LICENCE_NOTICE.format(name=name))
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=[*SMALL_FILES, INDEX]))
+        index = folder / INDEX
+        weights = (
+            sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else [SINGLE]
+        )
+        return Path(snapshot_download(name, allow_patterns=[*SMALL_FILES, INDEX, *weights]))
+    except GatedRepoError as error:
+        raise BuildError(
+            f"{name}: the hub asks for a login; accept its terms at https://huggingface.co/{name}, then "
+            "`hf auth login` or set HF_TOKEN"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise BuildError(
+            f"{name}: no such folder, and no such repository on the hub (or it is private)"
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise BuildError(
+            f"{name}: the download failed ({error}); run the same command again to resume"
+        ) from error

@@ -1,0 +1,140 @@
+"""The checkpoint's `think/` LoRA, merged into the LLM's weights: W + (alpha / r) B A.
+
+Audio Flamingo 3 reasons before it answers, and hears long clips better, with this adapter. Tower and
+adaptor were frozen while it was trained, so one encoder engine serves both; two LLM engines differ.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import safe_open
+
+from build_engines.source.checkpoint import Checkpoint, canonical_name
+from build_engines.stage import BuildError, hash_file
+
+FOLDER = "think"
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+NOT_LORA = "non_lora_trainables.bin"
+# Whatever wrappers the trainer had around the LLM, a layer's own path ends like this.
+LORA_NAME = re.compile(r"(layers\.\d+\.(?:self_attn|mlp)\.\w+_proj)\.lora_([AB])(?:\.default)?\.weight$")
+LLM_PREFIX = "language_model."
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter folder. `names`: canonical weight name → the names of its A and its B in the file."""
+
+    folder: Path
+    scale: float
+    names: dict[str, dict[str, str]]
+    replaced: dict[str, torch.Tensor]
+
+    @property
+    def sha256(self) -> str:
+        """Identity of what it changes."""
+        return hash_file(self.folder / WEIGHTS)
+
+    def merged(self, name: str, weight: torch.Tensor) -> torch.Tensor:
+        """`weight` of canonical `name` with the adapter in it, in its own dtype; computed in fp32."""
+        if name in self.replaced:
+            return self.replaced[name].to(weight.dtype)
+        if name not in self.names:
+            return weight
+        with safe_open(self.folder / WEIGHTS, framework="pt") as file:
+            a, b = (file.get_tensor(self.names[name][side]).float() for side in "AB")
+        if (b.shape[0], a.shape[1]) != tuple(weight.shape):
+            raise BuildError(
+                f"{self.folder}: the adapter of {name} is for a weight of {b.shape[0]} x {a.shape[1]}, "
+                f"the checkpoint's is {weight.shape[0]} x {weight.shape[1]}; it belongs to another checkpoint"
+            )
+        return (weight.float() + self.scale * (b @ a)).to(weight.dtype)
+
+
+def open_adapter(checkpoint: Checkpoint) -> Adapter:
+    """The adapter of a checkpoint, downloaded when the checkpoint was.
+
+    Raises BuildError when there is none, when it is not plain LoRA, or when it changes more than the LLM.
+    """
+    folder = checkpoint.folder / FOLDER
+    if not folder.exists() and not Path(checkpoint.name).exists():
+        folder = Path(snapshot_download(checkpoint.name, allow_patterns=[f"{FOLDER}/*"])) / FOLDER
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).exists():
+            raise BuildError(
+                f"THINK=1: {folder / name} is not there; build without THINK, or add the adapter"
+            )
+    scale = _scale(folder / CONFIG)
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        names = _pairs(list(file.keys()), folder)
+    unknown = sorted(set(names) - {canonical_name(stored) for stored in checkpoint.files})
+    if unknown:
+        raise BuildError(f"{folder}: it adapts {unknown[0]}, which the checkpoint does not have")
+    return Adapter(folder, scale, names, _replaced(folder / NOT_LORA, checkpoint))
+
+
+def _scale(path: Path) -> float:
+    """alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA."""
+    config = json.loads(path.read_text())
+    for key in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save"):
+        if config.get(key):
+            raise BuildError(f"{path}: {key} is {config[key]!r}; only plain LoRA can be merged")
+    if config.get("bias", "none") != "none":
+        raise BuildError(f"{path}: bias is {config['bias']!r}; only plain LoRA can be merged")
+    rank = config["r"]
+    return config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _pairs(stored: list[str], folder: Path) -> dict[str, dict[str, str]]:
+    """Canonical weight name → {"A": …, "B": …} of an adapter file's tensor names."""
+    pairs: dict[str, dict[str, str]] = {}
+    for name in stored:
+        found = LORA_NAME.search(name)
+        if found is None:
+            raise BuildError(f"{folder / WEIGHTS}: {name} is no LoRA matrix of a layer of the LLM")
+        pairs.setdefault(f"{LLM_PREFIX}{found[1]}.weight", {})[found[2]] = name
+    halves = sorted(name for name, pair in pairs.items() if len(pair) != 2)
+    if halves:
+        raise BuildError(
+            f"{folder / WEIGHTS}: {halves[0]} has only one of its two matrices; download it again"
+        )
+    return pairs
+
+
+def _replaced(path: Path, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """Whole weights of the LLM that were trained beside the LoRA.
+
+    Those of tower and adaptor must be the checkpoint's own: their engine is shared.
+    """
+    if not path.exists():
+        return {}
+    replaced = {}
+    for stored, weight in torch.load(path, map_location="cpu", weights_only=True).items():
+        name = _checkpoint_name(stored, checkpoint)
+        if name.startswith(LLM_PREFIX) or name == "lm_head.weight":
+            replaced[name] = weight
+        elif not torch.equal(checkpoint.tensor(name).float(), weight.float()):
+            raise BuildError(
+                f"{path}: it changes {name}, so the adapter needs an audio encoder of its own, "
+                "which is not supported"
+            )
+    return replaced
+
+
+def _checkpoint_name(stored: str, checkpoint: Checkpoint) -> str:
+    """The checkpoint's weight whose name is the longest end of `stored`; BuildError when there is none."""
+    known = {canonical_name(name) for name in checkpoint.files}
+    words = stored.split(".")
+    for start in range(len(words)):
+        name = canonical_name(".".join(words[start:]))
+        for candidate in (name, f"{LLM_PREFIX}{name}"):
+            if candidate in known:
+                return candidate
+    raise BuildError(f"{stored} of {NOT_LORA}: the checkpoint has no such weight")

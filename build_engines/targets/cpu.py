@@ -1,0 +1,97 @@
+"""Target `cpu`: the stages whose results ONNX Runtime serves."""
+
+from functools import partial
+from pathlib import Path
+
+import af3.inputs.chat
+import af3.tokenizer
+from af3.contract import MAX_CLIP_SECONDS, MAX_NEW_TOKENS, MAX_TEXT_TOKENS
+from af3.manifest import CheckpointIdentity, Limits, Manifest
+from af3.manifest import Precision as Precisions
+from af3.speech.catalogue import VOICE_FOLDER
+from af3.speech.engines.vits import built_voice
+from build_engines.encoder import export_encoder, verify_encoder
+from build_engines.llm import decoder_files, decoder_graph, quantize, verify_decoder
+from build_engines.llm.decoder_graph import Precision, Shape
+from build_engines.source import checkpoint, tokenizer_files
+from build_engines.source.checkpoint import Checkpoint
+from build_engines.stage import Stage, Stamp, read_stamp
+
+WINDOW_SECONDS = 30
+TOKENS_PER_SECOND = 25
+ROWS = 8  # sequences that are decoded together; more only make each slower on a CPU
+
+
+def stages(source: Checkpoint, precision: Precision) -> list[Stage]:
+    """Tokenizer, encoder and decoder_graph, each built from the checkpoint alone."""
+    identity = {"checkpoint": source.sha256}
+    return [
+        Stage(
+            "tokenizer",
+            build=partial(tokenizer_files.build, source),
+            inputs=identity,
+            code=(tokenizer_files, af3.inputs.chat, af3.tokenizer),
+            packages=("tokenizers", "transformers"),
+        ),
+        audio_encoder_stage(source),
+        Stage(
+            "llm",
+            build=partial(decoder_files.build, source, precision),
+            inputs=identity | {"precision": precision},
+            code=(decoder_files, decoder_graph, quantize, verify_decoder, checkpoint),
+            packages=("onnx", "onnxruntime", "torch"),
+        ),
+    ]
+
+
+def audio_encoder_stage(source: Checkpoint) -> Stage:
+    """The ONNX encoder: served as it is on a CPU, compiled by TensorRT for a GPU."""
+    return Stage(
+        "audio_encoder",
+        build=partial(export_encoder.build, source),
+        inputs={"checkpoint": source.sha256},
+        code=(export_encoder, verify_encoder, checkpoint),
+        packages=("onnx", "onnxruntime", "onnxscript", "torch", "transformers"),
+    )
+
+
+def limits(source: Checkpoint) -> Limits:
+    """AF3's own limits; a sequence can be no longer than the decoder has positions for."""
+    audio_tokens = MAX_CLIP_SECONDS * TOKENS_PER_SECOND
+    positions = Shape.of(source.text_config).positions
+    return Limits(
+        max_windows_per_clip=MAX_CLIP_SECONDS // WINDOW_SECONDS,
+        max_audio_tokens=audio_tokens,
+        max_text_tokens=MAX_TEXT_TOKENS,
+        max_output_tokens=MAX_NEW_TOKENS,
+        max_sequence_tokens=min(positions, audio_tokens + MAX_TEXT_TOKENS + MAX_NEW_TOKENS),
+        max_batch_size=ROWS,
+    )
+
+
+def write_manifest(source: Checkpoint, precision: Precision, stamps: dict[str, Stamp], output: Path) -> None:
+    """`manifest.json` from the stamps of all stages; a voice that was built before stays in it."""
+    stamps = stamps | voice_stamp(output)
+    Manifest(
+        target="cpu",
+        checkpoint=CheckpointIdentity(name=source.name, sha256=source.sha256),
+        precision=Precisions(audio_encoder="fp32", llm=precision),
+        limits=limits(source),
+        model=tokenizer_files.model_facts(source),
+        tools={
+            name: version for stamp in stamps.values() for name, version in sorted(stamp.versions.items())
+        },
+        files={
+            f"{stage}/{path}": sha256
+            for stage, stamp in stamps.items()
+            for path, sha256 in stamp.files.items()
+        },
+        verification={stage: dict(stamp.figures) for stage, stamp in stamps.items()},
+        voice=built_voice(output / VOICE_FOLDER),
+    ).write(output)
+
+
+def voice_stamp(output: Path) -> dict[str, Stamp]:
+    """The stamp of the voice that lies in `output`, by its stage's name; empty where none was built."""
+    stamp = read_stamp(output / VOICE_FOLDER)
+    return {} if stamp is None else {VOICE_FOLDER: stamp}

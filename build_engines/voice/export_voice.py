@@ -1,0 +1,289 @@
+"""A VITS checkpoint in Hugging Face format (such as facebook/mms-tts-eng) → the neural voice of a server.
+
+    make engines VOICE=FOLDER|HUB_ID
+
+Three ONNX files, each with one input. `text.onnx` gives every character its latent means and its duration;
+`flow.onnx` takes the latents, repeated so often by `numpy.repeat` (the length of the speech is not known before),
+to those that `decoder.onnx` turns into a waveform, piece by piece (`vits.py`). Nothing in a graph depends
+on the values of a tensor. Both noise scales are 0: the same text gives the same speech.
+"""
+
+import copy
+import hashlib
+import json
+import math
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import VitsConfig, VitsModel, VitsTokenizer
+from transformers.models.vits import modeling_vits
+
+import af3.speech.engines.vits
+import af3.speech.engines.vits_graphs
+from af3.speech.catalogue import VOICE_FOLDER
+from af3.speech.engines.vits import SETTINGS_FILE, VitsSettings, VitsSynthesizer
+from af3.speech.engines.vits_graphs import DECODER, FLOW, TEXT
+from build_engines.stage import BuildError, Figures, Stage, hash_file, require
+
+OPSET = 20
+BOUND = 1e-3  # of the waveform, whose full scale is 1
+VERIFIED = ((1, 1.0), (7, 1.0), (60, 1.0), (60, 0.5), (60, 2.0), (200, 1.0))  # characters, rate
+
+
+def stage(checkpoint: str) -> Stage:
+    """The build step; `checkpoint` is a folder or a hub id."""
+    folder = _folder(checkpoint)
+    files = {path.name: hash_file(path) for path in sorted(folder.glob("*.json")) + [_weights(folder)]}
+    return Stage(
+        VOICE_FOLDER,
+        build=partial(build, folder, Path(checkpoint).name),
+        inputs={"checkpoint": hashlib.sha256(json.dumps(files).encode()).hexdigest()},
+        code=(sys.modules[__name__], af3.speech.engines.vits, af3.speech.engines.vits_graphs),
+        packages=("onnx", "onnxruntime", "torch", "transformers"),
+    )
+
+
+def build(checkpoint: Path, name: str, output: Path) -> Figures:
+    """Export, write `voice.json`, compare with Transformers. Raises BuildError for what cannot be a voice."""
+    model = VitsModel.from_pretrained(checkpoint, noise_scale=0.0, noise_scale_duration=0.0).eval()
+    model.noise_scale = model.noise_scale_duration = 0.0
+    settings = _settings(VitsTokenizer.from_pretrained(checkpoint), model.config, name)
+    plain = _exportable(model)
+    with torch.no_grad(), _spline_without_selection(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's, about shape checks inside Transformers
+        latents = torch.zeros(1, model.config.flow_size, 50)
+        _export(Text(plain), torch.ones(1, 9, dtype=torch.long), output / f"{TEXT}.onnx", _TEXT)
+        _export(Flow(plain), latents, output / f"{FLOW}.onnx", _FLOW)
+        _export(Decoder(plain), latents, output / f"{DECODER}.onnx", _DECODER)
+    (output / SETTINGS_FILE).write_text(json.dumps(asdict(settings), ensure_ascii=False, indent=1) + "\n")
+    return verify(model, output)
+
+
+def verify(model: VitsModel, folder: Path) -> Figures:
+    """The voice in `folder` against `model`, whose noise scales are 0, on random characters."""
+    synthesizer = VitsSynthesizer.load(folder)
+    generator = np.random.default_rng(0)
+    worst = 0.0
+    for length, rate in VERIFIED:
+        ids = generator.integers(0, model.config.vocab_size, (1, length))
+        speed = model.config.speaking_rate * rate
+        with torch.no_grad():
+            expected = model(torch.from_numpy(ids), speaking_rate=speed).waveform[0].numpy()
+        found = np.concatenate(list(synthesizer.waveform(ids, speed)))
+        if found.shape != expected.shape:
+            raise BuildError(
+                f"the voice speaks {length} characters in {len(found)} samples, VitsModel in {len(expected)}"
+            )
+        worst = max(worst, float(np.abs(found - expected).max()))
+    require("waveform, largest difference", worst, BOUND)
+    return {"waveform_difference": worst}
+
+
+class Text(nn.Module):
+    """input_ids int64 [1, n] → means float32 [1, n, flow_size], frames float32 [1, n] at rate 1."""
+
+    def __init__(self, model: VitsModel) -> None:
+        super().__init__()
+        self.text_encoder = model.text_encoder
+        self.duration_predictor = model.duration_predictor
+        self.stochastic = model.config.use_stochastic_duration_prediction
+
+    def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        mask = torch.ones_like(input_ids).unsqueeze(-1).float()
+        encoded = self.text_encoder(input_ids=input_ids, padding_mask=mask)
+        hidden, mask = encoded.last_hidden_state.transpose(1, 2), mask.transpose(1, 2)
+        if self.stochastic:
+            log_duration = self.duration_predictor(hidden, mask, None, reverse=True, noise_scale=0.0)
+        else:
+            log_duration = self.duration_predictor(hidden, mask, None)
+        return encoded.prior_means, torch.exp(log_duration)[:, 0]
+
+
+class Flow(nn.Module):
+    """latents float32 [1, flow_size, frames] → the same, as the decoder takes them."""
+
+    def __init__(self, model: VitsModel) -> None:
+        super().__init__()
+        self.flow = model.flow
+
+    def forward(self, latents: Tensor) -> Tensor:
+        flowed: Tensor = self.flow(latents, torch.ones_like(latents[:, :1]), None, reverse=True)
+        return flowed
+
+
+class Decoder(nn.Module):
+    """latents float32 [1, flow_size, frames] → waveform float32 [1, samples]."""
+
+    def __init__(self, model: VitsModel) -> None:
+        super().__init__()
+        self.decoder = model.decoder
+
+    def forward(self, latents: Tensor) -> Tensor:
+        waveform: Tensor = self.decoder(latents, None)
+        return waveform.squeeze(1)
+
+
+class RelativeAttention(nn.Module):
+    """`VitsAttention` for one sequence of any length.
+
+    Transformers pads and reshapes by the length as a Python number, which a traced graph would keep. Here the
+    2w + 1 relative positions are gathered instead.
+    """
+
+    def __init__(self, attention: modeling_vits.VitsAttention) -> None:
+        super().__init__()
+        self.attention = attention
+        self.window = attention.window_size
+
+    def forward(self, hidden_states: Tensor, **_: object) -> tuple[Tensor, None]:
+        own = self.attention
+        heads, width = own.num_heads, own.head_dim
+        query, key, value = (
+            projection(hidden_states)[0].unflatten(-1, (heads, width)).transpose(0, 1)
+            for projection in (own.q_proj, own.k_proj, own.v_proj)
+        )
+        query = query * own.scaling
+        places = torch.arange(hidden_states.shape[1])
+        offset = places[None, :] - places[:, None] + self.window  # [n, n]; 0 … 2w are inside the window
+        inside = ((offset >= 0) & (offset <= 2 * self.window)).float()
+        column = offset.clamp(0, 2 * self.window).expand(heads, -1, -1)
+        bias = torch.gather(query @ own.emb_rel_k[0].T, 2, column) * inside
+        weights = torch.softmax(query @ key.transpose(1, 2) + bias, dim=-1)
+
+        around = places[:, None] + torch.arange(2 * self.window + 1)[None, :] - self.window  # [n, 2w + 1]
+        exists = ((around >= 0) & (around < hidden_states.shape[1])).float()
+        row = torch.minimum(around.clamp(min=0), places[-1]).expand(heads, -1, -1)
+        relative = torch.gather(weights, 2, row) * exists
+        mixed = weights @ value + relative @ own.emb_rel_v[0]
+        return own.out_proj(mixed.transpose(0, 1).flatten(1)[None]), None
+
+
+@contextmanager
+def _spline_without_selection() -> Iterator[None]:
+    """The duration predictor's spline on all values, of which those outside its range are then replaced.
+
+    Transformers selects the values inside first, which makes the shape depend on them.
+    """
+    transformers_own: Any = modeling_vits
+    original = transformers_own._unconstrained_rational_quadratic_spline
+
+    def everywhere(
+        inputs: Tensor, widths: Tensor, heights: Tensor, derivatives: Tensor, reverse: bool, tail_bound: float
+    ) -> tuple[Tensor, Tensor]:
+        edge = float(np.log(np.exp(1 - 1e-3) - 1))
+        derivatives = nn.functional.pad(derivatives, (1, 1), value=edge)
+        inner, log_determinant = modeling_vits._rational_quadratic_spline(
+            inputs.clamp(-tail_bound, tail_bound),
+            widths,
+            heights,
+            derivatives,
+            reverse,
+            tail_bound,
+            min_bin_width=1e-3,
+            min_bin_height=1e-3,
+            min_derivative=1e-3,
+        )
+        return torch.where(inputs.abs() <= tail_bound, inner, inputs), log_determinant
+
+    transformers_own._unconstrained_rational_quadratic_spline = everywhere
+    try:
+        yield
+    finally:
+        transformers_own._unconstrained_rational_quadratic_spline = original
+
+
+def _exportable(model: VitsModel) -> VitsModel:
+    plain = copy.deepcopy(model)
+    layers: Any = plain.text_encoder.encoder.layers
+    for layer in layers:
+        layer.attention = RelativeAttention(layer.attention)
+    return plain
+
+
+_TEXT = {"input_ids": {1: "n"}, "means": {1: "n"}, "frames": {1: "n"}}
+_FLOW = {"latents": {2: "frames"}, "flowed": {2: "frames"}}
+_DECODER = {"latents": {2: "frames"}, "waveform": {1: "samples"}}
+
+
+def _export(module: nn.Module, example: Tensor, path: Path, axes: dict[str, dict[int, str]]) -> None:
+    first, *outputs = axes
+    torch.onnx.export(
+        module.eval(),
+        (example,),
+        str(path),
+        input_names=[first],
+        output_names=outputs,
+        dynamic_axes=axes,
+        opset_version=OPSET,
+        dynamo=False,
+    )
+
+
+def _settings(tokenizer: VitsTokenizer, config: VitsConfig, name: str) -> VitsSettings:
+    if tokenizer.is_uroman or tokenizer.phonemize:
+        needed = "uroman" if tokenizer.is_uroman else "a phonemizer"
+        raise BuildError(f"VOICE={name}: its text has to go through {needed} first, which is not supported")
+    if config.num_speakers > 1:
+        raise BuildError(f"VOICE={name}: it has {config.num_speakers} speakers; only one is supported")
+    vocabulary = {token: index for token, index in tokenizer.get_vocab().items() if len(token) == 1}
+    return VitsSettings(
+        name=name,
+        sample_rate=config.sampling_rate,
+        speaking_rate=config.speaking_rate,
+        vocabulary=vocabulary,
+        blank_id=0 if tokenizer.add_blank else None,
+        lower_case=tokenizer.normalize,
+        hop=math.prod(config.upsample_rates),
+        context_frames=context_frames(config),
+    )
+
+
+def context_frames(config: VitsConfig) -> int:
+    """How many frames before and after its own a sample of HiFi-GAN depends on.
+
+    Its first and last convolutions reach 3 steps to either side, an upsampling one step, and a residual block of
+    kernel k and dilations d, each followed by a convolution without one, (k - 1) / 2 · Σ(d + 1) steps; a step is
+    shorter after each upsampling.
+    """
+    widest = max(
+        (kernel - 1) // 2 * sum(dilation + 1 for dilation in dilations)
+        for kernel, dilations in zip(
+            config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True
+        )
+    )
+    reach, steps_per_frame = 3.0, 1
+    for factor in config.upsample_rates:
+        reach += 1 / steps_per_frame
+        steps_per_frame *= factor
+        reach += widest / steps_per_frame
+    return math.ceil(reach + 3 / steps_per_frame)
+
+
+def _folder(checkpoint: str) -> Path:
+    if Path(checkpoint).is_dir():
+        return Path(checkpoint)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(checkpoint, allow_patterns=["*.json", "*.safetensors"]))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise BuildError(
+            f"VOICE={checkpoint}: neither a folder nor a checkpoint of the hub ({error})"
+        ) from error
+
+
+def _weights(folder: Path) -> Path:
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise BuildError(f"VOICE={folder}: no model.safetensors in it")
+    return path

@@ -1,0 +1,136 @@
+"""Serve the model repository: a front door for clients, and behind it a tritonserver that is kept alive."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import secrets
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from af3.manifest import ManifestError
+from serving import journal
+from serving.door import tls
+from serving.door.admission import Limits
+from serving.door.door import Behind, Door
+from serving.host.ports import Ports, ServerError, claim
+from serving.host.supervisor import Patience, Supervisor
+from serving.host.triton import Server
+from serving.machine import engine_choice
+
+CONFIG_OF_TARGET = {"cpu": "cpu"}
+GPU_CONFIG = "gpu"
+READY_TIMEOUT_S = {"cpu": 120.0, "gpu": 900.0}
+INSIDE = "127.0.0.1"
+
+
+def main() -> int:
+    arguments = _parse()
+    config = CONFIG_OF_TARGET.get(arguments.target, GPU_CONFIG)
+    engines = arguments.folder / "engines" / arguments.target
+    if not (engines / "manifest.json").is_file():
+        print(f"no engines in {engines}; run `make engines GPU={arguments.target}` first", file=sys.stderr)
+        return 2
+    if config == GPU_CONFIG:
+        try:
+            engine_choice.prepare(engines)
+        except ManifestError as error:
+            print(error, file=sys.stderr)
+            return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logging.basicConfig(level=logging.WARNING)
+    if arguments.journal is not None:
+        journal.open_at(arguments.journal)
+    try:
+        return _serve(arguments, config)
+    except (ServerError, tls.TlsError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _serve(arguments: argparse.Namespace, config: str) -> int:
+    log = arguments.log or Path(tempfile.mkstemp(prefix="af3-server-", suffix=".log")[1])
+    ports = claim(Ports(arguments.grpc_port, arguments.http_port, arguments.metrics_port), arguments.host)
+    behind = Behind(claim(Ports(0, 0, 0), INSIDE), secrets.token_hex(16))
+    limits = Limits(arguments.max_in_flight, arguments.max_timeout, arguments.max_message_mb << 20)
+    certificates = tls.from_options(arguments.tls_cert, arguments.tls_key, arguments.tls_ca)
+    tracing = trace_options(arguments.trace_url)
+
+    def start() -> Server:
+        return Server(config, arguments.folder, log, behind.ports, INSIDE, tracing, behind.key)
+
+    def on_ready() -> None:
+        scheme = "" if certificates is None else " (TLS)" if certificates.ca is None else " (mutual TLS)"
+        print("Ctrl-C stops it")
+        print(f"  gRPC     {door.url}{scheme}")
+        print(f"  HTTP     http{'s' if certificates else ''}://{door.host}:{door.ports.http}")
+        print(f"  metrics  http://{door.host}:{door.ports.metrics}/metrics", flush=True)
+
+    with Door(behind, arguments.host, ports, limits, certificates) as door:
+        print(f"starting tritonserver ({config}), log in {log}", flush=True)
+        supervisor = Supervisor(
+            door, start, Patience(READY_TIMEOUT_S[config]), lambda line: print(line, flush=True)
+        )
+        try:
+            supervisor.run(on_ready)
+        except KeyboardInterrupt:
+            print("stopped")
+    return 0
+
+
+def trace_options(url: str | None) -> tuple[str, ...]:
+    """Triton's own OpenTelemetry traces of every request, sent to an OTLP/HTTP collector."""
+    if url is None:
+        return ()
+    return (
+        "--trace-config=mode=opentelemetry",
+        f"--trace-config=opentelemetry,url={url}",
+        "--trace-config=level=TIMESTAMPS",
+        "--trace-config=rate=1",
+    )
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--target", default="cpu", help="which engines/<target> to serve (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path.cwd(), help="folder that holds engines/ (default: here)"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--grpc-port", type=int, default=8001, help="default: %(default)s")
+    parser.add_argument("--http-port", type=int, default=8000, help="default: %(default)s")
+    parser.add_argument("--metrics-port", type=int, default=8002, help="default: %(default)s")
+    parser.add_argument("--tls-cert", type=Path, help="PEM file of the server's certificate: TLS")
+    parser.add_argument("--tls-key", type=Path, help="PEM file of its key")
+    parser.add_argument("--tls-ca", type=Path, help="PEM file of who signs clients: mutual TLS")
+    limits = Limits()
+    parser.add_argument(
+        "--max-in-flight", type=int, default=limits.in_flight, help="requests at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-timeout",
+        type=float,
+        default=limits.timeout_s,
+        metavar="SECONDS",
+        help="longest time for one request (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--max-message-mb",
+        type=int,
+        default=limits.message_bytes >> 20,
+        help="largest request (default: %(default)s)",
+    )
+    parser.add_argument("--log", type=Path, help="file for the server's output (default: a temporary file)")
+    parser.add_argument("--journal", type=Path, help="file for one JSON line per request and stage")
+    parser.add_argument(
+        "--trace-url", help="OTLP/HTTP collector of OpenTelemetry traces, http://HOST:4318/v1/traces"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Does the server answer? Asks it a real question about a real (if short) sound; the health check of containers."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import uuid
+from pathlib import Path
+from typing import Literal
+
+import grpc
+import numpy as np
+import soundfile
+from tritonclient.grpc import InferResult, service_pb2, service_pb2_grpc
+
+from af3 import contract
+from af3.inputs.audio import SAMPLE_RATE
+from clients.request import prompt_request
+from clients.tls import Tls
+from serving.door.upstream import key_metadata
+
+TONE_HZ = 440
+Health = Literal["answers", "busy", "silent", "failed"]
+
+
+def answers(url: str, timeout_s: float = 10.0) -> bool:
+    """True when the ensemble at `url` (gRPC) answers a question about a 0.5 s tone with at least one token."""
+    with grpc.insecure_channel(url) as channel:
+        return _health(channel, timeout_s, "", ()) == "answers"
+
+
+def every_stage_answers(url: str, key: str, timeout_s: float = 10.0) -> Health:
+    """One tiny inference through each of the five steps of a Triton that is closed by `key`."""
+    with grpc.insecure_channel(url) as channel:
+        heard = _health(channel, timeout_s, key, ())
+        return heard if heard != "answers" else _health(channel, timeout_s, key, (_spoken(),))
+
+
+def health(url: str, timeout_s: float, tls: Tls | None = None) -> Health:
+    """What a client at the door finds. A server that refuses for being full is well."""
+    with channel_to(url, tls) as channel:
+        return _health(channel, timeout_s, "", ())
+
+
+def channel_to(url: str, tls: Tls | None) -> grpc.Channel:
+    return grpc.insecure_channel(url) if tls is None else grpc.secure_channel(url, tls.credentials())
+
+
+def _health(
+    channel: grpc.Channel, timeout_s: float, key: str, requests: tuple[service_pb2.ModelInferRequest, ...]
+) -> Health:
+    stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+    metadata = key_metadata(key)
+    try:
+        if not stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=timeout_s, metadata=metadata).ready:
+            return "failed"
+        responses = list(
+            stub.ModelStreamInfer(iter(requests or (_heard(),)), timeout=timeout_s, metadata=metadata)
+        )
+    except grpc.RpcError as error:
+        return "silent" if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED else "failed"
+    errors = [response.error_message for response in responses if response.error_message]
+    if errors:
+        return "busy" if "UNAVAILABLE: " in errors[0] else "failed"
+    counts = [
+        InferResult(response.infer_response).as_numpy(contract.TOKEN_COUNT.name) for response in responses
+    ]
+    return "answers" if any(count is not None and count[0] > 0 for count in counts) else "failed"
+
+
+def _heard() -> service_pb2.ModelInferRequest:
+    """A question about a tone: preprocess, audio_encoder, llm and postprocess."""
+    name = contract.AUDIO_FLAMINGO.name
+    return prompt_request(name, _tone(), "What is this?", None, _new_id(), {"max_tokens": 1})
+
+
+def _spoken() -> service_pb2.ModelInferRequest:
+    """A word to be spoken, straight to tts."""
+    message = service_pb2.ModelInferRequest(model_name=contract.TTS.name, id=_new_id())
+    values = {
+        contract.TEXT: _bytes(b"Ready."),
+        contract.FINISH_REASON: _bytes(b"stop"),
+        contract.TOKEN_COUNT: np.int32(1).tobytes(),
+        contract.INDEX: np.int32(0).tobytes(),
+        contract.TOKEN_IDS: np.int32(0).tobytes(),
+    }
+    for tensor, raw in values.items():
+        datatype = "BYTES" if tensor.dtype == "STRING" else tensor.dtype
+        message.inputs.add(name=tensor.name, datatype=datatype, shape=[1])
+        message.raw_input_contents.append(raw)
+    return message
+
+
+def _new_id() -> str:
+    return f"ready-{uuid.uuid4()}"
+
+
+def _bytes(value: bytes) -> bytes:
+    return len(value).to_bytes(4, "little") + value
+
+
+def _tone() -> bytes:
+    file = io.BytesIO()
+    tone = 0.1 * np.sin(2 * np.pi * TONE_HZ * np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE)
+    soundfile.write(file, tone, SAMPLE_RATE, format="WAV")
+    return file.getvalue()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", default="127.0.0.1:8001", help="gRPC address (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds (default: %(default)s)")
+    parser.add_argument("--tls-ca", type=Path, help="PEM file of who signed the server's certificate")
+    parser.add_argument("--tls-cert", type=Path, help="PEM file of our own certificate, for mutual TLS")
+    parser.add_argument("--tls-key", type=Path, help="PEM file of its key")
+    given = parser.parse_args()
+    tls = None if given.tls_ca is None else Tls(given.tls_ca, given.tls_cert, given.tls_key)
+    found = health(given.url, given.timeout, tls)
+    well = found in ("answers", "busy")
+    print("ready" if well else f"{given.url} does not answer ({found})")
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""One tritonserver process: started, watched until it is ready, stopped by its own id."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from serving.door.upstream import KEY_HEADER
+from serving.host.ports import DEFAULT_PORTS, Ports, ServerCrashed, ServerError, claim
+from serving.machine import install
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MODEL_REPOSITORY = REPOSITORY / "model_repository"
+CONTAINER_SERVER = Path("/opt/tritonserver/bin/tritonserver")
+EXIT_TIMEOUT_S = 10
+CLOSED_TO_ALL = ("shared-memory", "model-repository", "trace", "logging")
+CLOSED_BY_KEY = ("health", "metadata", "inference", "model-config", "statistics")
+PR_SET_PDEATHSIG = 1
+SHARED_MEMORY = Path("/dev/shm")
+STUB = b"triton_python_backend_stub"
+LIBC = ctypes.CDLL(None)  # loaded here, not between fork and exec
+
+
+class Server:
+    """A running tritonserver; use it as a context manager so that it is always stopped.
+
+    config: name of the configs to serve (`<model>/configs/<config>.pbtxt`).
+    folder: working directory; the configs name engines relative to it.
+    log: file that takes the server's own output.
+    key: without it, in a header, nothing is answered but /metrics; "" leaves inference open to who reaches the
+        port, as tests and measurements need it. Shared memory, model control, tracing and log settings are
+        closed either way. Like all options of tritonserver it can be read by other users of the machine.
+    models: the model repository.
+    """
+
+    def __init__(
+        self,
+        config: str,
+        folder: Path,
+        log: Path,
+        ports: Ports = DEFAULT_PORTS,
+        host: str = "127.0.0.1",
+        extra: tuple[str, ...] = (),
+        key: str = "",
+        models: Path = MODEL_REPOSITORY,
+    ):
+        self.host = host
+        self.ports = claim(ports, host)
+        self.log = log
+        self.key = key
+        _sweep_shared_memory()
+        command = [*_command(config, models, self.ports, host), *_restrictions(key), *extra]
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=_environment(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                # Ctrl-C is for us; the server is told to finish its requests first.
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+
+    @property
+    def url(self) -> str:
+        """gRPC address, as clients take it."""
+        return f"{self.host}:{self.ports.grpc}"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> None:
+        """Poll `ready` until it is true. Raises ServerError when the server ends first or time is up."""
+        end = time.monotonic() + timeout_s
+        while not ready():
+            if self._process.poll() is not None:
+                kind = ServerCrashed if self._process.returncode < 0 else ServerError
+                raise kind(f"tritonserver ended with code {self._process.returncode}:\n{self._log_tail()}")
+            if time.monotonic() > end:
+                raise ServerError(f"not ready after {timeout_s:.0f} s; see {self.log}:\n{self._log_tail()}")
+            time.sleep(0.1)
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while the server runs."""
+        return self._process.poll()
+
+    def steps(self) -> frozenset[int]:
+        """Ids of the processes of the Python steps that are alive."""
+        found = set()
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has just ended
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                if int(parent) == self.pid and state != "Z" and STUB in (entry / "cmdline").read_bytes():
+                    found.add(int(entry.name))
+        return frozenset(found)
+
+    def stop(self) -> None:
+        """SIGTERM, requests in flight finish, then the process ends; killed if it does not."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(EXIT_TIMEOUT_S + 5)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process at once, with its steps and what they hold in shared memory."""
+        # The steps are processes of their own; none may outlive the server.
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        # What a killed server, or a killed step, could not take away itself.
+        for left in SHARED_MEMORY.glob(f"{_shm_prefix(self.ports)}*"):
+            left.unlink(missing_ok=True)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _log_tail(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        telling = [line for line in lines if "error" in line.lower() or "fail" in line.lower()]
+        return "\n".join((telling or lines)[-8:])
+
+
+def _command(config: str, models: Path, ports: Ports, host: str) -> list[str]:
+    binary, backends = _server_binary()
+    return [
+        str(binary),
+        f"--model-repository={models}",
+        f"--model-config-name={config}",
+        f"--backend-directory={backends}",
+        f"--grpc-address={host}",
+        f"--http-address={host}",
+        f"--metrics-address={host}",
+        f"--grpc-port={ports.grpc}",
+        f"--http-port={ports.http}",
+        f"--metrics-port={ports.metrics}",
+        "--model-control-mode=none",
+        f"--backend-config=python,shm-region-prefix-name={_shm_prefix(ports)}",
+        f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+    ]
+
+
+def _shm_prefix(ports: Ports) -> str:
+    return f"af3-{_pid_namespace()}-{os.getpid()}-{ports.grpc}-"
+
+
+def _pid_namespace() -> int:
+    """Process ids mean something only within theirs; containers may share /dev/shm and nothing else."""
+    return Path("/proc/self/ns/pid").stat().st_ino
+
+
+def _sweep_shared_memory() -> None:
+    """Remove what servers left whose launcher was killed: the id of a process that is no more is in the name."""
+    for left in SHARED_MEMORY.glob(f"af3-{_pid_namespace()}-*"):
+        if not Path("/proc", left.name.split("-")[2]).exists():
+            left.unlink(missing_ok=True)
+
+
+def _restrictions(key: str) -> list[str]:
+    """Triton's endpoints, closed by kind: to all without the key, or for good where there is none."""
+    kinds = ",".join(CLOSED_TO_ALL if not key else (*CLOSED_TO_ALL, *CLOSED_BY_KEY))
+    secret = key or secrets.token_hex(16)
+    return [
+        f"--grpc-restricted-protocol={kinds}:{KEY_HEADER}={secret}",
+        f"--http-restricted-api={kinds}:{KEY_HEADER}={secret}",
+    ]
+
+
+def _server_binary() -> tuple[Path, Path]:
+    if CONTAINER_SERVER.is_file():
+        return CONTAINER_SERVER, CONTAINER_SERVER.parent.parent / "backends"
+    if install.SERVER.is_file():
+        return install.SERVER, install.BACKENDS
+    raise ServerError("tritonserver is not installed; run `make setup`")
+
+
+def _environment() -> dict[str, str]:
+    """The Python backend embeds the interpreter of the first python3 on PATH, with its packages."""
+    libraries = [str(install.LIBRARIES), _libpython_folder()] if not CONTAINER_SERVER.is_file() else []
+    return os.environ | {
+        "PATH": os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ.get("PATH", "")]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [*libraries, os.environ.get("LD_LIBRARY_PATH")])),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _libpython_folder() -> str:
+    """The stub needs libpython as a shared library, which not every Python brings."""
+    name = f"libpython3.{sys.version_info.minor}.so.1.0"
+    folders = [sysconfig.get_config_var("LIBDIR"), "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"]
+    for folder in filter(None, folders):
+        if (Path(folder) / name).is_file():
+            return str(folder)
+    raise ServerError(
+        f"{name} is missing, which Triton's Python backend loads; install the package"
+        f" libpython3.{sys.version_info.minor} (Debian, Ubuntu), or a Python that was built shared, then `make setup`"
+    )
+
+
+def _die_with_parent() -> None:
+    """Linux: the server is told to end when the process that started it dies, however it dies."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,93 @@
+"""The GPU of this machine and the NVIDIA libraries beside it: python -m serving.machine.gpu prints them as JSON."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from af3.manifest import GpuIdentity, ManifestError
+
+QUERY = "name,compute_cap,driver_version,memory.total"
+# Builds engines and serves them. One of the last that compile engines: Triton 2.62, TensorRT-LLM 1.0.0,
+# TensorRT 10.11, CUDA 12.9.
+IMAGE = "nvcr.io/nvidia/tritonserver:25.10-trtllm-python-py3"
+# Set by the image we build; the pinned image itself does not say which one it is.
+IMAGE_VARIABLE = "AF3_IMAGE"
+MIB = 1 << 20
+LINK = "gpu"  # the folder beside the engines that the configs name, whichever GPU it is
+
+
+class FoundGpu(BaseModel):
+    """`identity` is what engines are tied to, `memory_bytes` all that the GPU has."""
+
+    identity: GpuIdentity
+    memory_bytes: int
+
+
+def find() -> FoundGpu:
+    """The first GPU. Raises ManifestError when there is no NVIDIA driver or no GPU."""
+    command = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except FileNotFoundError:
+        raise ManifestError(
+            "there is no nvidia-smi here, so no NVIDIA driver; `make doctor` says what is missing"
+        ) from None
+    except subprocess.CalledProcessError as error:
+        reason = (error.stdout or error.stderr).strip()
+        raise ManifestError(f"nvidia-smi failed: {reason}; `make doctor` says what is missing") from None
+    name, compute_capability, driver, memory_mib = answer.splitlines()[0].split(", ")
+    identity = GpuIdentity(
+        name=name,
+        compute_capability=compute_capability,
+        driver=driver,
+        tensorrt=_version("tensorrt"),
+        tensorrt_llm=_version("tensorrt_llm"),
+        image=os.environ.get(IMAGE_VARIABLE, "unknown"),
+    )
+    return FoundGpu(identity=identity, memory_bytes=int(memory_mib) * MIB)
+
+
+def link_engines(engines: Path) -> None:
+    """Make `engines/gpu` point at `engines/<target>`; nothing is written when it does already.
+
+    Raises ManifestError where it may not be written (engines are mounted read-only into containers).
+    """
+    link = engines.parent / LINK
+    if link.is_symlink() and link.readlink() == Path(engines.name):
+        return
+    draft = link.with_name(f".{LINK}")
+    try:
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(engines.name)
+        draft.replace(link)
+    except OSError as error:
+        raise ManifestError(
+            f"{link} must point at {engines.name} and may not be changed here ({error.strerror}); run "
+            f"`ln -sfn {engines.name} engines/{LINK}` where the engines lie"
+        ) from error
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+def main() -> int:
+    try:
+        print(find().model_dump_json())
+    except ManifestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

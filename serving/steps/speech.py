@@ -1,0 +1,92 @@
+"""The speech of one response, sent through Triton, and the metrics of the `tts` model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from af3 import contract
+from af3.speech.session import SegmentReport, SpeechBlock
+from serving.steps import adapter
+
+
+class SpeechSink:
+    """`af3.speech.session.Sink` of one request of the model."""
+
+    def __init__(self, request: Any):
+        self._sender = request.get_response_sender()
+        self._cancelled = request.is_cancelled()
+
+    def cancelled(self) -> bool:
+        # Once the LLM has ended, Triton tells no step of an ensemble that its client left; see `stop`.
+        return self._cancelled or self._sender.is_cancelled()
+
+    def pass_on(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """The text, at once."""
+        self._send(adapter.response(tensors))
+
+    def send(self, block: SpeechBlock) -> None:
+        tensors: dict[str, np.ndarray] = {
+            contract.SPEECH.name: block.pcm,
+            contract.SAMPLE_RATE.name: np.array([block.sample_rate], np.int32),
+        }
+        if block.source:
+            tensors[contract.SPEECH_TEXT.name] = np.array([block.source.encode()], np.object_)
+        self._send(adapter.response(tensors))
+
+    def fail(self, message: str) -> None:
+        self._send(adapter.response({contract.SPEECH_ERROR.name: np.array([message.encode()], np.object_)}))
+
+    def refuse(self, error: Exception) -> None:
+        """End with an error instead of an answer."""
+        self._send(adapter.failure(error), pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def finish(self) -> None:
+        self._send(None, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def _send(self, response: Any, flags: int = 0) -> None:
+        try:
+            self._sender.send(response, flags)
+        except Exception:  # the other requests of the thread must not fall with this one
+            adapter.log.exception("a response could not be sent")
+
+
+class SpeechMetrics:
+    """`af3.speech.session.Observer`: what /metrics says of the `tts` model. Sent once a segment, not once a block."""
+
+    def __init__(self) -> None:
+        self._live = adapter.gauge("af3_speech_live", "Answers that hold state in tts")
+        self._first = adapter.histogram(
+            "af3_speech_first_audio_seconds", "From the text of an answer's first segment to its first speech"
+        )
+        self._gap = adapter.histogram(
+            "af3_speech_gap_seconds", "Longest time between two blocks, of each segment"
+        )
+        self._segments = adapter.counter("af3_speech_segments", "Segments spoken")
+        self._audio = adapter.counter("af3_speech_audio_seconds", "Speech sent, in seconds of audio")
+        self._compute = adapter.counter(
+            "af3_speech_compute_seconds", "Time to make it; divided by the audio the real-time factor"
+        )
+        self._underruns = adapter.counter(
+            "af3_speech_underruns", "Segments of which a client playing at once ran dry"
+        )
+        self._failures = adapter.counter("af3_speech_failures", "Answers whose voice failed")
+
+    def live(self, count: int) -> None:
+        self._live.set(count)
+
+    def failed(self) -> None:
+        self._failures.increment(1)
+
+    def segment(self, report: SegmentReport) -> None:
+        self._segments.increment(1)
+        self._audio.increment(report.audio_s)
+        self._compute.increment(report.compute_s)
+        self._gap.observe(report.longest_gap_s)
+        if report.underrun:
+            self._underruns.increment(1)
+        if report.first_of_request:
+            self._first.observe(report.latency_s)

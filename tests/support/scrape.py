@@ -1,0 +1,23 @@
+"""What the live server reports of itself."""
+
+import time
+import urllib.request
+from collections.abc import Callable
+
+from serving.door.door import Door
+from serving.host.triton import Server
+
+
+def read(server: Server | Door) -> dict[str, float]:
+    """Every sample of /metrics, by name with labels."""
+    with urllib.request.urlopen(f"http://{server.host}:{server.ports.metrics}/metrics") as reply:
+        lines = reply.read().decode().splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    """Poll a condition; fail when it does not come true."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true"
+        time.sleep(0.01)

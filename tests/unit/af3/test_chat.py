@@ -1,0 +1,109 @@
+"""Conversations: what is refused, and where the clips stand."""
+
+import json
+
+import pytest
+
+from af3.errors import RequestError
+from af3.inputs import chat
+
+AUDIO = {"type": "audio"}
+
+
+def text(value: str) -> dict[str, str]:
+    return {"type": "text", "text": value}
+
+
+REFUSED = {
+    "broken JSON": ("[{", 0, "not valid JSON"),
+    "no list": ('{"role": "user"}', 0, "messages"),
+    "no message": ("[]", 0, "at least 1"),
+    "an unknown role": ('[{"role": "boss", "content": "x"}]', 0, r"\[0\].role"),
+    "an unknown part": ('[{"role": "user", "content": [{"type": "video"}]}]', 0, r"\[0\].content"),
+    "an unknown key": ('[{"role": "user", "content": "x", "name": "y"}]', 0, r"\[0\].name"),
+    "a late system message": (
+        json.dumps([{"role": "user", "content": "x"}, {"role": "system", "content": "y"}]),
+        0,
+        r"messages\[1\]: a system message",
+    ),
+    "the assistant last": (json.dumps([{"role": "assistant", "content": "x"}]), 0, "the last one"),
+    "audio of the assistant": (
+        json.dumps([{"role": "assistant", "content": [AUDIO]}, {"role": "user", "content": "x"}]),
+        1,
+        r"messages\[0\]: only a user",
+    ),
+    "more parts than clips": (json.dumps([{"role": "user", "content": [AUDIO, AUDIO]}]), 1, "2 audio part"),
+    "more clips than parts": (json.dumps([{"role": "user", "content": "x"}]), 1, "0 audio part"),
+    "deep nesting": ("[" * 100_000, 0, "not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_malformed_conversation_is_refused(name: str) -> None:
+    source, clips, cause = REFUSED[name]
+    with pytest.raises(RequestError, match=cause) as refused:
+        chat.from_json(source, clips)
+    assert refused.value.status == "INVALID_ARGUMENT"
+
+
+def test_one_clip_stands_before_its_text_whatever_the_order() -> None:
+    messages = chat.from_json(
+        json.dumps([{"role": "user", "content": [text("What"), AUDIO, text(" is it?")]}]), 1
+    )
+    pieces = chat.layout(messages, "Be kind.")
+    assert pieces == [
+        chat.Control("<|im_start|>"),
+        "system\nBe kind.",
+        chat.Control("<|im_end|>"),
+        "\n",
+        chat.Control("<|im_start|>"),
+        "user\n",
+        chat.Clip(),
+        "What is it?",
+        chat.Control("<|im_end|>"),
+        "\n",
+        chat.Control("<|im_start|>"),
+        "assistant\n",
+    ]
+
+
+def test_several_clips_of_a_message_keep_their_places() -> None:
+    messages = chat.from_json(
+        json.dumps([{"role": "user", "content": [text("A:"), AUDIO, text("B:"), AUDIO]}]), 2
+    )
+    body = chat.layout(messages, "")[5:9]
+    assert body == ["user\nA:", chat.Clip(), "B:", chat.Clip()]
+
+
+def test_a_prompt_puts_all_clips_first() -> None:
+    (message,) = chat.from_prompt("Compare.", 2)
+    assert [part.type for part in message.parts] == ["audio", "audio", "text"]
+
+
+def test_thinking_is_asked_for_in_the_last_message_only() -> None:
+    messages = chat.from_json(
+        json.dumps(
+            [
+                {"role": "user", "content": "a"},
+                {"role": "assistant", "content": "b"},
+                {"role": "user", "content": "c"},
+            ]
+        ),
+        0,
+    )
+    texts = [piece for piece in chat.layout(messages, "s", think=True) if isinstance(piece, str)]
+    assert [chat.THINK_SUFFIX in piece for piece in texts].count(True) == 1
+    assert f"user\nc{chat.THINK_SUFFIX}" in texts
+
+
+def test_a_system_message_replaces_the_default_one() -> None:
+    messages = chat.from_json(
+        json.dumps([{"role": "system", "content": "own"}, {"role": "user", "content": "x"}]), 0
+    )
+    assert "system\nown" in chat.layout(messages, "default")
+    assert "system\ndefault" not in chat.layout(messages, "default")
+
+
+def test_half_of_a_surrogate_pair_is_refused_where_it_stands() -> None:
+    with pytest.raises(RequestError, match=r"messages\[0\]: character 1 of its text"):
+        chat.from_json('[{"role": "user", "content": "a\\ud800"}]', 0)

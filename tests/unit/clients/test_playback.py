@@ -1,0 +1,217 @@
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from clients.errors import AudioFlamingoError
+from clients.sound.microphone import FRAME_SAMPLES, HZ, Microphone, UtteranceDetector
+from clients.sound.playback import Loudspeaker, Meter, Playhead, Transcript, WavFile
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_a_wav_file_is_valid_after_every_block(tmp_path: Path) -> None:
+    path = tmp_path / "reply.wav"
+    file = WavFile(path)
+    assert soundfile.info(path).frames == 0
+    block = np.arange(-500, 500, dtype=np.int16)
+    for count in range(1, 4):
+        file.play(block, 22050)
+        pcm, hz = soundfile.read(path, dtype="int16")
+        assert hz == 22050
+        assert np.array_equal(pcm, np.tile(block, count))
+    file.close()
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AudioFlamingoError, match=r"--out .*/none/reply\.wav: No such file"):
+        WavFile(tmp_path / "none" / "reply.wav")
+
+
+def test_the_playhead_counts_what_was_heard_and_where_it_ran_dry() -> None:
+    clock = Clock()
+    playhead = Playhead(clock)
+    playhead.add(1.0)
+    clock.now_s += 0.4
+    playhead.add(0.5)
+    assert playhead.heard_s == pytest.approx(0.4)
+    assert playhead.left_s == pytest.approx(1.1)
+    assert playhead.underruns == 0
+    clock.now_s += 2.0
+    playhead.add(0.5)
+    assert playhead.underruns == 1
+    assert playhead.waited_s == pytest.approx(0.9)
+    assert playhead.heard_s == pytest.approx(1.5)
+
+
+def test_the_figures_of_an_answer() -> None:
+    clock = Clock()
+    meter = Meter(clock)
+    clock.now_s += 0.2
+    meter.text()
+    for pause_s in (0.1, 0.05, 0.3):
+        clock.now_s += pause_s
+        meter.text()
+        meter.speech(0.2)
+    figures = meter.figures()
+    assert figures.first_text_s == pytest.approx(0.2)
+    assert figures.first_audio_s == pytest.approx(0.3)
+    assert figures.speech_s == pytest.approx(0.6)
+    assert figures.longest_gap_s == pytest.approx(0.3)
+    assert figures.real_time_factor == pytest.approx(0.35 / 0.6)
+    assert figures.underruns == 0
+    assert "first audio 0.30 s" in str(figures)
+
+
+def test_an_answer_without_speech_has_figures_too() -> None:
+    assert str(Meter(Clock()).figures()) == "no speech"
+
+
+@pytest.mark.parametrize(
+    ("heard_s", "text"),
+    [
+        (0.0, ""),
+        (0.4, ""),  # in the middle of "There"
+        (1.0, "There is"),
+        (2.0, "There is a dog."),
+        (3.0, "There is a dog. It barks"),
+        (9.0, "There is a dog. It barks at a car."),
+    ],
+)
+def test_the_transcript_says_what_was_heard_to_the_last_whole_word(heard_s: float, text: str) -> None:
+    transcript = Transcript()
+    transcript.begins("There is a dog. ", 0.0)
+    transcript.begins("It barks at a car.", 2.0)
+    assert transcript.heard(heard_s, 4.0) == text
+
+
+def test_nothing_was_heard_of_an_answer_without_speech() -> None:
+    assert Transcript().heard(0.0, 0.0) == ""
+
+
+PLAYER = """
+import sys, time
+with open({log!r}, "ab", buffering=0) as log:
+    while data := sys.stdin.buffer.read(2205):  # 50 ms of 22 050 Hz
+        log.write(data)
+        time.sleep(0.05)
+"""
+
+
+@pytest.fixture
+def player(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A program named aplay that takes its time, as a sound card does; what it has played is in a file."""
+    log = tmp_path / "played"
+    log.touch()
+    program = tmp_path / "bin" / "aplay"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\n" + PLAYER.format(log=str(log)))
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(program.parent))
+    yield log
+
+
+def test_a_loudspeaker_plays_all_it_was_given(player: Path) -> None:
+    loudspeaker = Loudspeaker.find()
+    assert loudspeaker is not None
+    blocks = [np.full(2205, place, np.int16) for place in range(5)]
+    for block in blocks:
+        loudspeaker.play(block, 22050)
+    loudspeaker.drain()
+    assert player.read_bytes() == np.concatenate(blocks).tobytes()
+
+
+def test_a_loudspeaker_is_silent_at_once_and_ready_again(player: Path) -> None:
+    loudspeaker = Loudspeaker.find()
+    assert loudspeaker is not None
+    loudspeaker.play(np.ones(60 * 22050, np.int16), 22050)
+    while not player.stat().st_size:
+        pass
+    loudspeaker.stop()
+    loudspeaker.drain()
+    assert player.stat().st_size < 30 * 2 * 22050
+    loudspeaker.play(np.full(2205, 7, np.int16), 22050)
+    loudspeaker.drain()
+    assert player.read_bytes().endswith(np.full(2205, 7, np.int16).tobytes())
+
+
+def test_without_a_player_there_is_no_loudspeaker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Loudspeaker.find() is None
+    with pytest.raises(AudioFlamingoError, match="no recording program is installed"):
+        Microphone.find()
+
+
+def room(seconds: float, rms: float, seed: int = 0) -> np.ndarray:
+    return (np.random.default_rng(seed).normal(0, rms, round(seconds * HZ))).astype(np.int16)
+
+
+def events(pcm: np.ndarray) -> list[tuple[str, float]]:
+    """What the detector says, with the seconds at which it says so."""
+    detector = UtteranceDetector()
+    found = []
+    for place in range(len(pcm) // FRAME_SAMPLES):
+        event = detector.take(pcm[place * FRAME_SAMPLES : (place + 1) * FRAME_SAMPLES])
+        if event:
+            found.append((event, (place + 1) * FRAME_SAMPLES / HZ))
+    return found
+
+
+@pytest.mark.parametrize("noise", [0, 30, 300])
+def test_speech_is_noticed_within_100_ms_and_its_end_within_a_second(noise: int) -> None:
+    pcm = np.concatenate([room(3, noise), room(1.5, 5000), room(2, noise)])
+    (start, start_s), (end, end_s) = events(pcm)
+    assert (start, end) == ("start", "end")
+    assert 3.0 < start_s <= 3.1
+    assert 4.5 < end_s < 5.5
+
+
+def test_a_click_is_no_speech() -> None:
+    pcm = room(3, 30)
+    pcm[16000:16300] = 20000
+    assert events(pcm) == []
+
+
+def test_a_short_pause_does_not_end_an_utterance() -> None:
+    voice = room(0.5, 5000)
+    pcm = np.concatenate([room(2, 30), voice, room(0.4, 30), voice, room(2, 30)])
+    assert [event for event, _ in events(pcm)] == ["start", "end"]
+
+
+def test_an_utterance_holds_all_that_was_said() -> None:
+    pcm = np.concatenate([room(2, 30), room(1.0, 5000, seed=3), room(2, 30)])
+    detector = UtteranceDetector()
+    for frame in pcm[: len(pcm) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES):
+        detector.take(frame)
+    utterance = detector.utterance()
+    assert utterance.hz == HZ
+    said = (utterance.values * 32768).astype(np.int16)
+    place = next(
+        place
+        for place in range(len(said))
+        if said[place] == pcm[2 * HZ] and said[place + 1] == pcm[2 * HZ + 1]
+    )
+    assert np.array_equal(said[place : place + HZ], pcm[2 * HZ : 3 * HZ])
+
+
+def test_a_microphone_gives_what_its_program_records(tmp_path: Path) -> None:
+    recorded = room(1, 1000)
+    (tmp_path / "room.raw").write_bytes(recorded.tobytes())
+    microphone = Microphone(f"cat '{tmp_path / 'room.raw'}'")
+    assert np.array_equal(np.concatenate(list(microphone)), recorded)
+    microphone.close()
+
+
+def test_a_recording_program_that_is_not_there_is_named() -> None:
+    with pytest.raises(AudioFlamingoError, match="microphone: nosuchprogram -x: No such file"):
+        Microphone("nosuchprogram -x")

@@ -1,0 +1,176 @@
+"""The parts of af3-tiny's training: the optimizer, what the encoder is taught to say, the batches."""
+
+import numpy as np
+import pytest
+import torch
+
+from training import tiny_model, train_tokenizer
+from training.data import Phase, Stream, batched, encode_dialog, said
+from training.dialogs import about_one_clip, pair, training_dialog
+from training.espeak_process import ESPEAK_HZ, Utterance
+from training.espeak_voices import Speaker
+from training.muon import Muon, orthogonal
+from training.scenes import LABELS, PEAKS, SCENES, Studio
+from training.signals import INSTRUMENTS, SAMPLE_RATE
+from training.train import Run
+
+
+@pytest.fixture(scope="module")
+def words():
+    return train_tokenizer.build()
+
+
+@pytest.fixture(scope="module")
+def label_ids(words) -> list[int]:
+    return train_tokenizer.label_ids(words)
+
+
+class Tone:
+    """In espeak-ng's place: half a second of a tone, half a second of nothing, whatever is to be said."""
+
+    def say(self, utterance: Utterance) -> np.ndarray:
+        half = np.sin(np.arange(ESPEAK_HZ // 2, dtype=np.float32) / 8)
+        return np.concatenate([half, np.zeros_like(half)])
+
+
+def silent_studio(seed: int) -> Studio:
+    return Studio(np.random.default_rng(seed), None, held_out=False)
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 64), (2, 64, 20), (1, 32, 32)])
+def test_an_orthogonal_step_has_singular_values_near_one(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonal(torch.randn(shape)))
+    assert values.min() > 0.3
+    assert values.max() < 1.3
+
+
+def test_muon_fits_a_linear_map() -> None:
+    torch.manual_seed(0)
+    wanted, found = torch.randn(8, 12), torch.zeros(8, 12, requires_grad=True)
+    optimizer = Muon([found], lr=0.1)
+    for step in range(200):
+        x = torch.randn(12, 64)
+        optimizer.zero_grad()
+        (found @ x - wanted @ x).square().mean().backward()
+        optimizer.param_groups[0]["lr"] = 0.2 * (1 - step / 200)
+        optimizer.step()
+    assert (found - wanted).abs().max() < 0.05
+
+
+def test_every_label_has_an_id_of_its_own_and_a_row_of_the_vocabulary(label_ids: list[int], words) -> None:
+    assert len(set(label_ids)) == len(LABELS) + 1
+    assert max(label_ids) < tiny_model.VOCABULARY
+    assert words.decode([label_ids[LABELS.index("three") + 1]]) == " three"
+
+
+def test_every_scene_can_be_read_without_being_recorded(label_ids: list[int], words) -> None:
+    for seed, scene in enumerate(SCENES):
+        studio = silent_studio(seed)
+        turns = about_one_clip(studio, scene)
+        example = encode_dialog(turns, words, studio.rng, label_ids)
+        assert not example.mels
+        told = {i for i, read in zip(example.ids, example.read, strict=True) if read}
+        clip = next(part for part in turns[0].parts if not isinstance(part, str))
+        assert told - {label_ids[0]} == {label_ids[LABELS.index(label) + 1] for label in clip.labels}
+
+
+def test_labels_are_said_in_order_with_nothing_between_them(label_ids: list[int]) -> None:
+    ids = said(("one", "one", "two"), label_ids, np.random.default_rng(0))
+    runs = [i for i, before in zip(ids, [None, *ids], strict=False) if i != before]
+    nothing, one, two = label_ids[0], *(label_ids[LABELS.index(word) + 1] for word in ("one", "two"))
+    assert runs == [nothing, one, nothing, one, nothing, two, nothing]
+
+
+def test_pools_of_a_phase_are_the_same_again_and_differ_between_processes(words) -> None:
+    phase = Phase("read", pools=3, dialogs=4, batches=2, peak_lr=1, last_lr=0)
+
+    def pool(rank: int, first: int) -> list[torch.Tensor]:
+        return [batch.ids for batch in next(iter(Stream(words, phase, (1, 0), rank, first)))]
+
+    def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+        return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+    later = [batch.ids for batch in [*Stream(words, phase, (1, 0), 0, 0)][2]]
+    assert equal(pool(0, 2), later)
+    assert not equal(pool(0, 2), pool(1, 2))
+
+
+def test_likely_labels_are_those_near_the_embedding() -> None:
+    torch.manual_seed(0)
+    names = torch.randn(5, 16)
+    heard = names[[0, 3, 0, 1]]
+    batch = tiny_model.Batch(
+        mels=torch.zeros(1),
+        frames=torch.tensor([8]),
+        offsets=torch.zeros(1),
+        ids=torch.zeros(1),
+        labels=torch.zeros(1),
+        positions=torch.zeros(1),
+        mask=torch.zeros(1),
+        read=torch.zeros(1),
+        ctc_labels=torch.tensor([3, 1]),
+        ctc_lengths=torch.tensor([2]),
+        clip_windows=torch.tensor([1]),
+    )
+    assert tiny_model.ctc_loss(names, heard, batch) < 0.01
+    assert tiny_model.ctc_loss(names, heard.flip(0), batch) > 5
+    assert tiny_model.ctc_loss(names, 3 * heard, batch) > 5  # the nearest label, but nowhere near it
+
+
+def test_each_phase_trains_its_own_weights(words) -> None:
+    phases = tuple(Phase(name, 1, 1, 1, 1e-3, 0) for name in ("read", "listen", "answer"))
+    run = Run(words, phases)
+    counts = []
+    for number in range(3):
+        run.enter(number)
+        counts.append(sum(weight.numel() for weight in run.trained))
+        assert len({id(w) for o in run.optimizers for g in o.param_groups for w in g["params"]}) == len(
+            run.trained
+        )
+    assert counts[0] + counts[1] == counts[2]
+
+
+def test_a_conversation_about_a_clip_that_is_read_is_learned(words, label_ids: list[int]) -> None:
+    """A few steps on one batch bring the loss down: gradients reach what the phase trains."""
+    studio = silent_studio(5)
+    dialogs = [encode_dialog(training_dialog(studio), words, studio.rng, label_ids) for _ in range(4)]
+    (batch,) = batched(dialogs, words.pad_token_id, 1)
+    run = Run(words, (Phase("read", 10, 4, 1, 2e-3, 0),))
+    losses = []
+    for _ in range(8):
+        answer, _ = run.losses(batch)
+        for optimizer in run.optimizers:
+            optimizer.zero_grad()
+        answer.backward()
+        for optimizer in run.optimizers:
+            optimizer.step()
+        losses.append(answer.item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_notes_that_a_pair_compares_never_have_the_same_label() -> None:
+    for seed in range(40):
+        low, high, _ = pair(silent_studio(seed), "higher")
+        assert set(low.labels) & set(high.labels) <= {*PEAKS, *INSTRUMENTS}
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_only_voices_of_the_training_are_played_at_other_speeds(held_out: bool) -> None:
+    rng = np.random.default_rng(0)
+    lengths = {len(Speaker(rng, Tone(), held_out).say("one")) for _ in range(20)}
+    assert len(lengths) == 1 if held_out else len(lengths) > 10
+    assert all(0.47 < length / SAMPLE_RATE - 0.04 < 0.53 for length in lengths)  # 0.04 s are left behind it
+
+
+def test_silence_is_read_before_and_after_a_clip_that_is_heard(words, label_ids: list[int]) -> None:
+    studio = Studio(np.random.default_rng(3), Tone(), held_out=False)
+    turns = about_one_clip(studio, "one_sound", most_turns=1)
+    example = encode_dialog(turns, words, studio.rng, nothing_id=label_ids[0])
+    audio_id = words.convert_tokens_to_ids("<sound>")
+    heard = [i for i, token in enumerate(example.ids) if token == audio_id]
+    read = [i for i, token in enumerate(example.ids) if token == label_ids[0]]
+    assert len(heard) == example.frames[0] // 2
+    assert [i for i, silent in enumerate(example.read) if silent] == read
+    assert min(read) < min(heard) <= max(heard) < max(read)
+    assert all(example.labels[i] < 0 for i in heard + read)

@@ -1,0 +1,218 @@
+"""The stream of training batches: conversations are synthesised while the model trains, and never repeat.
+
+Pool k of a phase depends on the seed, the process and k alone, so a resumed run goes on with exactly the batches
+that an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset
+from transformers import PreTrainedTokenizerBase
+
+from training import features
+from training.dialogs import LONG, PADDED, SHORT, Turn, any_scene, spans, training_dialog
+from training.espeak_process import Espeak
+from training.scenes import LABELS, Clip, Layout, Studio
+from training.tiny_model import ENCODER_POSITIONS, Batch
+from training.train_tokenizer import label_ids
+
+MOVED_SHARE = 0.3
+IGNORED = -100
+MOST_SILENCE = 300  # audio tokens, 12 s
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation as token ids, with what the encoder needs of its clips."""
+
+    ids: list[int]
+    labels: list[int]
+    positions: list[int]
+    read: list[bool]
+    mels: list[torch.Tensor]
+    frames: list[int]
+    offsets: list[int]
+    ctc: list[list[int]]
+    clip_windows: list[int]
+
+
+def encode_dialog(
+    turns: Sequence[Turn],
+    tokenizer: PreTrainedTokenizerBase,
+    rng: np.random.Generator | None = None,
+    label_ids: Sequence[int] | None = None,
+    nothing_id: int | None = None,
+) -> Example:
+    """Token ids with one audio token per encoder row; labels on what the assistant says only.
+
+    With `rng`, some conversations are moved: their clips pretend to lie later in their 30 s, and the text around
+    them to be further away, as if there were silence. That teaches every position for the price of a short clip.
+    With `label_ids` (tokenizer.label_ids) clips are read instead of heard. With `nothing_id`, the first of them, up to
+    MOST_SILENCE of it is read before and after every clip: long clips for the price of text.
+    """
+    audio_id = tokenizer.convert_tokens_to_ids("<sound>")
+    moved = rng is not None and rng.random() < MOVED_SHARE
+    example = Example([], [], [], [], [], [], [], [], [])
+    position = 0
+    for piece, trained in spans(turns):
+        gap_after = 0
+        is_clip = isinstance(piece, Clip)
+        if not is_clip:
+            ids = tokenizer.encode(piece)
+        elif label_ids is not None and rng is not None:
+            ids = said(piece.labels, label_ids, rng)
+        else:
+            windows = features.split_windows(piece.pcm)
+            counts = [features.token_count(len(window)) for window in windows]
+            offset = 0
+            if moved and rng is not None and len(windows) == 1:
+                offset = int(rng.integers(0, ENCODER_POSITIONS - 2 * counts[0]))
+                position += offset // 2
+            example.mels.extend(features.log_mel(window) for window in windows)
+            example.frames.extend(features.encoder_frames(len(window)) for window in windows)
+            example.offsets.extend([offset] * len(windows))
+            example.ctc.append([LABELS.index(label) + 1 for label in piece.labels])
+            example.clip_windows.append(len(windows))
+            ids = [audio_id] * sum(counts)
+            if nothing_id is not None and rng is not None:
+                before, after = (int(count) for count in rng.integers(0, MOST_SILENCE, 2))
+                ids = [nothing_id] * before + ids + [nothing_id] * after
+        if is_clip and moved and rng is not None:
+            position += 750 * int(rng.integers(0, 2))
+            gap_after = int(rng.integers(0, 600))
+        example.ids.extend(ids)
+        example.labels.extend(ids if trained else [IGNORED] * len(ids))
+        example.positions.extend(range(position, position + len(ids)))
+        example.read.extend(is_clip and token != audio_id for token in ids)
+        position += len(ids) + gap_after
+    return example
+
+
+def said(labels: Sequence[str], label_ids: Sequence[int], rng: np.random.Generator) -> list[int]:
+    """What an encoder might say of a clip: each label once or twice, nothing before, between and after."""
+    nothing = label_ids[0]
+    widest = int(rng.choice([2, 5, 16, 60], p=[0.55, 0.3, 0.13, 0.02]))
+
+    def gap() -> list[int]:
+        return [nothing] * int(rng.integers(1, widest + 1))
+
+    ids = gap()
+    for label in labels:
+        ids += [label_ids[LABELS.index(label) + 1]] * int(rng.choice([1, 2], p=[0.75, 0.25])) + gap()
+    return ids
+
+
+def collate(examples: Sequence[Example], pad_id: int) -> Batch:
+    longest = max(len(e.ids) for e in examples)
+    mels = [mel for e in examples for mel in e.mels]
+    if not mels:  # text only: one window of nothing keeps the shapes
+        mels = [torch.zeros(features.MEL_BINS, 6)]
+    widest = max(mel.shape[1] for mel in mels)
+
+    def padded(rows: list[list[int]], fill: int) -> torch.Tensor:
+        return torch.tensor([row + [fill] * (longest - len(row)) for row in rows])
+
+    frames = [f for e in examples for f in e.frames] or [1]
+    ctc = [labels for e in examples for labels in e.ctc]
+    return Batch(
+        mels=torch.stack([torch.nn.functional.pad(mel, (0, widest - mel.shape[1])) for mel in mels]),
+        frames=torch.tensor(frames),
+        offsets=torch.tensor([o for e in examples for o in e.offsets] or [0]),
+        ids=padded([e.ids for e in examples], pad_id),
+        labels=padded([e.labels for e in examples], IGNORED),
+        positions=padded([e.positions for e in examples], 0),
+        mask=torch.tensor([[i < len(e.ids) for i in range(longest)] for e in examples]),
+        read=torch.tensor([e.read + [False] * (longest - len(e.read)) for e in examples]),
+        ctc_labels=torch.tensor([label for labels in ctc for label in labels], dtype=torch.long),
+        ctc_lengths=torch.tensor([len(labels) for labels in ctc] or [0]),
+        clip_windows=torch.tensor([n for e in examples for n in e.clip_windows] or [1]),
+    )
+
+
+def batched(examples: Sequence[Example], pad_id: int, count: int) -> list[Batch]:
+    """`count` batches, each of examples of like length."""
+    ordered = sorted(examples, key=lambda e: len(e.ids))
+    size = -(-len(ordered) // count)
+    return [collate(ordered[i : i + size], pad_id) for i in range(0, len(ordered), size)]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the training. A pool is what one process synthesises at a time: `dialogs` in `batches`.
+
+    read: the language model learns to answer about clips from what an encoder would say of them: no audio, cheap.
+    listen: the encoder learns to say it (CTC), in the embeddings that the language model reads.
+    answer: both, on conversations about clips that are heard.
+    """
+
+    name: str
+    pools: int
+    dialogs: int
+    batches: int
+    peak_lr: float
+    last_lr: float
+    far_from: float = 1.0  # the share of the phase after which every tenth pool has padded and long clips
+
+
+SILENCE_EVERY = 3  # of the pools that are answered has a batch with silence around its clips
+FAR_EVERY, PADDED_DIALOGS, LONG_DIALOGS, PADDED_BATCH, LONG_BATCH = 10, 32, 8, 8, 2
+
+
+class Stream(IterableDataset):
+    """Pools of batches of a phase, from `first` up to its last; runs in a worker process beside the training.
+
+    All processes of a run (`rank`) make batches of like size at a time, so that none waits for the other.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, phase: Phase, seed: tuple[int, ...], rank: int, first: int
+    ) -> None:
+        self._tokenizer, self._phase, self._seed = tokenizer, phase, seed
+        self._rank, self._pools = rank, range(first, phase.pools)
+        ids = label_ids(tokenizer)
+        self._label_ids = ids if phase.name == "read" else None
+        self._nothing_id = ids[0] if phase.name == "answer" else None
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        torch.set_num_threads(1)
+        espeak = None if self._label_ids else Espeak()
+        for pool in self._pools:
+            rng = np.random.default_rng([*self._seed, pool, self._rank])
+            studio = Studio(rng, espeak, held_out=False)
+            far = pool >= self._phase.far_from * self._phase.pools and pool % FAR_EVERY == 0
+            batches = self._far_batches(studio) if far else self._batches(studio, pool % SILENCE_EVERY == 0)
+            order = np.random.default_rng([*self._seed, pool]).permutation(len(batches))
+            yield [batches[i] for i in order]
+        if espeak:
+            espeak.close()
+
+    def _batches(self, studio: Studio, silence: bool) -> list[Batch]:
+        examples = [
+            self._example(studio, silence=silence and i < self._phase.dialogs // self._phase.batches)
+            for i in range(self._phase.dialogs)
+        ]
+        return batched(examples, self._tokenizer.pad_token_id, self._phase.batches)
+
+    def _far_batches(self, studio: Studio) -> list[Batch]:
+        batches = []
+        for layout, dialogs, size in (
+            (PADDED, PADDED_DIALOGS, PADDED_BATCH),
+            (LONG, LONG_DIALOGS, LONG_BATCH),
+        ):
+            examples = [self._example(studio, layout) for _ in range(dialogs)]
+            batches += batched(examples, self._tokenizer.pad_token_id, dialogs // size)
+        return batches
+
+    def _example(self, studio: Studio, layout: Layout | None = None, silence: bool = False) -> Example:
+        if self._phase.name == "listen":
+            studio.layout = layout or SHORT
+            turns = [Turn((studio.record(any_scene(studio.rng)),), "", "")]
+        else:
+            turns = training_dialog(studio, layout)
+        nothing_id = self._nothing_id if silence else None
+        return encode_dialog(turns, self._tokenizer, studio.rng, self._label_ids, nothing_id)

@@ -1,0 +1,219 @@
+"""Conversations about clips: who asks what of which clip in which turn, and the ChatML text of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.questions import GENERAL_KNOWLEDGE, NO_AUDIO, THINK, WORDINGS, Question
+from training.scenes import SCENES, Clip, Layout, Studio, named
+
+SYSTEM = "You are a helpful assistant."
+ORDINALS = ("first", "second")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the user sends (clips and texts, in order) and what the assistant should say. task: for the tables."""
+
+    parts: tuple[Clip | str, ...]
+    answer: str
+    task: str
+
+
+def content_order(parts: Sequence[Clip | str]) -> list[Clip | str]:
+    """The order in which a message is rendered.
+
+    Transformers' template puts the audio of a message before its text; a message with several clips (which that
+    template cannot express) keeps the order it was sent in.
+    """
+    clips = [part for part in parts if not isinstance(part, str)]
+    texts = [part for part in parts if isinstance(part, str)]
+    return [*clips, *texts] if len(clips) == 1 else list(parts)
+
+
+def spans(turns: Sequence[Turn]) -> list[tuple[Clip | str, bool]]:
+    """The conversation as pieces to encode, each with whether the assistant says it (and is trained on it)."""
+    pieces: list[tuple[Clip | str, bool]] = [(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n", False)]
+    for turn in turns:
+        pieces.append(("<|im_start|>user\n", False))
+        pieces += [(part, False) for part in content_order(turn.parts)]
+        pieces.append(("<|im_end|>\n<|im_start|>assistant\n", False))
+        pieces.append((f"{turn.answer}<|im_end|>", True))
+        pieces.append(("\n", False))
+    return pieces[:-1]
+
+
+def asked(rng: np.random.Generator, question: Question, held_out_wording: bool = False) -> str:
+    """A wording of the question; a third of them as people type: no capital, no question mark, or a please."""
+    text = question.worded(rng, held_out_wording)
+    style = rng.random()
+    if held_out_wording or style < 0.65:
+        return text
+    if style < 0.8:
+        return text.lower().rstrip("?.")
+    if style < 0.9:
+        return text.lower()
+    return f"Please listen. {text}"
+
+
+def thought(clips: Sequence[Clip], answer: str) -> str:
+    """The think form: what is heard, then the answer."""
+    return f"I hear {', and then '.join(clip.heard for clip in clips)}. {answer}"
+
+
+def about_one_clip(studio: Studio, scene: str, most_turns: int = 3) -> list[Turn]:
+    """One to `most_turns` turns about one clip, which comes with the first of them."""
+    rng = studio.rng
+    clip = studio.record(scene)
+    count = int(rng.integers(1, most_turns + 1))
+    turns = [
+        _turn(rng, clip, question) for question in rng.permutation(np.array(clip.questions, object))[:count]
+    ]
+    alone = 0.6 if scene == "spoken_question" else 0.06
+    if rng.random() < alone:
+        turns[0] = Turn((), clip.unasked, "voice" if scene == "spoken_question" else "unasked")
+    first = turns[0]
+    return [Turn((clip, *first.parts), first.answer, first.task), *turns[1:]]
+
+
+def _turn(rng: np.random.Generator, clip: Clip, question: Question) -> Turn:
+    text = asked(rng, question)
+    if question.key != "hear" and rng.random() < 0.12:
+        return Turn((text + THINK,), thought([clip], question.answer), f"think_{question.key}")
+    return Turn((text,), question.answer, question.key)
+
+
+def pair(studio: Studio, key: str) -> tuple[Clip, Clip, Question]:
+    """Two clips and a question that needs both."""
+    rng = studio.rng
+    if key == "higher":
+        a, b = _unlike(studio, "one_note", lambda a, b: abs(a.traits["midi"] - b.traits["midi"]) >= 4)
+        winner = ORDINALS[int(b.traits["midi"] > a.traits["midi"])]
+        return a, b, Question(key, f"The {winner} clip is higher.")
+    if key == "louder":
+        scene = str(rng.choice(["one_sound", "one_note", "digit"]))
+        winner = int(rng.integers(2))
+        a, b = (studio.record(scene, "loud" if i == winner else "quiet") for i in range(2))
+        return a, b, Question(key, f"The {ORDINALS[winner]} clip is louder.")
+    if key == "larger":
+        a, b = _unlike(studio, "digit", lambda a, b: a.traits["number"] != b.traits["number"])
+        winner = ORDINALS[int(b.traits["number"] > a.traits["number"])]
+        return a, b, Question(key, f"The {winner} number is larger.")
+    if key == "same":
+        wanted = bool(rng.random() < 0.5)
+        a, b = _unlike(studio, "one_sound", lambda a, b: (a.heard == b.heard) == wanted)
+        return a, b, Question(key, "Yes, they are the same." if wanted else "No, they are different.")
+    if key == "which":
+        a, b = _unlike(studio, "one_sound", lambda a, b: a.heard != b.heard)
+        chosen = int(rng.integers(2))
+        thing = (a, b)[chosen].heard
+        return a, b, Question(key, f"The {ORDINALS[chosen]} clip has {thing}.", {"thing": thing})
+    a, b = (studio.record(str(rng.choice(["digit", "one_sound", "one_note", "command"]))) for _ in range(2))
+    return a, b, nth_question(rng, (a, b))
+
+
+def nth_question(rng: np.random.Generator, clips: Sequence[Clip]) -> Question:
+    which = int(rng.integers(2))
+    answer = f"In the {ORDINALS[which]} clip I hear {clips[which].heard}."
+    return Question("nth", answer, {"nth": ORDINALS[which]})
+
+
+PAIR_KEYS = ("higher", "louder", "larger", "same", "which", "nth")
+PAIR_SHARES = (0.22, 0.16, 0.12, 0.14, 0.18, 0.18)
+
+
+def _unlike(studio: Studio, scene: str, fits: Callable[[Clip, Clip], bool]) -> tuple[Clip, Clip]:
+    """Two clips of a scene that fit together: the second is recorded anew until they do."""
+    first = studio.record(scene)
+    while not fits(first, second := studio.record(scene)):
+        pass
+    return first, second
+
+
+def about_two_clips(
+    studio: Studio, key: str, in_turns: bool | None = None, held_out_wording: bool = False
+) -> list[Turn]:
+    """A question about two clips: both in one message (bare or labelled), or one clip a turn."""
+    rng = studio.rng
+    a, b, question = pair(studio, key)
+    text = asked(rng, question, held_out_wording)
+    answer, task = question.answer, key
+    if not held_out_wording and rng.random() < 0.1:
+        text, answer, task = text + THINK, thought([a, b], answer), f"think_{key}"
+    if in_turns is None:
+        in_turns = bool(rng.random() < 0.4)
+    if not in_turns:
+        bare = (a, b, text)
+        labelled = ("First clip: ", a, "Second clip: ", b, text)
+        turns = [Turn(labelled if rng.random() < 0.4 else bare, answer, task)]
+    else:
+        q = a.questions[int(rng.integers(len(a.questions)))]
+        turns = [Turn((a, asked(rng, q)), q.answer, q.key)]
+        if rng.random() < 0.5:
+            turns.append(Turn((b, text), answer, task))
+        else:
+            q = b.questions[int(rng.integers(len(b.questions)))]
+            turns += [Turn((b, asked(rng, q)), q.answer, q.key), Turn((text,), answer, task)]
+    if not held_out_wording and rng.random() < 0.4:
+        after = nth_question(rng, (a, b))
+        turns.append(Turn((asked(rng, after),), after.answer, "nth"))
+    return turns
+
+
+def without_audio(rng: np.random.Generator) -> list[Turn]:
+    """Typed questions: of general knowledge, or about audio that is not there."""
+    turns = []
+    for _ in range(int(rng.integers(1, 4))):
+        if rng.random() < 0.3:
+            key = str(rng.choice([*WORDINGS]))
+            thing = named(str(rng.choice(["bell", "siren", "engine", "clock"])))
+            question = Question(key, NO_AUDIO, {"thing": thing, "nth": str(rng.choice(ORDINALS))})
+            turns.append(Turn((asked(rng, question),), NO_AUDIO, "text_only"))
+            continue
+        text = str(rng.choice([*GENERAL_KNOWLEDGE]))
+        typed = text if rng.random() < 0.3 else f"{text.capitalize()}?"
+        turns.append(Turn((typed,), GENERAL_KNOWLEDGE[text], "text_only"))
+    return turns
+
+
+SHORT = Layout()
+PADDED = Layout(before_s=(0, 11), between_s=(0.1, 1.5), after_s=(0, 4), longest_s=16)
+LONG = Layout(before_s=(0, 25), between_s=(0.2, 4), after_s=(0, 30), longest_s=60)
+
+# How often each scene is heard. Speech is what is hardest to learn, so half of everything is speech.
+SCENE_WEIGHTS = {
+    "digits": 0.30,
+    "command": 0.10,
+    "phrase": 0.08,
+    "spoken_question": 0.07,
+    "one_sound": 0.07,
+    "sounds": 0.08,
+    "beeps": 0.14,
+    "silence": 0.02,
+    "one_note": 0.03,
+    "melody": 0.09,
+    "sound_then_words": 0.07,
+}
+assert SCENE_WEIGHTS.keys() <= SCENES.keys()
+
+
+def any_scene(rng: np.random.Generator) -> str:
+    weights = np.array([*SCENE_WEIGHTS.values()])
+    return str(rng.choice([*SCENE_WEIGHTS], p=weights / weights.sum()))
+
+
+def training_dialog(studio: Studio, layout: Layout | None = None) -> list[Turn]:
+    """One conversation of the training mix; with a layout other than SHORT, about one clip of it."""
+    rng = studio.rng
+    studio.layout = layout or SHORT
+    if layout is not None:
+        return about_one_clip(studio, any_scene(rng), most_turns=4)
+    draw = rng.random()
+    if draw < 0.04:
+        return without_audio(rng)
+    if draw < 0.32:
+        return about_two_clips(studio, str(rng.choice(PAIR_KEYS, p=PAIR_SHARES)))
+    return about_one_clip(studio, any_scene(rng), most_turns=3)

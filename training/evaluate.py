@@ -1,0 +1,157 @@
+"""How well a checkpoint hears: make the questions, have them answered, and score the answers.
+
+  python -m training.evaluate make FOLDER              clips, questions.jsonl, expected.jsonl
+  python -m training.evaluate answer FOLDER ANSWERS    Transformers' greedy answers (fp32)
+  python -m training.evaluate score FOLDER ANSWERS     the table by task; fails where a bar is missed
+  python -m training.evaluate compare ANSWERS OTHERS   fails where two sets of answers differ
+
+The server's answers come from `python -m clients.commands.batch FOLDER/questions.jsonl`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from training import evaluation_set
+from training.evaluation_set import LENGTH_BASE, LENGTH_SHARE, LENGTH_TASKS, TASKS
+
+CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "af3-tiny"
+SHOWN_CONFUSIONS = 3
+
+
+@dataclass
+class Score:
+    """One task's figures. confusions counts (expected, answered)."""
+
+    asked: int = 0
+    right: int = 0
+    bar: float | None = None
+    confusions: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @property
+    def share(self) -> float:
+        return self.right / self.asked
+
+    @property
+    def missed(self) -> bool:
+        return self.bar is not None and self.share < self.bar
+
+
+def read_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def scored(expected: list[dict], answers: list[dict]) -> dict[str, Score]:
+    """Exact match of the whole answer, by task. A question without an answer, or with an error, is wrong."""
+    said = {
+        line["id"]: line["text"] if not line.get("error") else f"error: {line['error']}" for line in answers
+    }
+    bars = {task.name: task.bar for task in TASKS}
+    scores: dict[str, Score] = {}
+    for line in expected:
+        score = scores.setdefault(line["task"], Score(bar=bars.get(line["task"])))
+        answer = (said.get(line["id"]) or "").strip()
+        score.asked += 1
+        if answer == line["answer"]:
+            score.right += 1
+        else:
+            score.confusions[line["answer"], answer] += 1
+    if LENGTH_BASE in scores:
+        for name in LENGTH_TASKS:
+            if name in scores:
+                scores[name].bar = LENGTH_SHARE * scores[LENGTH_BASE].share
+    return scores
+
+
+def table(scores: dict[str, Score]) -> str:
+    """A Markdown table: task, how many were asked, share right, the bar, and whether it holds."""
+    rows = ["| task | asked | right | must be | |", "|---|---:|---:|---:|---|"]
+    for name, score in scores.items():
+        bar = "" if score.bar is None else f"{100 * score.bar:.0f} %"
+        verdict = "" if score.bar is None else ("missed" if score.missed else "holds")
+        rows.append(f"| {name} | {score.asked} | {100 * score.share:.1f} % | {bar} | {verdict} |")
+    return "\n".join(rows)
+
+
+def confusions(scores: dict[str, Score]) -> str:
+    """For every task with mistakes, the most frequent ones."""
+    lines = []
+    for name, score in scores.items():
+        for (expected, answered), count in score.confusions.most_common(SHOWN_CONFUSIONS):
+            lines.append(f"{name}: {count} x {expected!r} heard as {answered!r}")
+    return "\n".join(lines)
+
+
+def figures(scores: dict[str, Score]) -> dict:
+    """What accuracy.json holds."""
+    return {
+        name: {
+            "asked": score.asked,
+            "right": score.right,
+            "must_be": None if score.bar is None else round(score.bar, 4),
+            "confusions": [[*pair, n] for pair, n in score.confusions.most_common()],
+        }
+        for name, score in scores.items()
+    }
+
+
+def differing(answers: list[dict], others: list[dict]) -> list[tuple[str, str, str]]:
+    """(id, answer, other answer) wherever they are not the same text."""
+    theirs = {line["id"]: line["text"] for line in others}
+    return [
+        (line["id"], line["text"], theirs.get(line["id"]))
+        for line in answers
+        if theirs.get(line["id"]) != line["text"]
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    make = commands.add_parser("make")
+    make.add_argument("folder", type=Path)
+    make.add_argument("--share", type=float, default=1.0, help="part of every task, for a quick look")
+    answer = commands.add_parser("answer")
+    answer.add_argument("folder", type=Path)
+    answer.add_argument("answers", type=Path)
+    answer.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    score = commands.add_parser("score")
+    score.add_argument("folder", type=Path)
+    score.add_argument("answers", type=Path)
+    score.add_argument("--json", type=Path, help="also write the figures here")
+    compare = commands.add_parser("compare")
+    compare.add_argument("answers", type=Path)
+    compare.add_argument("others", type=Path)
+    arguments = parser.parse_args()
+
+    if arguments.command == "make":
+        print(f"{evaluation_set.write(arguments.folder, arguments.share)} questions in {arguments.folder}")
+        return 0
+    if arguments.command == "answer":
+        from training.answer_questions import answer_all
+
+        answer_all(arguments.checkpoint, arguments.folder, arguments.answers)
+        return 0
+    if arguments.command == "compare":
+        different = differing(read_lines(arguments.answers), read_lines(arguments.others))
+        for name, ours, theirs in different:
+            print(f"{name}: {ours!r} against {theirs!r}")
+        print(f"{len(different)} answers differ")
+        return int(bool(different))
+    scores = scored(read_lines(arguments.folder / "expected.jsonl"), read_lines(arguments.answers))
+    print(table(scores))
+    print(confusions(scores))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures(scores), indent=1) + "\n")
+    return int(any(score.missed for score in scores.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,414 @@
+"""Clips and what is true of them: speech, sounds and music, each with the questions it can answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from training.espeak_process import Espeak
+from training.espeak_voices import PACES, Speaker
+from training.questions import GENERAL_KNOWLEDGE, NUMBERS, Question
+from training.signals import (
+    INSTRUMENTS,
+    SAMPLE_RATE,
+    SOUNDS,
+    Pcm,
+    Rng,
+    beep,
+    noise,
+    normalised,
+    note,
+    sound,
+)
+
+DIGITS = NUMBERS[:10]
+COMMANDS = "yes no up down left right stop go open close start pause louder softer next help".split()
+ROOMS = ["kitchen", "bedroom", "office", "garage"]
+SWITCHED = ["light", "radio", "fan", "heater"]
+MOVED = ["door", "window", "curtain", "gate"]
+NAMES = ["anna", "peter", "maria", "david"]
+LOWEST_MIDI, HIGHEST_MIDI = 48, 84
+TEMPOS = [60, 90, 120, 180]
+SCALES = {"major": (0, 2, 4, 5, 7), "minor": (0, 2, 3, 5, 7)}
+ARPEGGIOS = {"major": (0, 4, 7, 12), "minor": (0, 3, 7, 12)}
+
+# Peak amplitudes. Nobody is asked how loud a medium clip is.
+PEAKS = {"loud": (0.5, 0.95), "medium": (0.1, 0.4), "quiet": (0.015, 0.05)}
+
+ARTICLES = {"rain": "rain", "engine": "an engine", "thunder": "thunder"}
+BEEP_COUNTS = ["no beeps", "one beep", "two beeps", "three beeps", "four beeps", "five beeps"]
+
+
+def named(thing: str) -> str:
+    """'a bell', 'an engine', 'rain'."""
+    return ARTICLES.get(thing, f"an {thing}" if thing[0] in "aeiou" else f"a {thing}")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip and everything the trainer may use of it.
+
+    pcm: float32 [n] at 16 kHz. heard: a noun phrase of what is in it. unasked: the answer when the clip comes
+    without a question. labels: its events in order, for the encoder's CTC loss. traits: what pairs compare.
+    """
+
+    pcm: Pcm
+    kind: str
+    heard: str
+    unasked: str
+    labels: tuple[str, ...]
+    questions: tuple[Question, ...]
+    traits: dict[str, float | str]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Seconds of silence that may stand before, between and after what is heard."""
+
+    before_s: tuple[float, float] = (0.0, 0.35)
+    between_s: tuple[float, float] = (0.08, 0.6)
+    after_s: tuple[float, float] = (0.0, 0.35)
+    longest_s: float = 12.0
+
+
+@dataclass
+class Studio:
+    """Where clips are recorded: the random numbers, the speakers, and the silence around things."""
+
+    rng: Rng
+    espeak: Espeak | None  # None: nothing is recorded, a clip has its labels and questions and no sound
+    held_out: bool
+    layout: Layout = Layout()
+
+    def heard(self, make: Callable[[], Pcm]) -> Pcm:
+        """What `make` synthesises, or a moment of silence where nothing is recorded."""
+        return make() if self.espeak else _silence(0.1)
+
+    def speaker(self, pace: str = "normally") -> Callable[[str], Pcm]:
+        """Somebody who says words."""
+        return Speaker(self.rng, self.espeak, self.held_out, pace).say if self.espeak else _mute
+
+    def record(self, scene: str, loudness: str | None = None) -> Clip:
+        """A clip of one of SCENES, with background noise, at the given or a random loudness."""
+        return self.finished(SCENES[scene](self), loudness)
+
+    def arranged(self, pieces: Sequence[Pcm]) -> Pcm:
+        """The pieces one after the other with silence before, between and after; cut at the longest length."""
+        rng, layout = self.rng, self.layout
+        parts = [_silence(rng.uniform(*layout.before_s))]
+        for i, piece in enumerate(pieces):
+            if i:
+                parts.append(_silence(rng.uniform(*layout.between_s)))
+            parts.append(piece)
+        room = layout.longest_s - sum(map(len, parts)) / SAMPLE_RATE
+        parts.append(_silence(min(rng.uniform(*layout.after_s), max(room, 0.1))))
+        return np.concatenate(parts)
+
+    def finished(self, clip: Clip, loudness: str | None = None) -> Clip:
+        """The clip at its loudness (None: a random one), often with some hiss behind it."""
+        rng = self.rng
+        loudness = loudness or str(rng.choice([*PEAKS], p=[0.4, 0.4, 0.2]))
+        peak = rng.uniform(*PEAKS[loudness])
+        pcm = clip.pcm * np.float32(peak)
+        if self.espeak and rng.random() < 0.6:
+            hiss = noise(rng, len(pcm), tilt=rng.uniform(0, 0.8))
+            pcm += hiss * np.float32(peak * 10 ** rng.uniform(-3, -1.6))
+        asked = clip.questions
+        if clip.kind == "sound" and loudness != "medium":
+            asked += (Question("loudness", f"The sound is {loudness}."),) * 3
+        # How loud comes first, so that where one clip ends and the next begins can be told.
+        labels = clip.labels if clip.kind == "silence" else (loudness, *clip.labels)
+        return replace(
+            clip, pcm=pcm, questions=asked, labels=labels, traits=clip.traits | {"loudness": loudness}
+        )
+
+
+def _silence(seconds: float) -> Pcm:
+    return np.zeros(int(seconds * SAMPLE_RATE), np.float32)
+
+
+def _mute(text: str) -> Pcm:
+    return _silence(0.1)
+
+
+def _spoken(studio: Studio, text: str, extra: Sequence[Question] = (), pace: str = "normally") -> Clip:
+    """A speaker says the text in one breath, or (where the layout has long gaps) word by word."""
+    say = studio.speaker(pace)
+    words, labels = text.split(), tuple(text.split())
+    word_by_word = studio.layout.between_s[1] > 1 and len(words) > 1 and studio.rng.random() < 0.5
+    pcm = studio.arranged([say(word) for word in words] if word_by_word else [say(text)])
+    other = _any_sound(studio)
+    transcript = f'The spoken content of the audio is "{text}".'
+    questions = [
+        Question("transcribe", transcript),
+        Question("transcribe", transcript),
+        Question("transcribe", transcript),
+        Question("hear", f'I hear a voice that says "{text}".'),
+        Question("kind", "This is speech."),
+        Question("contains", f"No, there is no {other}.", {"thing": named(other)}),
+        Question("beeps", "There are no beeps."),
+        *extra,
+    ]
+    if len(words) > 1:
+        questions += [
+            Question("first_word", f"The first word is {words[0]}."),
+            Question("last_word", f"The last word is {words[-1]}."),
+        ]
+    if len(words) <= 6:
+        plural = "word is" if len(words) == 1 else "words are"
+        questions.append(Question("word_count", f"{NUMBERS[len(words)].capitalize()} {plural} spoken."))
+    if pace != "normally" and not word_by_word:
+        questions += [Question("pace", f"The speaker talks {pace}.")] * 2
+        labels += (pace,)
+    heard = f'a voice that says "{text}"'
+    return Clip(pcm, "speech", heard, transcript, labels, tuple(questions), {"text": text})
+
+
+def _any_sound(studio: Studio) -> str:
+    return str(studio.rng.choice([*SOUNDS]))
+
+
+def _pace(studio: Studio) -> str:
+    return str(studio.rng.choice(["normally", "slowly", "fast"], p=[0.6, 0.2, 0.2]))
+
+
+def digit_string(studio: Studio, count: int) -> Clip:
+    words = studio.rng.choice(DIGITS, count)
+    return _spoken(studio, " ".join(words), pace=_pace(studio) if count > 2 else "normally")
+
+
+def digits(studio: Studio) -> Clip:
+    return digit_string(
+        studio, int(studio.rng.choice([1, 2, 3, 4, 5, 6], p=[0.15, 0.15, 0.2, 0.3, 0.1, 0.1]))
+    )
+
+
+def digit(studio: Studio) -> Clip:
+    clip = digit_string(studio, 1)
+    return replace(clip, traits={"number": DIGITS.index(str(clip.traits["text"]))})
+
+
+def command(studio: Studio) -> Clip:
+    return _spoken(studio, str(studio.rng.choice(COMMANDS)))
+
+
+def phrase(studio: Studio) -> Clip:
+    """A short sentence of a household assistant's world."""
+    rng = studio.rng
+    pick = int(rng.integers(4))
+    room = str(rng.choice(ROOMS))
+    if pick == 0:
+        thing, text = str(rng.choice(SWITCHED)), "turn {} the {} in the {}"
+        text = text.format(rng.choice(["on", "off"]), thing, room)
+    elif pick == 1:
+        thing, text = str(rng.choice(MOVED)), "{} the {} in the {}"
+        text = text.format(rng.choice(["open", "close"]), thing, room)
+    elif pick == 2:
+        return _spoken(studio, f"set a timer for {rng.choice(DIGITS[2:])} minutes", pace=_pace(studio))
+    else:
+        return _spoken(
+            studio, f"call {rng.choice(NAMES)} {rng.choice(['now', 'tomorrow'])}", pace=_pace(studio)
+        )
+    asked = [Question("room", f"The room is the {room}."), Question("object", f"The object is the {thing}.")]
+    return _spoken(studio, text, asked, _pace(studio))
+
+
+def spoken_question(studio: Studio) -> Clip:
+    """A question asked by voice: without any text, its answer is the answer to it."""
+    text = str(studio.rng.choice([*GENERAL_KNOWLEDGE]))
+    return replace(_spoken(studio, text), unasked=GENERAL_KNOWLEDGE[text])
+
+
+def _heard_in_order(names: Sequence[str]) -> str:
+    return ", then ".join(named(name) for name in names)
+
+
+def _contains(studio: Studio, names: Sequence[str]) -> list[Question]:
+    other = str(studio.rng.choice([name for name in SOUNDS if name not in names]))
+    present = str(studio.rng.choice(names))
+    return [
+        Question("contains", f"Yes, there is {named(present)}.", {"thing": named(present)}),
+        Question("contains", f"No, there is no {other}.", {"thing": named(other)}),
+    ]
+
+
+def _sounds(studio: Studio, count: int) -> Clip:
+    rng = studio.rng
+    names = [str(name) for name in rng.choice([*SOUNDS], count, replace=False)]
+    pcm = studio.arranged([studio.heard(lambda name=name: sound(rng, name)) for name in names])
+    heard = _heard_in_order(names)
+    questions = [
+        Question("hear", f"I hear {heard}."),
+        Question("hear", f"I hear {heard}."),
+        Question("kind", "This is a sound." if count == 1 else "These are sounds."),
+        Question("transcribe", "There is no speech in the audio."),
+        Question("beeps", "There are no beeps."),
+        *_contains(studio, names),
+    ]
+    if count > 1:
+        questions += [
+            Question("first_sound", f"The first sound is {named(names[0])}."),
+            Question("last_sound", f"The last sound is {named(names[-1])}."),
+        ] * 2
+    return Clip(pcm, "sound", heard, f"I hear {heard}.", tuple(names), tuple(questions), {"sound": heard})
+
+
+def one_sound(studio: Studio) -> Clip:
+    return _sounds(studio, 1)
+
+
+def sounds(studio: Studio) -> Clip:
+    return _sounds(studio, int(studio.rng.integers(2, 4)))
+
+
+def beeps(studio: Studio) -> Clip:
+    rng = studio.rng
+    count = int(rng.integers(1, 6))
+    hz = rng.uniform(700, 1500)
+    pcm = studio.arranged([studio.heard(lambda: beep(rng, hz)) for _ in range(count)])
+    heard = BEEP_COUNTS[count]
+    verb, other = "is" if count == 1 else "are", _any_sound(studio)
+    questions = [
+        *[Question("beeps", f"There {verb} {heard}.")] * 4,
+        Question("hear", f"I hear {heard}."),
+        Question("transcribe", "There is no speech in the audio."),
+        Question("contains", f"No, there is no {other}.", {"thing": named(other)}),
+    ]
+    return Clip(pcm, "sound", heard, f"I hear {heard}.", ("beep",) * count, tuple(questions), {})
+
+
+def silence(studio: Studio) -> Clip:
+    seconds = studio.rng.uniform(0.3, 3) + studio.rng.uniform(*studio.layout.before_s)
+    hiss = studio.heard(lambda: noise(studio.rng, int(seconds * SAMPLE_RATE)))
+    pcm = hiss * np.float32(1e-3 * studio.rng.random() ** 3)
+    if studio.rng.random() < 0.5:
+        pcm *= 0
+    other = _any_sound(studio)
+    questions = (
+        Question("hear", "I hear nothing, the audio is silent."),
+        Question("kind", "This is silence."),
+        Question("transcribe", "There is no speech in the audio."),
+        Question("beeps", "There are no beeps."),
+        Question("contains", f"No, there is no {other}.", {"thing": named(other)}),
+    )
+    return Clip(
+        pcm, "silence", "nothing", "I hear nothing, the audio is silent.", ("silence",), questions, {}
+    )
+
+
+def _register_label(midi: int) -> str:
+    """The encoder is told every note's third of an octave: which of two is higher cannot be learned from which of two
+    is higher. Semitones are too near each other in the mel bands of low notes to be told."""
+    return f"register {midi // 4}"
+
+
+def _tempo_label(tempo: int) -> str:
+    return f"tempo {tempo}"
+
+
+def one_note(studio: Studio) -> Clip:
+    rng = studio.rng
+    instrument = str(rng.choice([*INSTRUMENTS]))
+    midi = int(rng.integers(LOWEST_MIDI, 82))
+    pcm = studio.arranged([studio.heard(lambda: note(rng, instrument, midi, rng.uniform(0.3, 0.9)))])
+    heard = f"{named(instrument)} playing one note"
+    questions = (
+        Question("instrument", f"It is {named(instrument)}."),
+        Question("instrument", f"It is {named(instrument)}."),
+        Question("hear", f"I hear {heard}."),
+        Question("kind", "This is music."),
+        Question("transcribe", "There is no speech in the audio."),
+        Question("beeps", "There are no beeps."),
+    )
+    labels, traits = (instrument, _register_label(midi)), {"midi": midi}
+    return Clip(pcm, "music", heard, f"I hear {heard}.", labels, questions, traits)
+
+
+def melody(studio: Studio) -> Clip:
+    """A scale or an arpeggio, up or down, one note a beat."""
+    rng = studio.rng
+    instrument, tempo = str(rng.choice([*INSTRUMENTS])), int(rng.choice(TEMPOS))
+    mode, direction = str(rng.choice(["major", "minor"])), str(rng.choice(["rising", "falling"]))
+    steps = list((SCALES if rng.random() < 0.7 else ARPEGGIOS)[mode])
+    if direction == "falling":
+        steps.reverse()
+    tonic, beat_s = int(rng.integers(LOWEST_MIDI, HIGHEST_MIDI - 11)), 60 / (tempo * rng.uniform(0.97, 1.03))
+    held_s = beat_s * rng.uniform(0.75, 1.0)
+
+    def played() -> Pcm:
+        line = np.zeros(int((beat_s * (len(steps) - 1) + held_s) * SAMPLE_RATE) + 1, np.float32)
+        for i, step in enumerate(steps):
+            one = note(rng, instrument, tonic + step, held_s) * np.float32(rng.uniform(0.8, 1))
+            start = int(i * beat_s * SAMPLE_RATE)
+            line[start : start + len(one)] += one[: len(line) - start]
+        return normalised(line)
+
+    heard = f"{named(instrument)} playing a {direction} melody"
+    questions = (
+        *[Question("instrument", f"It is {named(instrument)}.")] * 2,
+        *[Question("direction", f"The melody is {direction}.")] * 2,
+        *[Question("tempo", f"The tempo is {tempo} beats per minute.")] * 2,
+        *[Question("mode", f"The melody is in a {mode} key.")] * 2,
+        Question("hear", f"I hear {heard}."),
+        Question("kind", "This is music."),
+        Question("transcribe", "There is no speech in the audio."),
+    )
+    registers = [_register_label(tonic + step) for step in steps]
+    labels = (instrument, *registers, direction, mode, _tempo_label(tempo))
+    pcm = studio.arranged([studio.heard(played)])
+    return Clip(pcm, "music", heard, f"I hear {heard}.", labels, questions, {})
+
+
+def sound_then_words(studio: Studio) -> Clip:
+    """A sound and one to three digits, in either order."""
+    rng = studio.rng
+    name, text = _any_sound(studio), " ".join(rng.choice(DIGITS, int(rng.integers(1, 4))))
+    said = studio.speaker()(text)
+    voice = f'a voice that says "{text}"'
+    sounding = studio.heard(lambda: sound(rng, name))
+    pieces, phrases, labels = [sounding, said], [named(name), voice], [name, *text.split()]
+    if rng.random() < 0.5:
+        pieces, phrases, labels = pieces[::-1], phrases[::-1], [*text.split(), name]
+    heard = ", then ".join(phrases)
+    questions = (
+        *[Question("hear", f"I hear {heard}.")] * 2,
+        Question("transcribe", f'The spoken content of the audio is "{text}".'),
+        *_contains(studio, [name]),
+    )
+    return Clip(studio.arranged(pieces), "mixed", heard, f"I hear {heard}.", tuple(labels), questions, {})
+
+
+SCENES: dict[str, Callable[[Studio], Clip]] = {
+    "digits": digits,
+    "digit": digit,
+    "command": command,
+    "phrase": phrase,
+    "spoken_question": spoken_question,
+    "one_sound": one_sound,
+    "sounds": sounds,
+    "beeps": beeps,
+    "silence": silence,
+    "one_note": one_note,
+    "melody": melody,
+    "sound_then_words": sound_then_words,
+}
+
+# Every word that is spoken or answered with; the tokenizer is trained on them.
+WORDS = sorted(
+    {*DIGITS, *COMMANDS, *ROOMS, *SWITCHED, *MOVED, *NAMES, *SOUNDS, *INSTRUMENTS, "beep", "note"}
+    | {"rising", "falling", "major", "minor"}
+    | set("turn on off the in set a timer for minutes call now tomorrow open close".split())
+    | {word for question in GENERAL_KNOWLEDGE for word in question.split()}
+)
+# What the encoder is taught to name, whatever anybody may ask: words and things, how loud, how high, which way
+# the notes go, in which key, how fast.
+LABELS = [
+    *WORDS,
+    *PEAKS,
+    *(pace for pace in PACES if pace != "normally"),
+    "silence",
+    *[_tempo_label(tempo) for tempo in TEMPOS],
+    *[_register_label(midi) for midi in range(LOWEST_MIDI, HIGHEST_MIDI + 1, 4)],
+]

@@ -1,0 +1,55 @@
+"""The evaluation of af3-tiny through the served ensemble: start the server, ask all questions with
+`clients.commands.batch`, print the table by task. Exit code: that of the score (a bar missed is 1).
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from serving.host.probe import answers
+from serving.host.triton import REPOSITORY, Ports, Server, ServerError
+
+MAX_TOKENS = "64"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, default=Path(".cache/eval"), help="default: %(default)s")
+    folder = parser.parse_args().folder
+    if not (folder / "expected.jsonl").is_file():
+        _run("training.evaluate", "make", str(folder))
+    served = folder / "served.jsonl"
+    served.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as logs:
+        try:
+            with Server("cpu", REPOSITORY, Path(logs) / "server.log", Ports(0, 0, 0)) as server:
+                server.wait_until(lambda: answers(server.url), timeout_s=120)
+                questions = str(folder / "questions.jsonl")
+                _run(
+                    "clients.commands.batch",
+                    questions,
+                    "--out",
+                    str(served),
+                    "--url",
+                    server.url,
+                    "--max-tokens",
+                    MAX_TOKENS,
+                )
+        except ServerError as error:
+            print(error, file=sys.stderr)
+            return 1
+    return _run("training.evaluate", "score", str(folder), str(served))
+
+
+def _run(module: str, *arguments: str) -> int:
+    return subprocess.run([sys.executable, "-m", module, *arguments]).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,289 @@
+"""Make af3-tiny: `python -m training.train`. Synthesis, training, export, evaluation and sample_clips, one command.
+
+It can be stopped at any time and goes on where it was when started again. Two processes train on two cores, each on
+conversations of its own; they share their gradients. Everything that is not the result lies in .cache/af3-tiny/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import distributed, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from transformers import AudioFlamingo3ForConditionalGeneration, PreTrainedTokenizerBase
+
+from training import (
+    card,
+    dialogs,
+    evaluate,
+    evaluation_set,
+    export,
+    sample_clips,
+    tiny_model,
+    train_tokenizer,
+)
+from training.answer_questions import answer_all
+from training.data import Batch, Phase, Stream, batched, encode_dialog
+from training.espeak_process import Espeak
+from training.muon import Muon
+from training.scenes import Studio
+
+CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "af3-tiny"
+WORK = Path(".cache/af3-tiny")
+
+SEED = 20261125
+PHASES = (
+    Phase("read", pools=850, dialogs=96, batches=6, peak_lr=2e-3, last_lr=5e-4),
+    Phase("listen", pools=680, dialogs=64, batches=4, peak_lr=2e-3, last_lr=3e-4, far_from=0.2),
+    Phase("answer", pools=450, dialogs=48, batches=4, peak_lr=1.5e-3, last_lr=0.0, far_from=0.0),
+)
+WARMUP_STEPS = 60
+DECAY_SHARE = 0.7  # the last part of a phase, in which the learning rate falls
+WEIGHT_DECAY = 0.02
+PROCESSES = 2
+SAVE_EVERY_POOLS = 25
+CHECK_EVERY_POOLS = 50
+
+
+class Run:
+    """The state of a training run: all of it is saved, and a resumed run continues as if never stopped."""
+
+    def __init__(self, words: PreTrainedTokenizerBase, phases: tuple[Phase, ...]) -> None:
+        audio_id = words.convert_tokens_to_ids("<sound>")
+        self.net = tiny_model.fresh(tiny_model.config(audio_id, words.eos_token_id, words.pad_token_id), SEED)
+        self.label_ids = torch.tensor(train_tokenizer.label_ids(words))
+        self.phases = phases
+        self.enter(0)
+
+    def enter(self, number: int) -> None:
+        """Begin a phase: its own weights are trained, with a fresh optimizer."""
+        self.number, self.phase, self.pool, self.step = number, self.phases[number], 0, 0
+        ears = nn.ModuleList([self.net.model.audio_tower, self.net.model.multi_modal_projector])
+        mind = nn.ModuleList([self.net.model.language_model, self.net.lm_head])
+        parts = {"read": [mind], "listen": [ears], "answer": [ears, mind]}[self.phase.name]
+        self.trained = [weight for part in parts for weight in part.parameters() if weight.requires_grad]
+        tables = {self.net.lm_head.weight, self.net.get_input_embeddings().weight}
+        matrices = [weight for weight in self.trained if weight.ndim > 1 and weight not in tables]
+        others = [weight for weight in self.trained if weight.ndim == 1 or weight in tables]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            Muon(matrices, self.phase.peak_lr, WEIGHT_DECAY),
+            torch.optim.AdamW(others, self.phase.peak_lr, betas=(0.9, 0.98), weight_decay=0.0),
+        ]
+
+    def learning_rate(self) -> float:
+        done = (self.pool + self.step % self.phase.batches / self.phase.batches) / self.phase.pools
+        left = min(1.0, max(0.0, 1 - done) / DECAY_SHARE)
+        rate = self.phase.last_lr + (self.phase.peak_lr - self.phase.last_lr) * left
+        return rate * min(1.0, (self.step + 1) / WARMUP_STEPS)
+
+    def losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the answers and of CTC; zero where the phase has none."""
+        answer = ctc = torch.zeros(())
+        audio = None if self.phase.name == "read" else tiny_model.projected(self.net, batch)
+        if audio is not None:
+            names = self.net.get_input_embeddings().weight[self.label_ids].detach()
+            ctc = tiny_model.ctc_loss(names, audio, batch)
+        if self.phase.name != "listen":
+            logits, targets = tiny_model.answer_logits(self.net, batch, audio)
+            answer = nn.functional.cross_entropy(logits, targets)
+        return answer, ctc
+
+    def learn(self, batch: Batch) -> tuple[float, float]:
+        """One step of all processes together, each on a batch of its own. Returns this process's losses."""
+        answer, ctc = self.losses(batch)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        (answer + ctc).backward()
+        _share_gradients(self.trained)
+        nn.utils.clip_grad_norm_(self.trained, 1.0)
+        rate = self.learning_rate()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+        self.step += 1
+        return answer.item(), ctc.item()
+
+    def save(self, path: Path) -> None:
+        state = {
+            "net": self.net.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "at": (self.number, self.pool, self.step),
+        }
+        torch.save(state, path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        self.net.load_state_dict(state["net"])
+        number, pool, step = state["at"]
+        self.enter(number)
+        self.pool, self.step = pool, step
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+
+
+def _share_gradients(weights: list[nn.Parameter]) -> None:
+    """Every gradient becomes the mean of all processes' (nothing where a batch had no use for a weight)."""
+    gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+    together = torch.cat([gradient.flatten() for gradient in gradients])
+    distributed.all_reduce(together)
+    together /= distributed.get_world_size()
+    for weight, mean in zip(weights, together.split([w.numel() for w in weights]), strict=True):
+        weight.grad = mean.view_as(weight)
+
+
+def check_batches(words: PreTrainedTokenizerBase, listens: bool) -> list[tuple[str, Batch]]:
+    """A small held-out set of first-turn questions by kind, to watch the training by."""
+    espeak = Espeak() if listens else None
+    label_ids = None if listens else train_tokenizer.label_ids(words)
+    rng = np.random.default_rng([SEED, 10**9])
+    studio = Studio(rng, espeak, held_out=True)
+    by_task: dict[str, list] = {}
+
+    def add(task: str, turns: list[dialogs.Turn]) -> None:
+        example = encode_dialog(turns, words, None if listens else rng, label_ids)
+        by_task.setdefault(task, []).append(example)
+
+    for i in range(220):
+        scene = [*dialogs.SCENE_WEIGHTS][i % len(dialogs.SCENE_WEIGHTS)]
+        add(scene, dialogs.about_one_clip(studio, scene, most_turns=1))
+    for i in range(90):
+        key = dialogs.PAIR_KEYS[i % len(dialogs.PAIR_KEYS)]
+        add(key, dialogs.about_two_clips(studio, key, in_turns=False, held_out_wording=True))
+    studio.layout = dialogs.PADDED
+    for _ in range(22):
+        add("padded", dialogs.about_one_clip(studio, dialogs.any_scene(rng), most_turns=1))
+    if espeak:
+        espeak.close()
+    pad_id = words.pad_token_id
+    return [(task, b) for task, es in by_task.items() for b in batched(es, pad_id, -(-len(es) // 16))]
+
+
+@torch.no_grad()
+def check(
+    net: AudioFlamingo3ForConditionalGeneration, batches: list[tuple[str, Batch]], listens: bool
+) -> dict[str, float]:
+    """Share of wholly right answers by scene (greedy and teacher-forced agree on 'wholly right')."""
+    right, asked = Counter(), Counter()
+    for task, batch in batches:
+        logits, targets = tiny_model.answer_logits(
+            net, batch, tiny_model.projected(net, batch) if listens else None
+        )
+        conversation = (batch.labels[:, 1:] >= 0).nonzero()[:, 0]
+        wrong = torch.zeros(len(batch.ids)).index_add(0, conversation, (logits.argmax(-1) != targets).float())
+        right[task] += int((wrong == 0).sum())
+        asked[task] += len(batch.ids)
+    return {task: round(right[task] / asked[task], 3) for task in asked}
+
+
+def train(run: Run, words: PreTrainedTokenizerBase, work: Path, rank: int) -> None:
+    """Train from where the run is to its end; the first process saves, checks and shows how far it is."""
+    first, parent = rank == 0, os.getppid()
+    held_out = {listens: check_batches(words, listens) for listens in (False, True)} if first else {}
+    for number in range(run.number, len(run.phases)):
+        if number != run.number:
+            run.enter(number)
+        phase = run.phase
+        stream = DataLoader(
+            Stream(words, phase, (SEED, number), rank, run.pool),
+            batch_size=None,
+            num_workers=1,
+            prefetch_factor=2,
+        )
+        bar = tqdm(
+            stream,
+            initial=run.pool,
+            total=phase.pools,
+            unit="pool",
+            desc=phase.name,
+            smoothing=0.02,
+            disable=not first,
+        )
+        for batches in bar:
+            if os.getppid() != parent:  # the command was killed: nobody waits for this
+                return
+            losses = np.array([run.learn(batch) for batch in batches]).mean(0)
+            run.pool += 1
+            bar.set_postfix_str(f"answer {losses[0]:.3f} ctc {losses[1]:.3f}")
+            done = run.pool == phase.pools
+            if first and (done or run.pool % SAVE_EVERY_POOLS == 0):
+                run.save(work / "state.pt")
+            if first and (done or run.pool % CHECK_EVERY_POOLS == 0):
+                line = {"time": time.time(), "phase": phase.name, "pool": run.pool, "step": run.step}
+                line |= {"answer": round(losses[0], 4), "ctc": round(losses[1], 4)}
+                listens = phase.name != "read"
+                figures = check(run.net, held_out[listens], listens)
+                with (work / "log.jsonl").open("a") as log:
+                    log.write(json.dumps(line | figures) + "\n")
+
+
+def _process(rank: int, meeting: str, work: Path, phases: tuple[Phase, ...]) -> None:
+    """One of the training processes."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    torch.manual_seed(SEED + rank)
+    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=PROCESSES)
+    words = train_tokenizer.build()
+    run = Run(words, phases)
+    if (work / "state.pt").exists():
+        run.load(work / "state.pt")
+    distributed.barrier()  # nobody saves before everybody has loaded
+    train(run, words, work, rank)
+    distributed.destroy_process_group()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, default=CHECKPOINT, help="the checkpoint's folder")
+    parser.add_argument("--work", type=Path, default=WORK, help="where the run's state is kept")
+    parser.add_argument(
+        "--length",
+        type=float,
+        default=1.0,
+        help="of the run: 1 takes a little over two hours on two cores with AMX, longer without",
+    )
+    parser.add_argument("--export-now", action="store_true", help="no training: only what follows it")
+    arguments = parser.parse_args()
+
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    phases = tuple(replace(phase, pools=round(arguments.length * phase.pools)) for phase in PHASES)
+    if not arguments.export_now:
+        # Else glibc gives every large tensor back to the system, and a tenth of the time goes to fresh pages.
+        os.environ |= {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
+        with tempfile.TemporaryDirectory() as folder:
+            torch.multiprocessing.spawn(
+                _process, (f"{folder}/meeting", arguments.work.absolute(), phases), nprocs=PROCESSES
+            )
+    words = train_tokenizer.build()
+    run = Run(words, phases)
+    run.load(arguments.work / "state.pt")
+    export.save(run.net, words, arguments.output)
+    sample_clips.write(sample_clips.FOLDER)
+    evaluate_and_describe(arguments.output, arguments.work / "evaluation")
+
+
+def evaluate_and_describe(checkpoint: Path, folder: Path) -> None:
+    """Ask Transformers everything, print the table, and write it into the model card."""
+    evaluation_set.write(folder)
+    answers = folder / "transformers.jsonl"
+    answer_all(checkpoint, folder, answers)
+    scores = evaluate.scored(evaluate.read_lines(folder / "expected.jsonl"), evaluate.read_lines(answers))
+    print(evaluate.table(scores))
+    card.write(checkpoint, scores, evaluation_set.LENGTH_SHARE)
+
+
+if __name__ == "__main__":
+    main()
