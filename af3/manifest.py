@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 FILE_NAME = "manifest.json"
-FORMAT = 1
+TOKENIZER_FOLDER = "tokenizer"  # beside it
 
 Target = Literal["cpu", "h100", "a100", "l40s", "h200"]
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from af3.encoder.device_array import DeviceArray
-from af3.encoder.load import Embeddings, Encoder
+from af3.encoder.interface import Embeddings, Encoder
 
 DIGEST_BYTES = 32  # two different windows never share a key by chance, nor by somebody's design
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
-from af3.encoder.device_array import DTYPES, DeviceArray, Memory
+from af3.encoder.device import Device
+from af3.encoder.device_array import DTYPES, DeviceArray
 from af3.inputs.audio import HOP, SAMPLE_RATE, audio_token_count, fed_frames
 
 SHAPE_STEP_SAMPLES = SAMPLE_RATE
@@ -23,43 +22,6 @@ SAMPLES_PER_TOKEN = 4 * HOP  # the encoder halves mel frames twice
 WINDOW_STEPS = (1, 2, 4, 8, 12, 16, 20)
 # Each holds an execution context and a graph; buffers and activations are shared.
 GRAPHS_KEPT = 48
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Shapes (windows, samples) that one optimisation profile of the engine covers."""
-
-    least: tuple[int, int]
-    most: tuple[int, int]
-
-    def covers(self, shape: tuple[int, int]) -> bool:
-        return all(low <= size <= high for low, size, high in zip(self.least, shape, self.most, strict=True))
-
-
-class Device(Protocol):
-    """What the runner needs of CUDA and TensorRT; `af3.encoder.tensorrt_engine.TensorRTDevice` is the real one.
-
-    All work is queued in order on one stream; `synchronize` waits for it.
-    """
-
-    profiles: Sequence[Profile]
-    hidden_size: int
-    dtype: str  # of the embeddings
-    dlpack_device: tuple[int, int]
-
-    def allocate(self, nbytes: int) -> Memory: ...
-
-    def upload(self, values: np.ndarray, address: int) -> None: ...
-
-    def copy(self, source: int, destination: int, nbytes: int) -> None: ...
-
-    def capture(
-        self, profile: int, shape: tuple[int, int], pcm: int, pcm_lengths: int, embeddings: int
-    ) -> Callable[[], None]:
-        """A call that queues the engine on these addresses for this shape, as a CUDA graph."""
-        ...
-
-    def synchronize(self) -> None: ...
 
 
 class TensorRTEncoder:

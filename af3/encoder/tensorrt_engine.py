@@ -1,4 +1,4 @@
-"""The encoder's engine on a real GPU: TensorRT and CUDA behind `af3.encoder.tensorrt_encoder.Device`.
+"""The encoder's engine on a real GPU: TensorRT and CUDA behind `af3.encoder.device.Device`.
 
 Imported only where both are installed, in the pinned container (TensorRT 10.11). It has never been run:
 no GPU with TensorRT was at hand. `tests/unit/af3/test_encoder_tensorrt.py` tests its caller against a
@@ -16,8 +16,8 @@ import numpy as np
 import tensorrt
 from cuda.bindings import runtime as cudart
 
+from af3.encoder.device import Profile
 from af3.encoder.device_array import CUDA
-from af3.encoder.tensorrt_encoder import Profile
 from af3.errors import RequestError
 from af3.manifest import ManifestError
 

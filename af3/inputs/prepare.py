@@ -11,15 +11,13 @@ import numpy as np
 
 from af3 import contract
 from af3.errors import invalid
-from af3.inputs import audio, chat
+from af3.inputs import audio, chat_messages
 from af3.inputs.prompt import Prompt, PromptBuilder
-from af3.manifest import Manifest, ModelFacts
+from af3.manifest import TOKENIZER_FOLDER, Manifest, ModelFacts
 from af3.parameters import SEED_LIMIT, Parameters, parse_parameters
 from af3.speech.catalogue import available_voices
 from af3.speech.voice import check_voice
 from af3.tokenizer import Tokenizer
-
-TOKENIZER_FOLDER = "tokenizer"
 
 
 class Preprocessor:
@@ -78,16 +76,16 @@ def _names(count: int) -> list[str]:
     return [f"audio[{place}]" for place in range(count)]
 
 
-def _conversation(prompt: str | None, messages: str | None, clips: int) -> list[chat.Message]:
+def _conversation(prompt: str | None, messages: str | None, clips: int) -> list[chat_messages.Message]:
     if (prompt is None) == (messages is None):
         found = "neither" if prompt is None else "both"
         raise invalid(f"{found} of prompt and messages given; send exactly one of them")
     if messages is not None:
-        return chat.from_json(messages, clips)
+        return chat_messages.from_json(messages, clips)
     assert prompt is not None
     if not prompt and not clips:
         raise invalid("prompt: empty and without audio; send a question, a clip, or both")
-    return chat.from_prompt(prompt, clips)
+    return chat_messages.from_prompt(prompt, clips)
 
 
 def _audio_tensors(clips: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

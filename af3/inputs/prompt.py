@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from af3.errors import invalid
-from af3.inputs import chat
+from af3.inputs import chat_messages
 from af3.inputs.audio import SAMPLE_RATE, clip_token_count
 from af3.manifest import Limits, ModelFacts
 from af3.tokenizer import Tokenizer
@@ -41,7 +41,11 @@ class PromptBuilder:
         self._identity = engine_identity.encode()
 
     def build(
-        self, messages: Sequence[chat.Message], clips: Sequence[np.ndarray], max_tokens: int, think: bool
+        self,
+        messages: Sequence[chat_messages.Message],
+        clips: Sequence[np.ndarray],
+        max_tokens: int,
+        think: bool,
     ) -> Prompt:
         """`clips`: mono 16 kHz samples in the order of their audio parts, each [n].
 
@@ -54,8 +58,8 @@ class PromptBuilder:
         extra: list[int] = []
         heard = 0
         next_clip = iter(zip(counts, hashes, strict=True))
-        for piece in chat.layout(messages, self._model.default_system_prompt, think):
-            if isinstance(piece, chat.Clip):
+        for piece in chat_messages.layout(messages, self._model.default_system_prompt, think):
+            if isinstance(piece, chat_messages.Clip):
                 count, content_hash = next(next_clip)
                 ids += range(self._model.vocab_size + heard, self._model.vocab_size + heard + count)
                 extra += [content_hash] * count

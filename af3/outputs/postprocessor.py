@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from af3.inputs.prepare import TOKENIZER_FOLDER
-from af3.manifest import Manifest
+from af3.manifest import TOKENIZER_FOLDER, Manifest
 from af3.outputs.detokenizer import Detokenizer
 from af3.parameters import parse_parameters
 from af3.tokenizer import Tokenizer

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from af3.encoder.onnx_encoder import AudioEncoder
 from af3.errors import RequestError
-from af3.inputs import audio, chat
+from af3.inputs import audio, chat_messages
 from af3.inputs.prompt import PromptBuilder
 from af3.manifest import Limits, ModelFacts
 from af3.tokenizer import Tokenizer
@@ -40,7 +40,7 @@ PROMPTS = (
     "What is the mood of this music, and which instruments are played?",
     "What happens in this recording, and in which order?",
     "What is heard?\nChoose the correct option from the following options:\n(A) speech\n(B) music\n(C) rain",
-    "How does the speaker feel? Explain how you know." + chat.THINK_SUFFIX,
+    "How does the speaker feel? Explain how you know." + chat_messages.THINK_SUFFIX,
     "",
 )
 SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer briefly.", "You are a music teacher.", "Say why.")
@@ -112,9 +112,11 @@ def samples(clips: Sequence[Path], encoder: AudioEncoder, builder: PromptBuilder
         except RequestError as error:
             raise BuildError(f"{path}: {error.message}") from None
         windows = audio.split_windows(clip)[:MOST_WINDOWS]
-        conversation = chat.from_prompt(PROMPTS[number % len(PROMPTS)], clips=1)
+        conversation = chat_messages.from_prompt(PROMPTS[number % len(PROMPTS)], clips=1)
         ids = builder.build(conversation, [np.concatenate(windows)], max_tokens=1, think=False).input_ids
         yield Sample(ids, np.concatenate(encoder.encode(windows)))
     for prompt in TEXT_PROMPTS:
-        ids = builder.build(chat.from_prompt(prompt, clips=0), [], max_tokens=1, think=False).input_ids
+        ids = builder.build(
+            chat_messages.from_prompt(prompt, clips=0), [], max_tokens=1, think=False
+        ).input_ids
         yield Sample(ids, np.zeros((0, encoder.hidden_size), np.float32))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformers import AudioFlamingo3Processor, AutoProcessor, GenerationConfig
 
-from af3.inputs import chat
+from af3.inputs import chat_messages
 from af3.manifest import ModelFacts
 from af3.tokenizer import Tokenizer
 from build_engines.llm.decoder_graph import Shape
@@ -82,10 +82,12 @@ def _require_same_ids(
     theirs = processor.apply_chat_template(probe, tokenize=False, add_generation_prompt=True)
     their_ids = processor.tokenizer(theirs, add_special_tokens=False).input_ids
     our_ids: list[int] = []
-    for piece in chat.layout([chat.Message(**message) for message in probe], DEFAULT_SYSTEM_PROMPT):
+    for piece in chat_messages.layout(
+        [chat_messages.Message(**message) for message in probe], DEFAULT_SYSTEM_PROMPT
+    ):
         if isinstance(piece, str):
             our_ids += tokenizer.encode(piece)
-        elif isinstance(piece, chat.Control):
+        elif isinstance(piece, chat_messages.Control):
             our_ids.append(tokenizer.token_id(piece.token))
         else:
             our_ids.append(checkpoint.config.audio_token_id)

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-import af3.inputs.chat
+import af3.inputs.chat_messages
 import af3.tokenizer
 from af3.contract import MAX_CLIP_SECONDS, MAX_NEW_TOKENS, MAX_TEXT_TOKENS
 from af3.manifest import CheckpointIdentity, Limits, Manifest
@@ -30,7 +30,7 @@ def stages(source: Checkpoint, precision: Precision) -> list[Stage]:
             "tokenizer",
             build=partial(tokenizer_files.build, source),
             inputs=identity,
-            code=(tokenizer_files, af3.inputs.chat, af3.tokenizer),
+            code=(tokenizer_files, af3.inputs.chat_messages, af3.tokenizer),
             packages=("tokenizers", "transformers"),
         ),
         audio_encoder_stage(source),

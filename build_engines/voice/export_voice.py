@@ -31,7 +31,7 @@ import af3.speech.engines.vits
 import af3.speech.engines.vits_graphs
 from af3.speech.catalogue import VOICE_FOLDER
 from af3.speech.engines.vits import SETTINGS_FILE, VitsSettings, VitsSynthesizer
-from af3.speech.engines.vits_graphs import DECODER, FLOW, TEXT
+from af3.speech.engines.vits_interface import DECODER, FLOW, TEXT
 from build_engines.stage import BuildError, Figures, Stage, hash_file, require
 
 OPSET = 20

@@ -11,7 +11,7 @@ from pathlib import Path
 from transformers import VitsConfig
 
 from af3.speech.engines.vits import PIECES
-from af3.speech.engines.vits_graphs import DECODER, FLOW, GRAPHS, TEXT
+from af3.speech.engines.vits_interface import DECODER, FLOW, GRAPHS, TEXT
 from build_engines.voice.export_voice import context_frames
 
 MOST_CHARACTERS = (

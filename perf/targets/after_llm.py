@@ -16,8 +16,8 @@ from perf import analyzer, observe
 from perf.analyzer import Load
 from perf.place import Place
 from perf.targets.finding import Finding
+from serving.address import Ports, claim
 from serving.door.door import Behind, Door
-from serving.host.ports import Ports, claim
 from serving.host.probe import answers
 from serving.host.triton import MODEL_REPOSITORY, Server
 

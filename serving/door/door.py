@@ -12,13 +12,13 @@ from typing import Any
 
 import grpc.aio
 
+from serving.address import Ports
 from serving.door.admission import DEFAULT_LIMITS, Admission, Limits
 from serving.door.grpc_door import GrpcDoor
 from serving.door.http_door import HEAD_BYTES, HttpDoor, MetricsDoor
 from serving.door.metrics import DoorMetrics
 from serving.door.tls import Tls
 from serving.door.upstream import Upstream
-from serving.host.ports import Ports
 
 START_TIMEOUT_S = 10.0
 MAX_CONNECTION_AGE_MS = 3_600_000
@@ -39,7 +39,7 @@ class Door:
     def __init__(
         self, behind: Behind, host: str, ports: Ports, limits: Limits = DEFAULT_LIMITS, tls: Tls | None = None
     ):
-        """`ports` must be free ones (`serving.host.ports.claim`). Raises TlsError, OSError."""
+        """`ports` must be free ones (`serving.address.claim`). Raises TlsError, OSError."""
         self.host = host
         self.ports = ports
         self.admission = Admission(limits)

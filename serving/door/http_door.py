@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from af3.errors import RequestError, Status, invalid
+from serving.address import KEY_HEADER
 from serving.door.admission import PUBLIC_MODELS, Admission
 from serving.door.metrics import DoorMetrics
 from serving.door.record import Record
-from serving.door.upstream import KEY_HEADER, Upstream
+from serving.door.upstream import Upstream
 
 HEAD_BYTES = 16 << 10
 HEAD_TIMEOUT_S = 30.0

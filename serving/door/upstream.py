@@ -10,9 +10,9 @@ import grpc.aio
 from tritonclient.grpc import service_pb2
 
 from af3 import contract
+from serving.address import KEY_HEADER
 
 SERVICE = "/inference.GRPCInferenceService/"
-KEY_HEADER = "af3-key"
 OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from af3.manifest import ManifestError
 from serving import journal
+from serving.address import Ports, ServerError, claim
 from serving.door import tls
 from serving.door.admission import Limits
 from serving.door.door import Behind, Door
-from serving.host.ports import Ports, ServerError, claim
 from serving.host.supervisor import Patience, Supervisor
 from serving.host.triton import Server
 from serving.machine import engine_choice

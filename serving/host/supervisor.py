@@ -11,8 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from dataclasses import dataclass
 
+from serving.address import ServerCrashed, ServerError
 from serving.door.door import Door
-from serving.host.ports import ServerCrashed, ServerError
 from serving.host.probe import Health, every_stage_answers
 from serving.host.triton import Server
 

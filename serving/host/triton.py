@@ -15,8 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from serving.door.upstream import KEY_HEADER
-from serving.host.ports import DEFAULT_PORTS, Ports, ServerCrashed, ServerError, claim
+from serving.address import DEFAULT_PORTS, KEY_HEADER, Ports, ServerCrashed, ServerError, claim
 from serving.machine import install
 
 REPOSITORY = Path(__file__).resolve().parents[2]

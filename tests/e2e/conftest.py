@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from serving.address import Ports, claim
 from serving.door.door import Behind, Door
-from serving.host.ports import Ports, claim
 from serving.host.probe import answers
 from serving.host.triton import Server
 from tests.support.engines import BuiltEngines

@@ -12,10 +12,10 @@ from tritonclient import grpc as tritonclient
 
 from af3 import contract
 from clients import AudioFlamingo, AudioFlamingoError, Tls
+from serving.address import Ports, claim
 from serving.door import tls
 from serving.door.admission import DEFAULT_LIMITS, Limits
 from serving.door.door import Behind, Door
-from serving.host.ports import Ports, claim
 from serving.host.probe import health
 from serving.host.triton import Server
 from tests.support import scrape

@@ -10,8 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from serving.address import Ports, claim
 from serving.door.door import Behind, Door
-from serving.host.ports import Ports, claim
 from serving.host.probe import answers
 from serving.host.triton import Server
 from tests.fuzz.requests import case

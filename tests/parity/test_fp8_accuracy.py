@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as RawTokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from af3.encoder.onnx_encoder import AudioEncoder
-from af3.inputs import audio, chat
+from af3.inputs import audio, chat_messages
 from af3.inputs.prompt import PromptBuilder
 from af3.manifest import Manifest
 from af3.tokenizer import Tokenizer
@@ -69,7 +69,9 @@ class Examiner:
         text = "".join(part for part in parts if isinstance(part, str))
         [clip] = [part for part in parts if not isinstance(part, str)]
         pcm = np.asarray(clip.pcm, np.float32)
-        ids = self.builder.build(chat.from_prompt(text, clips=1), [pcm], max_tokens=1, think=False).input_ids
+        ids = self.builder.build(
+            chat_messages.from_prompt(text, clips=1), [pcm], max_tokens=1, think=False
+        ).input_ids
         table = np.concatenate(self.encoder.encode(audio.split_windows(pcm)))
         return torch.from_numpy(ids), torch.from_numpy(table)
 

@@ -11,7 +11,7 @@ from transformers import VitsConfig, VitsModel, VitsTokenizer
 
 from af3.speech.catalogue import Catalogue, available_voices
 from af3.speech.engines.vits import VitsSynthesizer
-from af3.speech.engines.vits_graphs import GRAPHS
+from af3.speech.engines.vits_interface import GRAPHS
 from af3.speech.numbers import in_words
 from af3.speech.pcm import shape
 from build_engines.stage import BuildError, run

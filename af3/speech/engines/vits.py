@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from af3.speech.numbers import in_words
-from af3.speech.engines.vits_graphs import DECODER, FLOW, TEXT, Graphs, load_graphs
+from af3.speech.engines.vits_graphs import load_graphs
+from af3.speech.engines.vits_interface import DECODER, FLOW, TEXT, Graphs
 from af3.speech.voice import Pcm, VoiceFailed
 
 SETTINGS_FILE = "voice.json"
@@ -75,7 +76,7 @@ class VitsSynthesizer:
 
     @classmethod
     def load(cls, folder: Path, provider: str = "CPUExecutionProvider", threads: int = 1) -> VitsSynthesizer:
-        """From `engines/<target>/voice/`; `provider` and `threads` as for `af3.encoder.load.load_encoder`."""
+        """From `engines/<target>/voice/`; `provider` and `threads` as for `af3.encoder.choose.load_encoder`."""
         return cls(VitsSettings.read(folder), load_graphs(folder, provider, threads))
 
     def voice(self, name: str, rate: float) -> VitsVoice:

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from af3.encoder.load import TENSORRT
-
-# Each has one input; from one to the next the number of frames is not known before it has run.
-TEXT, FLOW, DECODER = GRAPHS = ("text", "flow", "decoder")
-
-
-class Graphs(Protocol):
-    def run(self, name: str, values: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """One of GRAPHS on its input → its outputs, in the order of the graph. From several threads."""
-        ...
-
+from af3.encoder.interface import TENSORRT
+from af3.speech.engines.vits_interface import GRAPHS, Graphs
 
 class OnnxGraphs:
     """On ONNX Runtime, from `<name>.onnx`."""
@@ -46,7 +37,7 @@ class OnnxGraphs:
 
 
 def load_graphs(folder: Path, provider: str, threads: int) -> Graphs:
-    """Load from `engines/<target>/voice/`; `provider` and `threads` as for `af3.encoder.load.load_encoder`."""
+    """Load from `engines/<target>/voice/`; `provider` and `threads` as for `af3.encoder.choose.load_encoder`."""
     if provider == TENSORRT:
         from af3.speech.engines.vits_tensorrt import TensorRTGraphs  # needs the pinned container
 

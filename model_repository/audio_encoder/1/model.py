@@ -2,8 +2,9 @@ import os
 from pathlib import Path
 
 from af3 import contract
+from af3.encoder.choose import load_encoder
 from af3.encoder.embedding_cache import CachedEncoder
-from af3.encoder.load import load_encoder, windows_of
+from af3.encoder.windows import windows_of
 from af3.manifest import Manifest
 from serving.steps import adapter
 

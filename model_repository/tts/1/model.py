@@ -5,7 +5,7 @@ from af3.parameters import parse_parameters
 from af3.speech.catalogue import Catalogue
 from af3.speech.session import Speech
 from serving.steps import adapter
-from serving.steps.speech import SpeechMetrics, SpeechSink
+from serving.steps.speech_sink import SpeechMetrics, SpeechSink
 
 
 class TritonPythonModel:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from af3.errors import RequestError
-from af3.inputs import chat
+from af3.inputs import chat_messages
 
 AUDIO = {"type": "audio"}
 
@@ -42,46 +42,46 @@ REFUSED = {
 def test_a_malformed_conversation_is_refused(name: str) -> None:
     source, clips, cause = REFUSED[name]
     with pytest.raises(RequestError, match=cause) as refused:
-        chat.from_json(source, clips)
+        chat_messages.from_json(source, clips)
     assert refused.value.status == "INVALID_ARGUMENT"
 
 
 def test_one_clip_stands_before_its_text_whatever_the_order() -> None:
-    messages = chat.from_json(
+    messages = chat_messages.from_json(
         json.dumps([{"role": "user", "content": [text("What"), AUDIO, text(" is it?")]}]), 1
     )
-    pieces = chat.layout(messages, "Be kind.")
+    pieces = chat_messages.layout(messages, "Be kind.")
     assert pieces == [
-        chat.Control("<|im_start|>"),
+        chat_messages.Control("<|im_start|>"),
         "system\nBe kind.",
-        chat.Control("<|im_end|>"),
+        chat_messages.Control("<|im_end|>"),
         "\n",
-        chat.Control("<|im_start|>"),
+        chat_messages.Control("<|im_start|>"),
         "user\n",
-        chat.Clip(),
+        chat_messages.Clip(),
         "What is it?",
-        chat.Control("<|im_end|>"),
+        chat_messages.Control("<|im_end|>"),
         "\n",
-        chat.Control("<|im_start|>"),
+        chat_messages.Control("<|im_start|>"),
         "assistant\n",
     ]
 
 
 def test_several_clips_of_a_message_keep_their_places() -> None:
-    messages = chat.from_json(
+    messages = chat_messages.from_json(
         json.dumps([{"role": "user", "content": [text("A:"), AUDIO, text("B:"), AUDIO]}]), 2
     )
-    body = chat.layout(messages, "")[5:9]
-    assert body == ["user\nA:", chat.Clip(), "B:", chat.Clip()]
+    body = chat_messages.layout(messages, "")[5:9]
+    assert body == ["user\nA:", chat_messages.Clip(), "B:", chat_messages.Clip()]
 
 
 def test_a_prompt_puts_all_clips_first() -> None:
-    (message,) = chat.from_prompt("Compare.", 2)
+    (message,) = chat_messages.from_prompt("Compare.", 2)
     assert [part.type for part in message.parts] == ["audio", "audio", "text"]
 
 
 def test_thinking_is_asked_for_in_the_last_message_only() -> None:
-    messages = chat.from_json(
+    messages = chat_messages.from_json(
         json.dumps(
             [
                 {"role": "user", "content": "a"},
@@ -91,19 +91,19 @@ def test_thinking_is_asked_for_in_the_last_message_only() -> None:
         ),
         0,
     )
-    texts = [piece for piece in chat.layout(messages, "s", think=True) if isinstance(piece, str)]
-    assert [chat.THINK_SUFFIX in piece for piece in texts].count(True) == 1
-    assert f"user\nc{chat.THINK_SUFFIX}" in texts
+    texts = [piece for piece in chat_messages.layout(messages, "s", think=True) if isinstance(piece, str)]
+    assert [chat_messages.THINK_SUFFIX in piece for piece in texts].count(True) == 1
+    assert f"user\nc{chat_messages.THINK_SUFFIX}" in texts
 
 
 def test_a_system_message_replaces_the_default_one() -> None:
-    messages = chat.from_json(
+    messages = chat_messages.from_json(
         json.dumps([{"role": "system", "content": "own"}, {"role": "user", "content": "x"}]), 0
     )
-    assert "system\nown" in chat.layout(messages, "default")
-    assert "system\ndefault" not in chat.layout(messages, "default")
+    assert "system\nown" in chat_messages.layout(messages, "default")
+    assert "system\ndefault" not in chat_messages.layout(messages, "default")
 
 
 def test_half_of_a_surrogate_pair_is_refused_where_it_stands() -> None:
     with pytest.raises(RequestError, match=r"messages\[0\]: character 1 of its text"):
-        chat.from_json('[{"role": "user", "content": "a\\ud800"}]', 0)
+        chat_messages.from_json('[{"role": "user", "content": "a\\ud800"}]', 0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from af3.encoder.load import windows_of
+from af3.encoder.windows import windows_of
 from af3.errors import RequestError
 from af3.inputs.audio import WINDOW_SAMPLES
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from serving.host.ports import ServerCrashed, ServerError
+from serving.address import ServerCrashed, ServerError
 from serving.host.supervisor import Patience, Supervisor
 
 

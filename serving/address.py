@@ -1,4 +1,4 @@
-"""Where servers listen."""
+"""Where servers listen, and the header that opens the one behind the door."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Ports:
 
 
 DEFAULT_PORTS = Ports()
+KEY_HEADER = "af3-key"  # opens the Triton behind the door
 
 
 def claim(ports: Ports, host: str) -> Ports:
