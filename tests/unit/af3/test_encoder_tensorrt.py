@@ -9,12 +9,12 @@ import onnxruntime
 import pytest
 import torch
 
+from af3.encoder.device import Profile
 from af3.encoder.device_array import CPU
 from af3.encoder.onnx_encoder import AudioEncoder
 from af3.encoder.tensorrt_encoder import (
     GRAPHS_KEPT,
     SHAPE_STEP_SAMPLES,
-    Profile,
     TensorRTEncoder,
     padded_samples,
 )
