@@ -16,9 +16,9 @@ from serving.address import Ports, ServerError, claim
 from serving.door import tls
 from serving.door.admission import Limits
 from serving.door.door import Behind, Door
+from serving.host import engine_choice
 from serving.host.supervisor import Patience, Supervisor
 from serving.host.triton import Server
-from serving.machine import engine_choice
 
 CONFIG_OF_TARGET = {"cpu": "cpu"}
 GPU_CONFIG = "gpu"

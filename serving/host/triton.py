@@ -20,7 +20,6 @@ from serving.machine import install
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODEL_REPOSITORY = REPOSITORY / "model_repository"
-CONTAINER_SERVER = Path("/opt/tritonserver/bin/tritonserver")
 EXIT_TIMEOUT_S = 10
 CLOSED_TO_ALL = ("shared-memory", "model-repository", "trace", "logging")
 CLOSED_BY_KEY = ("health", "metadata", "inference", "model-config", "statistics")
@@ -185,8 +184,8 @@ def _restrictions(key: str) -> list[str]:
 
 
 def _server_binary() -> tuple[Path, Path]:
-    if CONTAINER_SERVER.is_file():
-        return CONTAINER_SERVER, CONTAINER_SERVER.parent.parent / "backends"
+    if install.CONTAINER_SERVER.is_file():
+        return install.CONTAINER_SERVER, install.CONTAINER_SERVER.parent.parent / "backends"
     if install.SERVER.is_file():
         return install.SERVER, install.BACKENDS
     raise ServerError("tritonserver is not installed; run `make setup`")
@@ -194,7 +193,9 @@ def _server_binary() -> tuple[Path, Path]:
 
 def _environment() -> dict[str, str]:
     """The Python backend embeds the interpreter of the first python3 on PATH, with its packages."""
-    libraries = [str(install.LIBRARIES), _libpython_folder()] if not CONTAINER_SERVER.is_file() else []
+    libraries = (
+        [str(install.LIBRARIES), _libpython_folder()] if not install.CONTAINER_SERVER.is_file() else []
+    )
     return os.environ | {
         "PATH": os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ.get("PATH", "")]),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Literal
 
 from af3.manifest import Manifest, ManifestError
-from serving.host.triton import CONTAINER_SERVER
 from serving.machine import gpu, install
 
 GB = 1_000_000_000
@@ -56,8 +55,8 @@ def check_python() -> Finding:
 
 
 def check_server() -> Finding:
-    if CONTAINER_SERVER.is_file():
-        return Finding("tritonserver", "ok", str(CONTAINER_SERVER))
+    if install.CONTAINER_SERVER.is_file():
+        return Finding("tritonserver", "ok", str(install.CONTAINER_SERVER))
     if install.SERVER.is_file():
         return Finding("tritonserver", "ok", f"{install.TRITON_VERSION} from its wheel")
     return Finding("tritonserver", "missing", "neither a container nor the wheel", "run `make setup`")

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TRITON_VERSION = "2.51.0"
+CONTAINER_SERVER = Path("/opt/tritonserver/bin/tritonserver")  # of the GPU image, which brings its own
 HOME = Path(sys.prefix) / "triton"
 SERVER = HOME / "bin" / "tritonserver"
 PERF_ANALYZER = HOME / "bin" / "perf_analyzer"

@@ -43,7 +43,7 @@ def start(url):
     started = []
 
     def start(module, *arguments):
-        command = [sys.executable, "-m", f"clients.{module}", *map(str, arguments), "--url", url]
+        command = [sys.executable, "-m", f"clients.commands.{module}", *map(str, arguments), "--url", url]
         process = subprocess.Popen(
             command,
             cwd=REPOSITORY,

@@ -12,7 +12,7 @@ from serving.host.triton import REPOSITORY
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 EXAMPLES = {
     "python": re.search(r"```python\n(.*?)```", README, re.DOTALL),
-    "command line": re.search(r"^(python -m clients\.ask .*?) +#", README, re.MULTILINE),
+    "command line": re.search(r"^(python -m clients\.commands\.ask .*?) +#", README, re.MULTILINE),
     "curl": re.search(r"```bash\n(echo .*?)```", README, re.DOTALL),
 }
 

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-import serving.machine.engine_choice
+import serving.host.engine_choice
 from af3.manifest import GpuIdentity, Manifest, ManifestError
 from build_engines.targets import TARGETS
 from serving.machine import gpu
@@ -210,13 +210,13 @@ def test_engines_that_belong_here_are_linked_to_where_the_configs_look(engines, 
     monkeypatch.setattr(gpu, "find", lambda: FoundGpu.model_validate(standins.GPU))
     target = tmp_path / "engines" / "h100"
     shutil.copytree(engines, target, ignore=shutil.ignore_patterns("engines"))
-    serving.machine.engine_choice.prepare(target)
-    serving.machine.engine_choice.prepare(target)
+    serving.host.engine_choice.prepare(target)
+    serving.host.engine_choice.prepare(target)
     assert (tmp_path / "engines" / "gpu" / "manifest.json").exists()
 
 
 def test_the_batch_of_the_config_is_what_triton_reads():
     config = text_format.Parse(
-        serving.machine.engine_choice.LLM_CONFIG.read_text(), model_config_pb2.ModelConfig()
+        serving.host.engine_choice.LLM_CONFIG.read_text(), model_config_pb2.ModelConfig()
     )
-    assert serving.machine.engine_choice.call_batch() == config.max_batch_size
+    assert serving.host.engine_choice.call_batch() == config.max_batch_size
