@@ -1,7 +1,7 @@
 """Requests for the sweeps: clips of any length out of the real samples, as perf_analyzer's input file.
 
-Every row of a file is a clip of its own (the samples one after the other from another place on), so that no cache
-answers unless a load asks for that; and its prompt is unique in the file, by which an export tells rows apart.
+Every row is a clip of its own, so that no cache answers unless a load asks for that; and its prompt is unique, by
+which an export tells rows apart.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import count as count_from
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,10 @@ from af3.inputs import audio
 SAMPLES = Path(__file__).resolve().parents[1] / "checkpoints" / "samples"
 # Long clips compressed, which is how people send them, and because an export repeats the bytes of every request.
 FLAC_FROM_S = 30
+PIECE_SAMPLES = audio.SAMPLE_RATE // 4
+QUIET = 0.02  # peak of a piece that is left out of the traffic as silence
+NOISE = 0.001  # -60 dB: a room, and what makes equal stretches of two clips differ
+_numbers = count_from()
 
 
 @dataclass(frozen=True)
@@ -35,29 +40,41 @@ class Row:
 
 
 def rows(lengths_s: Sequence[float], count: int, question: str = "What do you hear?") -> list[Row]:
-    """`count` rows whose clips take the given lengths in turn."""
-    return [_row(lengths_s[number % len(lengths_s)], number, question) for number in range(count)]
+    """`count` rows whose clips take the given lengths in turn. No call gives a clip that an earlier one gave."""
+    return [_row(lengths_s[number % len(lengths_s)], next(_numbers), question) for number in range(count)]
 
 
 def clip(seconds: float, number: int) -> bytes:
-    """Clip `number` of that length, a whole file: real samples in a row, no two clips beginning alike."""
-    pcm = samples()
-    start = int(number * 0.618 * len(pcm)) % len(pcm)
+    """Clip `number` of that length, a whole file: sounds of the samples in an order, at a loudness of its own.
+
+    No window of it equals one of another number, so no cache knows it; and none is silence, which would.
+    """
     length = round(seconds * audio.SAMPLE_RATE)
-    long_enough = np.resize(np.roll(pcm, -start), length)
     file = io.BytesIO()
     kind = "FLAC" if seconds >= FLAC_FROM_S else "WAV"
-    soundfile.write(file, long_enough, audio.SAMPLE_RATE, format=kind)
+    soundfile.write(file, _sound(length, number), audio.SAMPLE_RATE, format=kind)
     return file.getvalue()
 
 
 @cache
 def samples() -> np.ndarray:
-    """All samples one after the other, float32 [n] at 16 kHz."""
+    """What sounds in all samples, one after the other, float32 [n] at 16 kHz; their silence is left out."""
     files = sorted(
         path for path in SAMPLES.iterdir() if path.suffix.upper().removeprefix(".") in audio.FORMATS
     )
-    return np.concatenate([audio.decode(path.read_bytes(), path.name) for path in files])
+    pcm = np.concatenate([audio.decode(path.read_bytes(), path.name) for path in files])
+    pieces = pcm[: len(pcm) // PIECE_SAMPLES * PIECE_SAMPLES].reshape(-1, PIECE_SAMPLES)
+    sounding: np.ndarray = pieces[np.abs(pieces).max(axis=1) > QUIET].reshape(-1)
+    return sounding
+
+
+def _sound(length: int, number: int) -> np.ndarray:
+    """float32 [length]. The samples from a place on, at a loudness, over a noise, all drawn from `number`."""
+    random = np.random.default_rng(number)
+    start, gain = random.integers(len(samples())), random.uniform(0.4, 0.9)
+    noise = random.standard_normal(length, np.float32) * NOISE
+    sound: np.ndarray = np.resize(np.roll(samples(), -start), length) * np.float32(gain) + noise
+    return sound
 
 
 def write(rows: Sequence[Row], path: Path) -> None:
