@@ -21,7 +21,8 @@ from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor
 from af3.encoder.onnx_encoder import AudioEncoder
 from af3.llm.decoder import Decoder
 from af3.llm.sampling import SamplingSettings
-from af3.llm.scheduler import Generation, Scheduler
+from af3.llm.scheduler import Scheduler
+from af3.llm.sequence import Generation
 from af3.manifest import Manifest
 
 PROMPT_TOKENS = 32

@@ -12,7 +12,7 @@ from af3 import contract
 from af3.contract import Tensor
 from af3.errors import RequestError, invalid
 from af3.llm.sampling import SamplingSettings
-from af3.llm.scheduler import Generation
+from af3.llm.sequence import Generation
 
 Tensors = Mapping[str, np.ndarray | None]
 

@@ -5,86 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 
 from af3.errors import RequestError, invalid
 from af3.llm.decoder import Decoder
-from af3.llm.sampling import Sampler, SamplingSettings
+from af3.llm.intake import Intake, Waiting, shutting_down
+from af3.llm.rows import Rows
+from af3.llm.sequence import ActiveSequence, Generation, Listener
 
 log = logging.getLogger(__name__)
 
 PREFILL_PAIRS = 1 << 18  # of a token and one before it, in one turn
 LEAST_PREFILL = 16
 CANCEL_CHECK_S = 0.05  # asking whether a client is still there costs a round trip to the server process
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What is to be generated for one request.
-
-    input_ids: int32 [S]; ids from vocab_size on are rows of `table`, float32 [P, H].
-    stop_words: token sequences that end the answer; unlike `end_id` they are part of it (TensorRT-LLM).
-    timeout_s: from submission on; a generation without a token by then fails with DEADLINE_EXCEEDED. One that
-        runs is stopped by whoever reads it, since only that ends its state in the steps that follow.
-    """
-
-    request_id: str
-    input_ids: np.ndarray
-    table: np.ndarray | None
-    max_new_tokens: int
-    end_id: int | None
-    stop_words: tuple[tuple[int, ...], ...]
-    sampling: SamplingSettings
-    timeout_s: float | None = None
-
-
-class Listener(Protocol):
-    """Who hears of a generation; called from the scheduler's thread. Must not raise."""
-
-    def tokens(self, ids: Sequence[int], final: bool) -> None:
-        """New tokens. The last call may bring none."""
-
-    def failed(self, error: Exception) -> None:
-        """The generation ended without an answer."""
-
-    def cancelled(self) -> bool:
-        """True when nobody listens any more."""
-
-
-class _Sequence:
-    """A generation that holds a row of the KV cache."""
-
-    def __init__(self, generation: Generation, listener: Listener, decoder: Decoder):
-        self.generation = generation
-        self.listener = listener
-        self.pending = decoder.embed(generation.input_ids, generation.table)  # prompt not yet read
-        self.length = 0  # tokens in the cache
-        self.generated: list[int] = []
-        self.stopped = False
-        self._sampler = Sampler(generation.sampling, generation.input_ids, decoder.vocab_size)
-
-    @property
-    def decoding(self) -> bool:
-        return len(self.pending) == 0
-
-    def accept(self, logits: np.ndarray) -> bool:
-        """Draw the next token and tell the listener; True when that was the last."""
-        token = self._sampler.next_token(logits)
-        if token == self.generation.end_id:
-            self.listener.tokens((), final=True)
-            return True
-        self.generated.append(token)
-        final = len(self.generated) == self.generation.max_new_tokens or self._at_stop_word()
-        self.listener.tokens((token,), final=final)
-        return final
-
-    def _at_stop_word(self) -> bool:
-        return any(tuple(self.generated[-len(word) :]) == word for word in self.generation.stop_words)
 
 
 def shared_part(most: int, read: int) -> int:
@@ -103,7 +38,8 @@ class Scheduler:
     Each turn of the loop reads at most `prefill_tokens` of one waiting prompt and then decodes one token of
     every running sequence, so a long prompt delays the others by one chunk and not by its whole length; the
     chunks get smaller towards its end (`shared_part`).
-    Running sequences hold rows 0 … n-1; the prompt being read holds row n.
+
+        submit ─► queue ─► reading its prompt (row n) ─► decoding (rows 0 … n-1) ─► end    rows: see `Rows`
     """
 
     def __init__(
@@ -113,62 +49,33 @@ class Scheduler:
         prefill_tokens: int,
         report: Callable[[int, int], None] = lambda running, waiting: None,
     ):
-        """`report` hears how many sequences hold a row and how many requests wait, whenever that changes."""
+        """`report` gets how many sequences hold a row and how many requests wait, when that has changed."""
         self._decoder = decoder
-        self._max_queue = max_queue
         self._prefill_tokens = prefill_tokens
         self._report_counts = report
+        self._reported = 0, 0
         self._next_cancel_check = 0.0
-        self._sequences: list[_Sequence] = []  # by row; only the last may still be reading its prompt
-        self._queue: deque[tuple[Generation, Listener]] = deque()
-        self._ids: set[str] = set()
-        self._due_s: dict[str, float] = {}  # of those in flight that have a timeout
-        self._stop_ids: set[str] = set()
-        self._changed = threading.Condition()
-        self._closed = False
+        self._intake = Intake(max_queue)
+        self._rows = Rows(decoder)
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._thread.start()
 
     def submit(self, generation: Generation, listener: Listener) -> None:
         """Queue a request.
 
-        Raises RequestError when it cannot be served: malformed, an id in use, or the queue is full.
+        Raises RequestError when it cannot be served: malformed, an id in use, the queue full, or closed.
         """
         self._refuse_malformed(generation)
-        with self._changed:
-            if generation.request_id in self._ids:
-                raise RequestError(
-                    "ALREADY_EXISTS",
-                    f"request id '{generation.request_id}' is in use by a request in flight; choose another",
-                )
-            if len(self._queue) >= self._max_queue:
-                raise RequestError(
-                    "UNAVAILABLE",
-                    f"the queue is full ({self._max_queue} requests wait); try again in a second",
-                )
-            self._ids.add(generation.request_id)
-            if generation.timeout_s is not None:
-                self._due_s[generation.request_id] = time.monotonic() + generation.timeout_s
-            self._queue.append((generation, listener))
-            self._changed.notify()
-        self._report()
+        self._intake.submit(generation, listener)
 
     def stop(self, request_id: str) -> None:
         """End a request before its time; its listener gets a last call without tokens. Unknown ids are fine."""
-        with self._changed:
-            if request_id in self._ids:
-                self._stop_ids.add(request_id)
-                self._changed.notify()
+        self._intake.stop(request_id)
 
     def close(self) -> None:
         """Fail what is in flight and end the thread."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        self._intake.close()
         self._thread.join()
-
-    def _report(self) -> None:
-        self._report_counts(len(self._sequences), len(self._queue))
 
     def _refuse_malformed(self, generation: Generation) -> None:
         ids, table = generation.input_ids, generation.table
@@ -192,99 +99,83 @@ class Scheduler:
             )
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._queue or self._sequences)
-                if self._closed:
-                    return self._fail_all(RequestError("UNAVAILABLE", "the server is shutting down"))
+        while self._intake.wait(busy=len(self._rows) > 0):
             self._turn()
+        self._fail_rows(shutting_down())
+        for waiting in self._intake.remove_all():
+            waiting.listener.failed(shutting_down())
+        self._report()
 
     def _turn(self) -> None:
         try:
-            self._drop_overdue()
-            self._drop_stopped()
-            self._admit()
-            self._prefill()
-            self._decode()
+            self._drop_overdue()  # 1) whose time is up, if they have no token yet
+            self._drop_stopped()  # 2) who was stopped, and whose client has left
+            self._admit()  # 3) the next in the queue gets a row, unless a prompt is still being read
+            self._report()
+            self._prefill()  # 4) one part of that prompt; the last part gives the first token
+            self._decode()  # 5) one token for every running sequence
         except Exception as error:  # the decoder itself failed: nothing in its cache can be trusted
-            log.exception("decoder failed with %d sequences in flight", len(self._sequences))
-            self._fail_running(error)
-
-    def _drop_stopped(self) -> None:
-        with self._changed:
-            unwanted, self._stop_ids = self._stop_ids, set()
-            queue = list(self._queue)
-        unwanted |= self._cancelled_ids(queue)
-        if not unwanted:
-            return
-        for generation, listener in queue:
-            if generation.request_id in unwanted:
-                self._queue.remove((generation, listener))
-                self._end(generation)
-                listener.tokens((), final=True)
-        for row in reversed(range(len(self._sequences))):
-            sequence = self._sequences[row]
-            if sequence.generation.request_id in unwanted:
-                self._release(row)
-                sequence.listener.tokens((), final=True)
+            log.exception("decoder failed with %d sequences in flight", len(self._rows))
+            self._fail_rows(error)
         self._report()
 
     def _drop_overdue(self) -> None:
-        now = time.monotonic()
-        with self._changed:
-            overdue = {request_id for request_id, due_s in self._due_s.items() if due_s <= now}
-            waiting = [entry for entry in self._queue if entry[0].request_id in overdue]
-            for entry in waiting:
-                self._queue.remove(entry)
-        for generation, listener in waiting:
-            self._end(generation)
+        overdue = self._intake.overdue()
+        if not overdue:
+            return
+        for generation, listener in self._intake.remove(overdue):
             listener.failed(_too_late(generation))
-        if waiting:
-            self._report()
-        for row in reversed(range(len(self._sequences))):
-            sequence = self._sequences[row]
+        for sequence in self._rows.all:
             if sequence.generation.request_id in overdue and not sequence.generated:
-                self._release(row)
+                self._release(sequence)
                 sequence.listener.failed(_too_late(sequence.generation))
 
-    def _cancelled_ids(self, queue: Sequence[tuple[Generation, Listener]]) -> set[str]:
+    def _drop_stopped(self) -> None:
+        unwanted = self._intake.take_stops() | self._left()
+        if not unwanted:
+            return
+        for waiting in self._intake.remove(unwanted):
+            waiting.listener.tokens((), final=True)
+        for sequence in self._rows.all:
+            if sequence.generation.request_id in unwanted:
+                self._release(sequence)
+                sequence.listener.tokens((), final=True)
+
+    def _left(self) -> set[str]:
+        """Ids whose clients have left, asked now and then."""
         now = time.monotonic()
         if now < self._next_cancel_check:
             return set()
         self._next_cancel_check = now + CANCEL_CHECK_S
-        running = [(sequence.generation, sequence.listener) for sequence in self._sequences]
-        return {generation.request_id for generation, listener in (*queue, *running) if listener.cancelled()}
+        entries: list[Waiting | ActiveSequence] = [*self._intake.waiting(), *self._rows.all]
+        return {entry.generation.request_id for entry in entries if entry.listener.cancelled()}
 
     def _admit(self) -> None:
-        """Give the next row to the longest waiting request, once the prompt before it has been read."""
-        reading = self._sequences and not self._sequences[-1].decoding
-        if reading or len(self._sequences) == self._decoder.rows:
+        if self._rows.reading is not None or self._rows.full:
             return
-        with self._changed:
-            if not self._queue:
-                return
-            generation, listener = self._queue.popleft()
+        waiting = self._intake.next()
+        if waiting is None:
+            return
         try:
-            self._sequences.append(_Sequence(generation, listener, self._decoder))
+            self._rows.add(ActiveSequence(waiting.generation, waiting.listener, self._decoder))
         except Exception as error:  # this request's memory, not the decoder's: the others go on
-            self._end(generation)
-            listener.failed(error)
-        self._report()
+            self._intake.end(waiting.generation)
+            waiting.listener.failed(error)
 
     def _prefill(self) -> None:
-        if not self._sequences or self._sequences[-1].decoding:
+        sequence = self._rows.reading
+        if sequence is None:
             return
-        row = len(self._sequences) - 1
-        sequence = self._sequences[row]
+        row = len(self._rows) - 1
         size = self._prefill_tokens if row == 0 else shared_part(self._prefill_tokens, sequence.length)
         part, sequence.pending = np.split(sequence.pending, [size])
         logits = self._decoder.prefill(row, part, sequence.length)
         sequence.length += len(part)
         if sequence.decoding and sequence.accept(logits):
-            self._release(row)
+            self._release(sequence)
 
     def _decode(self) -> None:
-        running = [sequence for sequence in self._sequences if sequence.decoding]
+        running = self._rows.decoding
         if not running:
             return
         ids = np.array([sequence.generated[-1] for sequence in running])
@@ -294,45 +185,25 @@ class Scheduler:
         for row, sequence in enumerate(running):
             sequence.length += 1
             if sequence.accept(logits[row]):
-                ended.append(row)
-        for row in reversed(ended):
-            self._release(row)
+                ended.append(sequence)
+        for sequence in reversed(ended):
+            self._release(sequence)
 
-    def _release(self, row: int) -> None:
-        """Free a row. The last running sequence takes its place, and the prompt being read that one's."""
-        self._end(self._sequences[row].generation)
-        last = len(self._sequences) - 1
-        last_running = last if self._sequences[last].decoding else last - 1
-        if row < last_running:
-            self._move(last_running, row)
-        if row < last and last_running < last:
-            self._move(last, last_running)
-        self._sequences.pop()
-        self._report()
+    def _release(self, sequence: ActiveSequence) -> None:
+        self._rows.release(sequence)
+        self._intake.end(sequence.generation)
 
-    def _move(self, source: int, target: int) -> None:
-        self._decoder.move(source, target, self._sequences[source].length)
-        self._sequences[target] = self._sequences[source]
-
-    def _end(self, generation: Generation) -> None:
-        with self._changed:
-            self._ids.discard(generation.request_id)
-            self._due_s.pop(generation.request_id, None)
-            self._stop_ids.discard(generation.request_id)
-
-    def _fail_running(self, error: Exception) -> None:
-        sequences, self._sequences = self._sequences, []
-        for sequence in sequences:
-            self._end(sequence.generation)
+    def _fail_rows(self, error: Exception) -> None:
+        for sequence in self._rows.clear():
+            self._intake.end(sequence.generation)
             sequence.listener.failed(error)
-        self._report()
 
-    def _fail_all(self, error: Exception) -> None:
-        self._fail_running(error)
-        for generation, listener in self._queue:
-            self._end(generation)
-            listener.failed(error)
-        self._queue.clear()
+    def _report(self) -> None:
+        """Only ever from the scheduler's thread, or an old pair could be reported after a newer one."""
+        counts = len(self._rows), len(self._intake)
+        if counts != self._reported:
+            self._reported = counts
+            self._report_counts(*counts)
 
 
 def _too_late(generation: Generation) -> RequestError:

@@ -16,7 +16,7 @@ from serving.steps import adapter
 
 
 class Stream:
-    """Listener of one generation (`af3.llm.scheduler.Listener`): every call is one response of the model."""
+    """Listener of one generation (`af3.llm.sequence.Listener`): every call is one response of the model."""
 
     def __init__(self, sender: Any, request_id: str):
         self._sender = sender

@@ -1,106 +1,42 @@
-"""In-flight batching on a real decoder graph: rows, queue, stops and failures."""
+"""In-flight batching without a model: rows, queue, stops, deadlines and failures."""
 
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
 from af3.errors import RequestError
-from af3.llm.decoder import Decoder
-from af3.llm.sampling import SamplingSettings
-from af3.llm.scheduler import LEAST_PREFILL, PREFILL_PAIRS, Generation, Scheduler, shared_part
-from tests.support.engines import BuiltEngines
+from af3.llm.scheduler import LEAST_PREFILL, PREFILL_PAIRS, Scheduler, shared_part
+from tests.support.echo_decoder import VOCABULARY, WAIT_S, EchoDecoder, Heard, generation
 
-ROWS = 3
-QUEUE = 6
-WAIT_S = 30
-
-
-class Heard:
-    """Listener that keeps what it hears; `pause` holds the scheduler at a token."""
-
-    def __init__(self) -> None:
-        self.ids: list[int] = []
-        self.error: Exception | None = None
-        self.ended = threading.Event()
-        self.started = threading.Event()
-        self.go_on = threading.Event()
-        self.go_on.set()
-        self.gone = False
-
-    def tokens(self, ids: Sequence[int], final: bool) -> None:
-        self.ids += ids
-        self.started.set()
-        self.go_on.wait(WAIT_S)
-        if final:
-            self.ended.set()
-
-    def failed(self, error: Exception) -> None:
-        self.error = error
-        self.ended.set()
-
-    def cancelled(self) -> bool:
-        return self.gone
-
-    def answer(self) -> list[int]:
-        assert self.ended.wait(WAIT_S)
-        return self.ids
-
-
-def generation(name: str, prompt: Sequence[int], tokens: int = 20, **sampling: float) -> Generation:
-    settings = SamplingSettings(**sampling)  # type: ignore[arg-type]
-    return Generation(name, np.array(prompt, np.int32), None, tokens, None, (), settings)
-
-
-@pytest.fixture(scope="module")
-def decoder(engines: BuiltEngines) -> Decoder:
-    return Decoder(engines.engines / "llm", ROWS, max_sequence_tokens=512, threads=1)
+ROWS = 4
+QUEUE = 20
 
 
 @pytest.fixture
-def scheduler(decoder: Decoder) -> Iterator[Scheduler]:
-    running = Scheduler(decoder, max_queue=QUEUE, prefill_tokens=16)
+def decoder() -> EchoDecoder:
+    return EchoDecoder(ROWS)
+
+
+@pytest.fixture
+def scheduler(decoder: EchoDecoder) -> Iterator[Scheduler]:
+    running = Scheduler(decoder, QUEUE, prefill_tokens=1)  # prompts are read while others decode
     yield running
+    decoder.go_on.set()
     running.close()
 
 
-def run(scheduler: Scheduler, *generations: Generation) -> list[list[int]]:
-    listeners = [Heard() for _ in generations]
-    for one, listener in zip(generations, listeners, strict=True):
+def submit(scheduler: Scheduler, *asked: object) -> list[Heard]:
+    listeners = [Heard() for _ in asked]
+    for one, listener in zip(asked, listeners, strict=True):
         scheduler.submit(one, listener)
-    return [listener.answer() for listener in listeners]
+    return listeners
 
 
-def prompt(seed: int, size: int) -> list[int]:
-    return np.random.default_rng(seed).integers(0, 250, size).tolist()
-
-
-def test_answers_do_not_depend_on_the_rest_of_the_batch(scheduler: Scheduler) -> None:
-    asked = [generation(f"r{place}", prompt(place, 5 + 17 * place), 10 + 9 * place) for place in range(6)]
-    together = run(scheduler, *asked)
-    alone = [run(scheduler, one)[0] for one in asked]
-    assert together == alone
-    assert [len(answer) for answer in together] == [one.max_new_tokens for one in asked]
-
-
-def test_a_seeded_draw_does_not_depend_on_the_rest_of_the_batch(scheduler: Scheduler) -> None:
-    sampled = generation("s", prompt(1, 30), temperature=1.2, top_k=0, seed=5)
-    (alone,) = run(scheduler, sampled)
-    among = run(scheduler, generation("x", prompt(2, 40)), sampled, generation("y", prompt(3, 8), 7))[1]
-    assert alone == among
-    assert alone != run(scheduler, generation("s", prompt(1, 30), temperature=1.2, top_k=0, seed=6))[0]
-
-
-def test_reading_a_prompt_in_parts_changes_nothing(decoder: Decoder, scheduler: Scheduler) -> None:
-    whole = Scheduler(decoder, max_queue=1, prefill_tokens=512)
-    asked = generation("long", prompt(4, 200))
-    try:
-        expected = run(whole, asked)
-    finally:
-        whole.close()
-    assert run(scheduler, asked) == expected
+def counting(first: int, count: int) -> list[int]:
+    """The answer to a prompt that ends with `first`."""
+    return [(first + place) % VOCABULARY for place in range(1, count + 1)]
 
 
 def test_a_long_prompt_is_read_in_ever_smaller_parts_while_others_decode() -> None:
@@ -112,109 +48,290 @@ def test_a_long_prompt_is_read_in_ever_smaller_parts_while_others_decode() -> No
 
 
 def test_only_a_prompt_that_delays_others_is_read_in_smaller_parts(
-    decoder: Decoder, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+    decoder: EchoDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes: list[tuple[int, int]] = []
-    read = decoder.prefill
-
-    def recorded(row: int, embeddings: np.ndarray, past: int) -> np.ndarray:
-        sizes.append((row, len(embeddings)))
-        return read(row, embeddings, past)
-
-    monkeypatch.setattr(decoder, "prefill", recorded)
     monkeypatch.setattr("af3.llm.scheduler.PREFILL_PAIRS", 16)
     monkeypatch.setattr("af3.llm.scheduler.LEAST_PREFILL", 2)
-    first = Heard()
-    scheduler.submit(generation("decoding", prompt(1, 20), tokens=400), first)
+    scheduler = Scheduler(decoder, QUEUE, prefill_tokens=16)
+    (first,) = submit(scheduler, generation("decoding", range(20), tokens=10_000 - 20))
     assert first.started.wait(WAIT_S)
-    alone, sizes[:] = list(sizes), []
-    beside = run(scheduler, generation("beside", prompt(2, 20), tokens=2))
-    scheduler.stop("decoding")
-    first.answer()
-    assert alone == [(0, 16), (0, 4)]
-    assert {row for row, _ in sizes} == {1} and max(size for _, size in sizes) == 2
-    assert beside == run(scheduler, generation("beside", prompt(2, 20), tokens=2))
+    assert decoder.prefills == [(0, 16), (0, 4)]
+    del decoder.prefills[:]
+    submit(scheduler, generation("beside", range(20), tokens=2))[0].answer()
+    assert decoder.prefills == [(1, 2)] * 10
+    scheduler.close()
 
 
-def test_a_full_queue_is_a_clear_error(scheduler: Scheduler) -> None:
-    first = Heard()
-    first.go_on.clear()
-    scheduler.submit(generation("first", prompt(0, 4)), first)
-    assert first.started.wait(WAIT_S)  # the scheduler is held inside its turn
-    waiting = [Heard() for _ in range(QUEUE)]
-    for place, listener in enumerate(waiting):
-        scheduler.submit(generation(f"w{place}", prompt(place, 4), 3), listener)
-    with pytest.raises(RequestError, match="queue is full") as refused:
-        scheduler.submit(generation("late", prompt(0, 4)), Heard())
-    assert refused.value.status == "UNAVAILABLE"
-    first.go_on.set()
-    assert all(len(listener.answer()) == 3 for listener in waiting)
+# Rows
 
 
-def test_an_id_in_use_is_refused(scheduler: Scheduler) -> None:
-    first = Heard()
-    first.go_on.clear()
-    scheduler.submit(generation("same", prompt(0, 4)), first)
-    with pytest.raises(RequestError, match="in use") as refused:
-        scheduler.submit(generation("same", prompt(0, 4)), Heard())
-    assert refused.value.status == "ALREADY_EXISTS"
-    first.go_on.set()
-    first.answer()
+@pytest.mark.parametrize("ended", [(0,), (3,), (0, 1), (1, 2), (0, 3), (2, 3), (0, 1, 2), (0, 1, 2, 3)])
+def test_sequences_that_end_in_the_same_step_free_the_right_rows(
+    scheduler: Scheduler, decoder: EchoDecoder, ended: tuple[int, ...]
+) -> None:
+    decoder.go_on.clear()
+    # Row n gets its first token n steps later: one prompt is read a turn.
+    tokens = [12 - row if row in ended else 40 for row in range(ROWS)]
+    listeners = submit(scheduler, *(generation(f"{row}", [row], tokens[row]) for row in range(ROWS)))
+    late = submit(scheduler, *(generation(f"late{row}", range(row, 5 + row), 9) for row in range(3)))
+    decoder.go_on.set()
+    assert [listener.answer() for listener in listeners] == [
+        counting(row, tokens[row]) for row in range(ROWS)
+    ]
+    assert [listener.answer() for listener in late] == [counting(4 + row, 9) for row in range(3)]
 
 
-def test_a_stopped_request_ends_and_frees_its_row_for_the_next(scheduler: Scheduler) -> None:
-    endless = [generation(f"e{place}", prompt(place, 6), 400) for place in range(ROWS)]
-    listeners = [Heard() for _ in endless]
-    for one, listener in zip(endless, listeners, strict=True):
-        scheduler.submit(one, listener)
-    scheduler.submit(generation("next", prompt(9, 6), 5), following := Heard())
+def test_the_last_running_row_may_end_while_a_prompt_is_read(scheduler: Scheduler) -> None:
+    for tokens in range(1, 12):
+        short, late = submit(
+            scheduler,
+            generation(f"short{tokens}", [1], tokens),
+            generation(f"late{tokens}", range(1, 30), 3),
+        )
+        assert short.answer() == counting(1, tokens)
+        assert late.answer() == counting(29, 3)
+
+
+def test_a_row_in_the_middle_may_be_stopped_while_a_prompt_is_read(
+    scheduler: Scheduler, decoder: EchoDecoder
+) -> None:
+    decoder.go_on.clear()
+    running = submit(scheduler, *(generation(f"{row}", [10 * row], 200) for row in range(ROWS - 1)))
+    (late,) = submit(scheduler, generation("late", range(40), 5))
+    assert decoder.decoding.wait(WAIT_S)
+    decoder.go_on.set()
+    assert running[1].started.wait(WAIT_S)
+    scheduler.stop("1")
+    stopped = running[1].answer()
+    assert stopped == counting(10, len(stopped)) and len(stopped) < 200
+    assert running[0].answer() == counting(0, 200)
+    assert running[2].answer() == counting(20, 200)
+    assert late.answer() == counting(39, 5)
+
+
+def test_a_stopped_request_frees_its_row_for_the_next(scheduler: Scheduler) -> None:
+    listeners = submit(scheduler, *(generation(f"{row}", [row], 400) for row in range(ROWS)))
+    (following,) = submit(scheduler, generation("next", [9], 5))
     assert all(listener.started.wait(WAIT_S) for listener in listeners)
-    scheduler.stop("e1")
+    scheduler.stop("1")
     assert len(listeners[1].answer()) < 400
-    assert len(following.answer()) == 5
-    assert [len(listeners[place].answer()) for place in (0, 2)] == [400, 400]
+    assert following.answer() == counting(9, 5)
+    assert [len(listeners[row].answer()) for row in (0, 2, 3)] == [400] * 3
+
+
+# How an answer ends
+
+
+def test_an_answer_has_as_many_tokens_as_were_asked_for(scheduler: Scheduler) -> None:
+    listeners = submit(scheduler, *(generation(f"{count}", [0], count) for count in (1, 2, 3)))
+    assert [listener.answer() for listener in listeners] == [counting(0, count) for count in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("before", [0, 1, 5])
+def test_an_end_token_ends_the_answer_and_is_no_part_of_it(scheduler: Scheduler, before: int) -> None:
+    (listener,) = submit(scheduler, generation("a", [4], 9, end_id=5 + before))
+    assert listener.answer() == counting(4, before)
+
+
+def test_a_stop_word_ends_the_answer_and_is_part_of_it(scheduler: Scheduler) -> None:
+    (listener,) = submit(scheduler, generation("a", [4], 9, stop_words=((50,), (6, 7))))
+    assert listener.answer() == [5, 6, 7]
+
+
+# Ids and stops
+
+
+def test_an_id_in_use_is_refused_and_free_again_after_the_answer(
+    scheduler: Scheduler, decoder: EchoDecoder
+) -> None:
+    decoder.go_on.clear()
+    (first,) = submit(scheduler, generation("same", [0], 3))
+    for _ in range(2):  # while it waits, and while it decodes
+        with pytest.raises(RequestError, match="in use") as refused:
+            scheduler.submit(generation("same", [0]), Heard())
+        assert refused.value.status == "ALREADY_EXISTS"
+        assert decoder.decoding.wait(WAIT_S)
+    decoder.go_on.set()
+    first.answer()
+    (again,) = until_accepted(scheduler, "same")
+    assert again.answer() == counting(0, 2)
+
+
+def until_accepted(scheduler: Scheduler, name: str) -> list[Heard]:
+    """Submit; the id is free just after the last token has been told, not before."""
+    while True:
+        try:
+            return submit(scheduler, generation(name, [0], 2))
+        except RequestError as error:
+            assert error.status == "ALREADY_EXISTS"
+
+
+def test_a_stop_that_comes_too_late_does_not_end_the_next_request_of_that_id(decoder: EchoDecoder) -> None:
+    again = Heard()
+    stopped = threading.Event()
+
+    def report(running: int, waiting: int) -> None:
+        if (running, waiting) == (0, 0) and stopped.is_set():  # the first has just ended
+            stopped.clear()
+            scheduler.submit(generation("a", [1], 5), again)
+
+    decoder.go_on.clear()
+    scheduler = Scheduler(decoder, QUEUE, 16, report)
+    (first,) = submit(scheduler, generation("a", [1], 2))
+    assert decoder.decoding.wait(WAIT_S)  # its second and last token
+    stopped.set()
+    scheduler.stop("a")
+    decoder.go_on.set()
+    assert first.answer() == counting(1, 2)
+    assert again.answer() == counting(1, 5)
+    scheduler.close()
+
+
+def test_an_id_is_free_again_after_a_prompt_that_could_not_be_embedded(
+    scheduler: Scheduler, decoder: EchoDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(ids: np.ndarray, table: np.ndarray | None) -> np.ndarray:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decoder, "embed", no_memory)
+        assert isinstance(submit(scheduler, generation("a", [1], 2))[0].failure(), MemoryError)
+    assert submit(scheduler, generation("a", [1], 2))[0].answer() == counting(1, 2)
+
+
+def test_a_waiting_request_that_is_stopped_ends_without_tokens(
+    scheduler: Scheduler, decoder: EchoDecoder
+) -> None:
+    decoder.go_on.clear()
+    running = submit(scheduler, *(generation(f"{row}", [row], 30) for row in range(ROWS)))
+    waiting = submit(scheduler, *(generation(f"w{place}", [place], 3) for place in range(3)))
+    scheduler.stop("w1")
+    decoder.go_on.set()
+    assert waiting[1].answer() == []
+    assert [waiting[place].answer() for place in (0, 2)] == [counting(0, 3), counting(2, 3)]
+    assert all(len(listener.answer()) == 30 for listener in running)
+
+
+class Id(str):
+    """A request id that calls `meanwhile` once while it is compared, as another thread might submit just then."""
+
+    meanwhile: Callable[[], object] | None = None
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        if Id.meanwhile and {str(self), str(other)} == {"first", "second"}:
+            arrives, Id.meanwhile = Id.meanwhile, None
+            thread = threading.Thread(target=arrives)
+            thread.start()
+            thread.join(0.5)
+        return str.__eq__(self, other)
+
+
+def test_a_stopped_waiter_never_harms_those_that_run(scheduler: Scheduler, decoder: EchoDecoder) -> None:
+    decoder.go_on.clear()
+    running = submit(scheduler, *(generation(f"run{row}", [row], 50) for row in range(ROWS)))
+    submit(scheduler, generation(Id("first"), [1], 1), generation(Id("second"), [1], 1))
+    scheduler.stop("second")
+    Id.meanwhile = lambda: submit(scheduler, generation("third", [1], 1))
+    decoder.go_on.set()
+    assert [listener.answer() for listener in running] == [counting(row, 50) for row in range(ROWS)]
+
+
+def test_many_threads_that_submit_and_stop_never_fail_an_answer(decoder: EchoDecoder) -> None:
+    """The race behind the test above, with real threads."""
+    scheduler = Scheduler(decoder, QUEUE, 16)
+    failures: list[Exception] = []
+
+    def client(place: int) -> None:
+        for turn in range(150):
+            listener = Heard()
+            name = f"{place}-{turn}"
+            try:
+                scheduler.submit(generation(name, [place], 30), listener)
+            except RequestError:
+                continue
+            if turn % 3:
+                scheduler.stop(name)
+            assert listener.ended.wait(WAIT_S)
+            if listener.error is not None:
+                failures.append(listener.error)
+
+    threads = [threading.Thread(target=client, args=(place,)) for place in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    scheduler.close()
+    assert failures == []
+
+
+# Clients that leave, deadlines, limits
 
 
 def test_a_client_that_left_is_noticed(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("af3.llm.scheduler.CANCEL_CHECK_S", 0.0)
-    listener = Heard()
-    scheduler.submit(generation("left", prompt(0, 6), 400), listener)
+    (listener,) = submit(scheduler, generation("left", [0], 9_000))
     assert listener.started.wait(WAIT_S)
     listener.gone = True
-    assert len(listener.answer()) < 400
+    assert len(listener.answer()) < 9_000
 
 
-def test_a_deadline_ends_who_waits_and_nobody_who_runs(scheduler: Scheduler) -> None:
-    kept = [Heard() for _ in range(ROWS)]
-    for place, listener in enumerate(kept):
-        listener.go_on.clear()  # the scheduler waits in the first token
-        scheduler.submit(replace(generation(f"kept{place}", prompt(place, 6), 400), timeout_s=60), listener)
-    late = Heard()
-    scheduler.submit(replace(generation("late", prompt(0, 6), 400), timeout_s=0.0), late)
-    for listener in kept:
-        listener.go_on.set()
-    assert late.answer() == []
-    assert isinstance(late.error, RequestError)
-    assert late.error.status == "DEADLINE_EXCEEDED"
-    assert [len(listener.answer()) for listener in kept] == [400] * ROWS
-    assert len(run(scheduler, generation("late", prompt(0, 4), 5))[0]) == 5
+def test_a_deadline_ends_a_request_that_waits(scheduler: Scheduler, decoder: EchoDecoder) -> None:
+    decoder.go_on.clear()
+    kept = submit(scheduler, *(generation(f"{row}", [row], 40, timeout_s=60) for row in range(ROWS)))
+    late, patient = submit(
+        scheduler, generation("late", [0], 4, timeout_s=0.0), generation("patient", [3], 4, timeout_s=60)
+    )
+    decoder.go_on.set()
+    error = late.failure()
+    assert isinstance(error, RequestError) and error.status == "DEADLINE_EXCEEDED"
+    assert [listener.answer() for listener in kept] == [counting(row, 40) for row in range(ROWS)]
+    assert patient.answer() == counting(3, 4)
+    assert submit(scheduler, generation("late", [0], 5))[0].answer() == counting(0, 5)
 
 
-def test_a_request_that_cannot_be_embedded_fails_alone(scheduler: Scheduler) -> None:
-    bad = generation("bad", [0], 5)
-    table = np.zeros((1, 3), np.float32)
-    with pytest.raises(RequestError, match="prompt_embedding_table"):
-        scheduler.submit(Generation("bad", bad.input_ids, table, 5, None, (), SamplingSettings()), Heard())
-    assert len(run(scheduler, generation("good", prompt(0, 4), 5))[0]) == 5
+def test_a_deadline_ends_a_request_whose_prompt_is_still_read(
+    scheduler: Scheduler, decoder: EchoDecoder
+) -> None:
+    decoder.go_on.clear()
+    running, reading = submit(
+        scheduler, generation("running", [1], 30), generation("reading", range(60), 5, timeout_s=0.2)
+    )
+    assert decoder.decoding.wait(WAIT_S)
+    threading.Timer(0.3, decoder.go_on.set).start()  # past the deadline
+    assert isinstance(reading.failure(), RequestError)
+    assert running.answer() == counting(1, 30)
+
+
+def test_an_answer_that_has_begun_is_not_ended_by_its_deadline(
+    scheduler: Scheduler, decoder: EchoDecoder
+) -> None:
+    decoder.go_on.clear()
+    (listener,) = submit(scheduler, generation("a", [1], 10, timeout_s=0.2))
+    assert decoder.decoding.wait(WAIT_S)
+    threading.Timer(0.3, decoder.go_on.set).start()  # past the deadline
+    assert listener.answer() == counting(1, 10)
+
+
+def test_a_full_queue_is_a_clear_error(scheduler: Scheduler, decoder: EchoDecoder) -> None:
+    (first,) = submit(scheduler, generation("first", [0], 400))
+    first.go_on.clear()
+    assert first.started.wait(WAIT_S)
+    waiting = submit(scheduler, *(generation(f"{place}", [place], 3) for place in range(QUEUE)))
+    with pytest.raises(RequestError, match="queue is full") as refused:
+        scheduler.submit(generation("late", [0]), Heard())
+    assert refused.value.status == "UNAVAILABLE"
+    first.go_on.set()
+    assert [listener.answer() for listener in waiting] == [counting(place, 3) for place in range(QUEUE)]
 
 
 @pytest.mark.parametrize(
     ("ids", "tokens", "cause"),
     [
         ([], 5, "empty"),
-        ([10_000], 5, "outside"),
+        ([VOCABULARY], 5, "outside"),
         ([-1], 5, "outside"),
-        ([1] * 500, 20, "512"),
+        ([1] * 9_990, 11, "10000"),
         ([1], 0, "at least 1"),
     ],
 )
@@ -225,22 +342,63 @@ def test_what_would_break_the_batch_is_refused(
         scheduler.submit(generation("bad", ids, tokens), Heard())
 
 
+def test_prompt_and_answer_may_fill_a_sequence_to_its_last_token(scheduler: Scheduler) -> None:
+    (listener,) = submit(scheduler, generation("full", [1] * 9_998, 2))
+    assert listener.answer() == counting(1, 2)
+
+
+@pytest.mark.parametrize(("ids", "good"), [([VOCABULARY + 1], True), ([VOCABULARY + 2], False)])
+def test_ids_past_the_vocabulary_are_rows_of_the_table_and_no_more(
+    scheduler: Scheduler, ids: list[int], good: bool
+) -> None:
+    asked = generation("table", [*ids, 1], 2, table=np.zeros((2, 1), np.float32))
+    if good:
+        assert submit(scheduler, asked)[0].answer() == counting(1, 2)
+        return
+    with pytest.raises(RequestError, match=f"outside 0…{VOCABULARY + 1}"):
+        submit(scheduler, asked)
+
+
+def test_a_table_of_another_width_is_refused(scheduler: Scheduler) -> None:
+    with pytest.raises(RequestError, match="prompt_embedding_table"):
+        submit(scheduler, generation("bad", [0], 5, table=np.zeros((1, 3), np.float32)))
+
+
+# Failures and the end
+
+
 def test_a_decoder_that_fails_fails_its_requests_and_serves_the_next(
-    decoder: Decoder, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+    scheduler: Scheduler, decoder: EchoDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(decoder, "decode", lambda ids, lengths: 1 / 0)
-        listener = Heard()
-        scheduler.submit(generation("unlucky", prompt(0, 4)), listener)
-        listener.answer()
-        assert isinstance(listener.error, ZeroDivisionError)
-    assert len(run(scheduler, generation("lucky", prompt(0, 4), 5))[0]) == 5
+        (listener,) = submit(scheduler, generation("unlucky", [0]))
+        assert isinstance(listener.failure(), ZeroDivisionError)
+    assert submit(scheduler, generation("lucky", [0], 5))[0].answer() == counting(0, 5)
 
 
-def test_closing_fails_what_is_in_flight(decoder: Decoder) -> None:
-    closing = Scheduler(decoder, max_queue=4, prefill_tokens=16)
-    listener = Heard()
-    closing.submit(generation("open", prompt(0, 6), 400), listener)
-    assert listener.started.wait(WAIT_S)
+def test_closing_fails_what_is_in_flight_and_what_comes_after(decoder: EchoDecoder) -> None:
+    closing = Scheduler(decoder, QUEUE, 16)
+    listeners = submit(closing, *(generation(f"{place}", [place], 9_000) for place in range(ROWS + 2)))
+    assert listeners[0].started.wait(WAIT_S)
     closing.close()
-    assert isinstance(listener.error, RequestError)
+    for listener in listeners:
+        error = listener.failure()
+        assert isinstance(error, RequestError) and error.status == "UNAVAILABLE"
+    late = Heard()
+    with pytest.raises(RequestError, match="shutting down"):
+        closing.submit(generation("late", [0]), late)
+
+
+def test_running_and_waiting_counts_are_reported_in_order() -> None:
+    seen: list[tuple[int, int]] = []
+    decoder = EchoDecoder(2)
+    decoder.go_on.clear()
+    scheduler = Scheduler(decoder, QUEUE, 16, lambda running, waiting: seen.append((running, waiting)))
+    listeners = submit(scheduler, *(generation(f"{place}", [place], 5) for place in range(3)))
+    decoder.go_on.set()
+    for listener in listeners:
+        listener.answer()
+    scheduler.close()
+    assert (2, 1) in seen and seen[-1] == (0, 0)
+    assert all(running <= 2 for running, _ in seen)

@@ -1,0 +1,125 @@
+"""Requests between the threads that submit and stop them and the one that decodes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Collection
+from typing import NamedTuple
+
+from af3.errors import RequestError
+from af3.llm.sequence import Generation, Listener
+
+
+class Waiting(NamedTuple):
+    """A request in the queue."""
+
+    generation: Generation
+    listener: Listener
+
+
+class Intake:
+    """A bounded queue, the ids in use, their deadlines and the stops asked for. Every method is thread-safe.
+
+    An id is in use from `submit` until `end`, also after its request has left the queue for a row.
+    """
+
+    def __init__(self, max_queue: int):
+        self._max_queue = max_queue
+        self._queue: deque[Waiting] = deque()
+        self._ids: set[str] = set()
+        self._due_s: dict[str, float] = {}  # of those in flight that have a timeout
+        self._stop_ids: set[str] = set()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def submit(self, generation: Generation, listener: Listener) -> None:
+        """Queue a request. Raises RequestError when its id is in use, the queue is full, or after `close`."""
+        with self._changed:
+            if self._closed:
+                raise shutting_down()
+            if generation.request_id in self._ids:
+                raise RequestError(
+                    "ALREADY_EXISTS",
+                    f"request id '{generation.request_id}' is in use by a request in flight; choose another",
+                )
+            if len(self._queue) >= self._max_queue:
+                raise RequestError(
+                    "UNAVAILABLE",
+                    f"the queue is full ({self._max_queue} requests wait); try again in a second",
+                )
+            self._ids.add(generation.request_id)
+            if generation.timeout_s is not None:
+                self._due_s[generation.request_id] = time.monotonic() + generation.timeout_s
+            self._queue.append(Waiting(generation, listener))
+            self._changed.notify()
+
+    def stop(self, request_id: str) -> None:
+        """Ask for the end of a request; unknown ids are ignored."""
+        with self._changed:
+            if request_id in self._ids:
+                self._stop_ids.add(request_id)
+                self._changed.notify()
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def wait(self, busy: bool) -> bool:
+        """Block until there is work, at once when `busy`; False after `close`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._queue or busy)
+            return not self._closed
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def waiting(self) -> list[Waiting]:
+        with self._changed:
+            return list(self._queue)
+
+    def take_stops(self) -> set[str]:
+        """Ids to be stopped; each is told once."""
+        with self._changed:
+            stops, self._stop_ids = self._stop_ids, set()
+            return stops
+
+    def overdue(self) -> set[str]:
+        """Ids whose time is up, queued or not."""
+        now = time.monotonic()
+        with self._changed:
+            return {request_id for request_id, due_s in self._due_s.items() if due_s <= now}
+
+    def next(self) -> Waiting | None:
+        """Take the request that has waited longest out of the queue; its id stays in use."""
+        with self._changed:
+            return self._queue.popleft() if self._queue else None
+
+    def remove(self, request_ids: Collection[str]) -> list[Waiting]:
+        """Take these out of the queue, if they are still there, and free their ids."""
+        with self._changed:
+            removed = [entry for entry in self._queue if entry.generation.request_id in request_ids]
+            self._queue = deque(
+                entry for entry in self._queue if entry.generation.request_id not in request_ids
+            )
+            for entry in removed:
+                self.end(entry.generation)
+            return removed
+
+    def remove_all(self) -> list[Waiting]:
+        """Empty the queue."""
+        return self.remove({entry.generation.request_id for entry in self.waiting()})
+
+    def end(self, generation: Generation) -> None:
+        """Free the id of a request that is done. A stop that came too late is forgotten with it."""
+        with self._changed:
+            self._ids.discard(generation.request_id)
+            self._due_s.pop(generation.request_id, None)
+            self._stop_ids.discard(generation.request_id)
+
+
+def shutting_down() -> RequestError:
+    return RequestError("UNAVAILABLE", "the server is shutting down")
