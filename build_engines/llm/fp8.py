@@ -1,9 +1,10 @@
-"""FP8 weights and activations for the LLM, by ModelOpt: python -m build_engines.llm.fp8 --model FOLDER …
+"""FP8 weights and activations for the LLM: python -m build_engines.llm.fp8 --model FOLDER …
 
-Runs inside the pinned container on the GPU (ModelOpt 0.33, Transformers 4.53), and anywhere else where
-ModelOpt is installed, on a CPU too. ModelOpt finds the ranges; `trtllm_checkpoint` writes them. Before it
-writes anything, the quantised model is compared with the full one on samples that calibration has not
-seen.
+Runs inside the pinned container on the GPU (Transformers 4.53), and on a CPU too. The ranges are the
+largest magnitudes that calibration meets, found by forward hooks: ModelOpt finds the same ones, but its
+release in the container compiles a CUDA extension first, and the container may have no compiler. The
+model answers every prompt in BF16, and calibration reads the answers too; before anything is written, the
+quantised model is compared with the full one on answers that calibration has not seen.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -21,16 +23,26 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from build_engines.llm import trtllm_checkpoint
-from build_engines.llm.trtllm_checkpoint import Range
+from build_engines.llm.trtllm_checkpoint import FP8_MAX, Range
 from build_engines.stage import BuildError, Figures, require
 
 HELD_OUT = 8  # every eighth sample is compared instead of calibrated on
-COMPARED_POSITIONS = 64  # of each, counted from the end: where answers begin
+ANSWER_TOKENS = 64  # of each sample, at most; the first of them are compared
 # Of a model that is worth serving. A random one, with its near ties, may differ far more often.
 DISAGREEMENT_BOUND = 0.15
 FIGURES = "figures.json"
 
 Sample = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A prompt with the model's own answer: inputs_embeds [1, S, H], of which the last `answer_tokens` - 1 are
+    the answer's, each but the last token (nothing is predicted after that one).
+    """
+
+    embeddings: Tensor
+    answer_tokens: int
 
 
 def quantise(
@@ -44,12 +56,13 @@ def quantise(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(model_folder, torch_dtype=torch.bfloat16)
     model.to(device).eval()  # type: ignore[arg-type]  # Transformers hides the signature of Module.to
-    prompts = [embed(model, *sample) for sample in samples]
+    prompts = [answered(model, embed(model, *sample)) for sample in samples]
     held_out = prompts[::HELD_OUT]
     seen = [prompt for place, prompt in enumerate(prompts) if place % HELD_OUT] or held_out
-    full = [last_logits(model, prompt) for prompt in held_out]
-    ranges = calibrate(model, seen)
-    figures = compare(full, [last_logits(model, prompt) for prompt in held_out])
+    full = [answer_logits(model, prompt) for prompt in held_out]
+    ranges = find_ranges(model, seen)
+    simulate(model, ranges)
+    figures = compare(full, [answer_logits(model, prompt) for prompt in held_out])
     require("share of positions whose likeliest token FP8 changes", figures["disagreement"], bound)
     trtllm_checkpoint.write(model_folder, output, "fp8", max_positions, ranges)
     (output / FIGURES).write_text(json.dumps(figures) + "\n")
@@ -85,28 +98,88 @@ def embed(model: PreTrainedModel, input_ids: Tensor, prompt_table: Tensor) -> Te
 
 
 @torch.inference_mode()
-def last_logits(model: PreTrainedModel, prompt: Tensor) -> Tensor:
-    """float32 [at most COMPARED_POSITIONS, V]"""
-    return model(inputs_embeds=prompt, use_cache=False).logits[0, -COMPARED_POSITIONS:].float().cpu()
+def answered(model: PreTrainedModel, prompt: Tensor) -> Answered:
+    """The prompt [1, S, H] followed by the model's greedy answer."""
+    mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device)
+    ids = model.generate(  # type: ignore[operator]  # Transformers hides the signature
+        inputs_embeds=prompt,
+        attention_mask=mask,
+        max_new_tokens=ANSWER_TOKENS,
+        do_sample=False,
+        pad_token_id=0,
+    )[0]
+    tokens = model.get_input_embeddings()(ids[:-1])
+    return Answered(torch.cat([prompt, tokens[None]], dim=1), len(ids))
 
 
-def calibrate(model: PreTrainedModel, prompts: Sequence[Tensor]) -> dict[str, Range]:
-    """Quantise `model` in place (simulated) and return what every linear layer of its blocks ranges over.
+@torch.inference_mode()
+def answer_logits(model: PreTrainedModel, prompt: Answered) -> Tensor:
+    """Of every position that predicts a token of the answer, float32 [answer_tokens, V]."""
+    logits = model(inputs_embeds=prompt.embeddings, use_cache=False).logits
+    return logits[0, -prompt.answer_tokens :].float().cpu()
+
+
+@torch.inference_mode()
+def find_ranges(model: PreTrainedModel, prompts: Sequence[Answered]) -> dict[str, Range]:
+    """Largest magnitudes at the input of every linear layer of the blocks, and of its weight.
 
     lm_head stays as it is, and so do keys and values: Qwen2.5 answers wrongly with an FP8 KV cache.
     """
-    import modelopt.torch.quantization as mtq
+    largest: dict[str, Tensor] = {}
 
-    def run(quantised: PreTrainedModel) -> None:
-        with torch.inference_mode():
-            for prompt in prompts:
-                quantised(inputs_embeds=prompt, use_cache=False)
+    def watch(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            seen = inputs[0].abs().amax().float()
+            largest[path] = torch.maximum(largest.get(path, seen), seen)
 
-    mtq.quantize(model, mtq.FP8_DEFAULT_CFG, forward_loop=run)
+        return hook
+
+    layers = quantised_layers(model)
+    hooks = [layer.register_forward_pre_hook(watch(path)) for path, layer in layers.items()]
+    for prompt in prompts:
+        model(inputs_embeds=prompt.embeddings, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    ranges = {
+        path: Range(float(largest[path]), float(layer.weight.abs().amax())) for path, layer in layers.items()
+    }
+    for path, found in ranges.items():
+        if not all(0 < size < float("inf") for size in (found.activation, found.weight)):
+            raise BuildError(
+                f"{path}: calibration met inputs up to {found.activation:g} and weights up to {found.weight:g}; "
+                "FP8 needs numbers above 0 and finite ones: use other clips, or PRECISION=bf16"
+            )
+    return ranges
+
+
+@torch.no_grad()
+def simulate(model: PreTrainedModel, ranges: Mapping[str, Range]) -> None:
+    """Make `model` compute what FP8 would, for good: weights and inputs of its linear layers rounded."""
+
+    def rounding(largest: float) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+        return lambda _, inputs: (rounded(inputs[0], largest), *inputs[1:])
+
+    for path, layer in quantised_layers(model).items():
+        layer.weight.copy_(rounded(layer.weight, ranges[path].weight))
+        layer.register_forward_pre_hook(rounding(ranges[path].activation))
+
+
+def rounded(values: Tensor, largest: float) -> Tensor:
+    """The nearest numbers that FP8 has when `largest` is its largest, in the type of `values`.
+
+    Multiplied by the scale's inverse, as kernels do (and ModelOpt).
+    """
+    scale = FP8_MAX / torch.tensor(largest, device=values.device)
+    near = (values.float() * scale).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn)
+    return (near.float() * (1 / scale)).to(values)
+
+
+def quantised_layers(model: PreTrainedModel) -> dict[str, nn.Linear]:
+    """The linear layers of the blocks, by their paths."""
     return {
-        path: Range(float(module.input_quantizer.amax), float(module.weight_quantizer.amax))
+        path: module
         for path, module in model.named_modules()
-        if path.endswith("_proj")
+        if path.endswith("_proj") and isinstance(module, nn.Linear)
     }
 
 

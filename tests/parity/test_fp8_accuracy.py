@@ -1,4 +1,4 @@
-"""What FP8 costs the trained checkpoint: its answers on held-out questions, simulated by ModelOpt on a CPU."""
+"""What FP8 costs the trained checkpoint: its answers on held-out questions, simulated on a CPU."""
 
 import sys
 from collections.abc import Sequence
@@ -18,8 +18,6 @@ from af3.tokenizer import Tokenizer
 from build_engines.llm import fp8, qwen
 from build_engines.source.checkpoint import open_checkpoint
 from tests.support.engines import CACHE, build_cpu_engines
-
-pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed")
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "af3-tiny"
 CALIBRATED_ON, ASKED = 48, 48
@@ -93,11 +91,13 @@ def test_fp8_answers_held_out_questions_as_full_precision_does(examiner, tmp_pat
 
     model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
     full = examiner.answers(model, samples)
-    full_logits = [fp8.last_logits(model, fp8.embed(model, *sample)) for sample in samples]
+    prompts = [fp8.answered(model, fp8.embed(model, *sample)) for sample in samples]
+    full_logits = [fp8.answer_logits(model, prompt) for prompt in prompts]
     heard = examiner.questions(seed=1, count=CALIBRATED_ON, held_out=False)
-    fp8.calibrate(model, [fp8.embed(model, *sample) for sample, _ in heard])
+    seen = [fp8.answered(model, fp8.embed(model, *sample)) for sample, _ in heard]
+    fp8.simulate(model, fp8.find_ranges(model, seen))
     quantised = examiner.answers(model, samples)
-    figures = fp8.compare(full_logits, [fp8.last_logits(model, fp8.embed(model, *s)) for s in samples])
+    figures = fp8.compare(full_logits, [fp8.answer_logits(model, prompt) for prompt in prompts])
 
     def share_right(answers: list[str]) -> float:
         return float(np.mean([said == wanted for said, wanted in zip(answers, right, strict=True)]))

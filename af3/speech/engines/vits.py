@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from af3.speech.numbers import in_words
 from af3.speech.engines.vits_graphs import load_graphs
 from af3.speech.engines.vits_interface import DECODER, FLOW, TEXT, Graphs
+from af3.speech.numbers import in_words
 from af3.speech.voice import Pcm, VoiceFailed
 
 SETTINGS_FILE = "voice.json"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from af3.encoder.interface import TENSORRT
 from af3.speech.engines.vits_interface import GRAPHS, Graphs
 
+
 class OnnxGraphs:
     """On ONNX Runtime, from `<name>.onnx`."""
 

@@ -15,8 +15,8 @@ import tensorrt
 from cuda.bindings import runtime as cudart
 from numpy.typing import NDArray
 
-from af3.speech.engines.vits_interface import GRAPHS
 from af3.encoder.tensorrt_engine import CudaMemory, check, load_engine, value
+from af3.speech.engines.vits_interface import GRAPHS
 
 
 class TensorRTGraphs:

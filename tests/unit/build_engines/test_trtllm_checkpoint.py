@@ -1,13 +1,13 @@
-"""The TensorRT-LLM checkpoint, tensor by tensor, and the FP8 that ModelOpt finds for it."""
+"""The TensorRT-LLM checkpoint, tensor by tensor, and the FP8 ranges that calibration finds for it."""
 
 import json
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from af3.manifest import Manifest
 from build_engines.llm import calibration, fp8, qwen, trtllm_checkpoint
@@ -211,31 +211,72 @@ def test_comparison_counts_changed_tokens_and_divergence():
     assert other["kl_nats"] > 1
 
 
-def test_modelopt_finds_the_ranges_of_audio_that_text_alone_does_not_reach(llm, samples):
-    pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed")
+def load(llm: Path) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(llm, dtype=torch.bfloat16).eval()
 
+
+def test_ranges_of_audio_are_found_that_text_alone_does_not_reach(llm, samples):
     def ranges_of(chosen: list[fp8.Sample]) -> dict[str, Range]:
-        model = AutoModelForCausalLM.from_pretrained(llm, dtype=torch.bfloat16).eval()
-        return fp8.calibrate(model, [fp8.embed(model, *sample) for sample in chosen])
+        model = load(llm)
+        return fp8.find_ranges(model, [fp8.answered(model, fp8.embed(model, *sample)) for sample in chosen])
 
     everything = ranges_of(samples)
     text = ranges_of([sample for sample in samples if not len(sample[1])])
     assert len(everything) == 14
-    assert all(np.isfinite([found.activation, found.weight]).all() for found in everything.values())
     assert any(everything[path].activation > text[path].activation for path in everything)
     assert all(everything[path].weight == text[path].weight for path in everything)
 
 
-def test_fp8_is_written_with_its_figures_after_the_comparison(llm, samples, tmp_path):
-    pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed")
+def test_ranges_and_rounding_are_modelopts(llm, samples):
+    """ModelOpt as the oracle; the build itself does without it."""
+    mtq = pytest.importorskip("modelopt.torch.quantization", reason="nvidia-modelopt is not installed")
+    ours, theirs = load(llm), load(llm)
+    prompts = [fp8.answered(ours, fp8.embed(ours, *sample)) for sample in samples]
+
+    def run(model: PreTrainedModel) -> None:
+        with torch.inference_mode():
+            for prompt in prompts:
+                model(inputs_embeds=prompt.embeddings, use_cache=False)
+
+    ranges = fp8.find_ranges(ours, prompts)
+    mtq.quantize(theirs, mtq.FP8_DEFAULT_CFG, forward_loop=run)
+    assert ranges == {
+        path: Range(float(module.input_quantizer.amax), float(module.weight_quantizer.amax))
+        for path, module in theirs.named_modules()
+        if path.endswith("_proj")
+    }
+    fp8.simulate(ours, ranges)
+    for prompt in prompts[:3]:
+        assert torch.equal(fp8.answer_logits(theirs, prompt), fp8.answer_logits(ours, prompt))
+
+
+def test_fp8_is_built_where_no_modelopt_is(llm, samples, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "modelopt", None)
     figures = fp8.quantise(llm, samples, tmp_path, POSITIONS, bound=0.5)
     assert json.loads((tmp_path / fp8.FIGURES).read_text()) == figures
     assert figures["kl_nats"] < 0.5
     assert (tmp_path / "rank0.safetensors").exists()
 
 
+def test_a_prompt_is_continued_by_the_models_own_greedy_answer(llm, samples):
+    model = load(llm)
+    prompt = fp8.embed(model, *samples[3])
+    answered = fp8.answered(model, prompt)
+    likeliest = fp8.answer_logits(model, answered).argmax(-1)
+    assert answered.embeddings.shape[1] == prompt.shape[1] + answered.answer_tokens - 1
+    table = model.get_input_embeddings().weight
+    assert torch.equal(answered.embeddings[0, prompt.shape[1] :], table[likeliest[:-1]])
+
+
+def test_a_layer_that_hears_nothing_is_refused(llm, samples):
+    model = load(llm)
+    model.model.layers[1].input_layernorm.weight.data.zero_()
+    prompts = [fp8.answered(model, fp8.embed(model, *samples[3]))]
+    with pytest.raises(BuildError, match=r"layers\.1\.self_attn\.q_proj: calibration met inputs up to 0 "):
+        fp8.find_ranges(model, prompts)
+
+
 def test_an_fp8_model_that_answers_otherwise_is_not_written(llm, samples, tmp_path):
-    pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed")
     with pytest.raises(BuildError, match="share of positions whose likeliest token FP8 changes"):
         fp8.quantise(llm, samples, tmp_path, POSITIONS, bound=-1.0)
     assert list(tmp_path.iterdir()) == []
