@@ -13,7 +13,8 @@ class Detokenizer:
 
     A letter may be spread over several tokens; its bytes are held back until it is whole. Text that could be
     the beginning of a stop string is held back until it is known not to be. The deltas joined equal
-    `Tokenizer.decode` of all ids, cut before the first stop string.
+    `Tokenizer.decode` of all ids, cut before the stop string that is complete first, so that the answer does not
+    depend on how many tokens come at a time.
     """
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()):
@@ -39,10 +40,10 @@ class Detokenizer:
         if self.stopped:
             return ""
         text = self._held + text
-        starts = [start for start in map(text.find, self._stop) if start >= 0]
-        if starts:
+        met = [(text.find(stop) + len(stop), text.find(stop)) for stop in self._stop if stop in text]
+        if met:
             self.stopped, self._held = True, ""
-            return text[: min(starts)]
+            return text[: min(met)[1]]
         keep = max((_overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -52,6 +52,7 @@ class Postprocessor:
     client has gone, is stopped at the LLM by `stop_llm` and ends with the LLM's last response. An answer
     that hears nothing for `idle_s` (its LLM step failed, or the server dropped it) is forgotten by
     `forget_idle`, which any thread may call. There is nothing to stop then: an LLM that works is heard.
+    An LLM may send an empty last response after the one that already ended the answer; it is dropped.
 
     A response costs the same whether it brings one token or ten, so all answers together are kept to about
     `most_responses_per_s`: every answer gets its share, and a token that comes before it is due goes with the
@@ -74,6 +75,7 @@ class Postprocessor:
         self._most_responses_per_s = most_responses_per_s
         self._clock = clock
         self._answers: dict[str, _Answer] = {}
+        self._ended_s: dict[str, float] = {}  # answers that ended lately, and when
         self._lock = threading.Lock()
         self.cancelled = 0
 
@@ -100,12 +102,15 @@ class Postprocessor:
     ) -> Delta | None:
         """The next response of the LLM to a request: `ids` are its new tokens, none in the last.
 
-        None: they go with the next response. `given_parameters` is asked once per request, at its first
+        None: they go with the next response, or the answer had ended before. `given_parameters` is asked once per request, at its first
         response; `cancelled` whenever one is due.
         """
         now = self._clock()
         with self._lock:
-            answer = self._answers.get(request_id) or self._begin(request_id, given_parameters())
+            answer = self._answers.get(request_id)
+            if answer is None and self._ended_s.pop(request_id, None) is not None and not ids:
+                return None
+            answer = answer or self._begin(request_id, given_parameters())
             answer.last_seen_s = now
         fresh = tuple(token for token in ids if token not in self._stop_token_ids)
         answer.token_count += len(fresh)
@@ -118,7 +123,7 @@ class Postprocessor:
         text = answer.detokenizer.push(kept)
         if ended:
             text += answer.detokenizer.finish()
-            self._answers.pop(request_id, None)
+            self._end(request_id, now)
         elif not answer.stop_sent:
             self._stop_unwanted(request_id, answer, cancelled())
         reason: FinishReason = ""
@@ -141,9 +146,16 @@ class Postprocessor:
         self._answers[request_id] = answer
         return answer
 
+    def _end(self, request_id: str, now: float) -> None:
+        with self._lock:
+            self._answers.pop(request_id, None)
+            self._ended_s[request_id] = now
+
     def forget_idle(self) -> None:
         """Drop the state of answers that broke off."""
         with self._lock:
             since_s = self._clock() - self._idle_s
             for request_id in [key for key, answer in self._answers.items() if answer.last_seen_s < since_s]:
                 del self._answers[request_id]
+            for request_id in [key for key, ended_s in self._ended_s.items() if ended_s < since_s]:
+                del self._ended_s[request_id]

@@ -5,12 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from af3.outputs.detokenizer import Detokenizer
-from af3.tokenizer import Tokenizer
-from training.random_model import random_processor
+from tests.support.tiny import TOKENIZER, VOCABULARY
 
-DEFINITION = random_processor().tokenizer.backend_tokenizer.to_str()
-TOKENIZER = Tokenizer(DEFINITION)
-IDS = st.lists(st.integers(0, 440), max_size=60)
+IDS = st.lists(st.integers(0, VOCABULARY + 5), max_size=60)
 
 
 @given(IDS)
@@ -35,19 +32,51 @@ def test_a_letter_of_several_bytes_is_held_back_until_it_is_whole() -> None:
 
 
 @given(
-    st.text("abcX ", max_size=30), st.lists(st.text("abcX", min_size=1, max_size=4), min_size=1, max_size=3)
+    st.text("abcX ", max_size=30),
+    st.lists(st.text("abcX", min_size=1, max_size=4), min_size=1, max_size=3),
+    st.lists(st.integers(1, 5), max_size=10),
 )
-def test_nothing_comes_after_the_first_stop_string(text: str, stops: list[str]) -> None:
+def test_the_answer_is_the_text_before_the_first_stop_string(
+    text: str, stops: list[str], sizes: list[int]
+) -> None:
     detokenizer = Detokenizer(TOKENIZER, stops)
+    ids = TOKENIZER.encode(text)
     answer = ""
-    for token in TOKENIZER.encode(text):
-        answer += detokenizer.push([token])
-        if detokenizer.stopped:
-            break
-    answer += detokenizer.finish()
-    assert not any(stop in answer for stop in stops)
-    assert text.startswith(answer)
-    assert detokenizer.stopped == any(stop in text for stop in stops)
+    for size in sizes:
+        part, ids = ids[:size], ids[size:]
+        answer += detokenizer.push(part)
+    answer += detokenizer.push(ids) + detokenizer.finish()
+    met = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
+    assert detokenizer.stopped == bool(met)
+    # Whichever is complete first, however many tokens came at a time.
+    assert answer == (text[: min(met)[1]] if met else text)
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "answer"),
+    [
+        ("xab", ["abc"], "xab"),
+        ("one b two a", ["a", "b"], "one "),
+        ("x abc", ["abc", "b"], "x a"),
+        ("xEN", ["END", "y"], "xEN"),
+        ("end at the END", ["END"], "end at the "),
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_several_tokens_a_push_and_several_stop_strings(
+    text: str, stops: list[str], answer: str, at_once: bool
+) -> None:
+    detokenizer = Detokenizer(TOKENIZER, stops)
+    ids = TOKENIZER.encode(text)
+    pushed = detokenizer.push(ids) if at_once else "".join(detokenizer.push([token]) for token in ids)
+    assert pushed + detokenizer.finish() == answer
+
+
+def test_nothing_is_added_after_a_stop_string() -> None:
+    detokenizer = Detokenizer(TOKENIZER, ["."])
+    assert detokenizer.push(TOKENIZER.encode("one. two")) == "one"
+    assert detokenizer.push(TOKENIZER.encode("three")) == ""
+    assert detokenizer.finish() == ""
 
 
 def test_what_only_looked_like_a_stop_string_is_given_back() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from af3.outputs.postprocessor import LONGEST_WAIT_S, Delta, Postprocessor
-from tests.unit.af3.test_detokenizer import TOKENIZER
+from tests.support.tiny import TOKENIZER
 
 END = TOKENIZER.token_id("<|endoftext|>")
 
@@ -156,3 +156,43 @@ def test_a_cancelled_answer_is_stopped_though_its_tokens_are_held(harness: Harne
     harness.now += 0.011
     harness.push_at_once("a", token, cancelled=True)
     assert harness.stopped == ["a"]
+
+
+def test_an_answer_that_goes_on_is_not_forgotten(harness: Harness) -> None:
+    for step in range(5):
+        harness.now = 40.0 * step
+        delta = harness.push("a", TOKENIZER.encode("x")[:1])
+        harness.postprocessor.forget_idle()
+        assert delta.index == step
+
+
+def test_an_answer_seen_just_within_the_idle_time_is_kept(harness: Harness) -> None:
+    harness.push("a", TOKENIZER.encode("x"))
+    harness.now += 60.0
+    harness.postprocessor.forget_idle()
+    assert harness.postprocessor.live == 1
+
+
+def test_a_stop_string_in_the_last_allowed_token_is_a_stop(harness: Harness) -> None:
+    ids = TOKENIZER.encode("ab")
+    assert harness.push("a", ids, stop="b", max_tokens=len(ids)).finish_reason == "stop"
+
+
+def test_only_answers_whose_client_left_count_as_cancelled(harness: Harness) -> None:
+    harness.push("a", TOKENIZER.encode("one. two"), stop=".")
+    assert harness.stopped == ["a"]
+    assert harness.postprocessor.cancelled == 0
+
+
+@pytest.mark.parametrize("last", [TOKENIZER.encode("x"), [END]], ids=["max_tokens", "end token"])
+def test_an_empty_final_response_after_the_end_is_no_answer_of_its_own(
+    harness: Harness, last: list[int]
+) -> None:
+    assert harness.push("a", last, max_tokens=1).finish_reason
+    assert harness.push_at_once("a", []) is None
+    assert harness.postprocessor.live == 0
+    for _ in range(2):  # the id may be used again at once
+        assert harness.push("a", last, max_tokens=1).index == 0
+    harness.now += 61
+    harness.postprocessor.forget_idle()
+    assert harness.push("a", []).finish_reason == "stop"
