@@ -1,14 +1,16 @@
-"""A tiny seeded random Audio Flamingo 3: python -m training.random_model OUT [--seed N].
+"""A tiny seeded random Audio Flamingo: python -m training.random_model OUT [--family af3|next] [--seed N].
 
 It says nothing sensible, but it has every part of the real model (log-mel, AF-Whisper, adaptor, Qwen2, ChatML
 tokenizer and template), loads into stock Transformers, and answers differently to different audio. So it is
 what exactness is tested with, and what `make engines` builds from in seconds. The same seed gives the same
-weights.
+weights. `af3` is Audio Flamingo 3; `next` is the class of Audio Flamingo Next and Music Flamingo, with its rotation
+by time, tokens around each clip, system prompt, long limits and fast rope.
 """
 
 import argparse
 import math
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -17,12 +19,31 @@ from transformers import (
     AudioFlamingo3ForConditionalGeneration,
     AudioFlamingo3Processor,
     GenerationConfig,
+    MusicFlamingoConfig,
+    MusicFlamingoForConditionalGeneration,
+    MusicFlamingoProcessor,
     PreTrainedTokenizerFast,
     WhisperFeatureExtractor,
 )
 
 END_OF_TEXT, TURN_START, TURN_END, SOUND = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<sound>"
-SPECIAL_TOKENS = (END_OF_TEXT, TURN_START, TURN_END, SOUND)
+SOUND_BEGIN, SOUND_END = "<|sound_bos|>", "<|sound_eos|>"
+SPECIAL_TOKENS = {
+    "af3": (END_OF_TEXT, TURN_START, TURN_END, SOUND),
+    # The order is not that of the ids which Transformers' class assumes.
+    "next": (END_OF_TEXT, TURN_START, TURN_END, SOUND_END, SOUND, SOUND_BEGIN),
+}
+SYSTEM_PROMPT = {
+    "af3": "You are a helpful assistant.",
+    "next": "You listen to speech, music and sounds—whatever they are called—and help with any task.",
+}
+# Positions and rope_theta of the language model.
+REACH = {"af3": (32_768, 1_000_000.0), "next": (131_072, 15_300_000.0)}
+SECONDS_OF_A_CLIP = 1800
+
+Family = Literal["af3", "next"]
+Processor = AudioFlamingo3Processor | MusicFlamingoProcessor
+Model = AudioFlamingo3ForConditionalGeneration | MusicFlamingoForConditionalGeneration
 
 # Qwen2's cut of text before byte-pair merges: contractions, words, single digits, punctuation, newlines.
 WORD_PATTERN = (
@@ -32,13 +53,13 @@ WORD_PATTERN = (
 
 # A turn of several parts becomes one <sound> (if it has audio) and then its texts joined, whatever their
 # order: what the template of nvidia/audio-flamingo-3-hf does. A conversation without a system turn gets a
-# default one.
+# default one, at @.
 CHAT_TEMPLATE = """\
 {%- macro turn(role, body) -%}
 {{ '<|im_start|>' ~ role ~ '\\n' ~ body ~ '<|im_end|>\\n' }}
 {%- endmacro -%}
 {%- if messages[0].role != 'system' -%}
-{{ turn('system', 'You are a helpful assistant.') }}
+{{ turn('system', '@') }}
 {%- endif -%}
 {%- for message in messages if message.content is not none -%}
 {%- if message.content is string -%}
@@ -69,8 +90,10 @@ CORPUS = (
 )
 
 
-def random_processor() -> AudioFlamingo3Processor:
+def random_processor(family: Family = "af3") -> Processor:
     """Whisper's 128-bin features and a byte-level BPE tokenizer of some 400 tokens."""
+    special = SPECIAL_TOKENS[family]
+    template = CHAT_TEMPLATE.replace("@", SYSTEM_PROMPT[family])
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -83,34 +106,39 @@ def random_processor() -> AudioFlamingo3Processor:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(CORPUS, trainer)
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL_TOKENS])
-    return AudioFlamingo3Processor(
-        feature_extractor=WhisperFeatureExtractor(feature_size=128, return_attention_mask=True),
-        tokenizer=PreTrainedTokenizerFast(
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in special])
+    parts: dict[str, Any] = {
+        "feature_extractor": WhisperFeatureExtractor(feature_size=128, return_attention_mask=True),
+        "tokenizer": PreTrainedTokenizerFast(
             tokenizer_object=tokenizer,
             eos_token=TURN_END,
             pad_token=END_OF_TEXT,
-            additional_special_tokens=[TURN_START, SOUND],
-            chat_template=CHAT_TEMPLATE,
+            additional_special_tokens=[token for token in special if token not in (END_OF_TEXT, TURN_END)],
+            chat_template=template,
         ),
-        chat_template=CHAT_TEMPLATE,
-    )
+        "chat_template": template,
+    }
+    if family == "next":
+        return MusicFlamingoProcessor(**parts, max_audio_len=SECONDS_OF_A_CLIP)
+    return AudioFlamingo3Processor(**parts)
 
 
-def random_model(processor: AudioFlamingo3Processor, seed: int) -> AudioFlamingo3ForConditionalGeneration:
+def random_model(processor: Processor, seed: int) -> Model:
     """Two layers each of AF-Whisper and Qwen2, fp32, with weights drawn from `seed`."""
+    family: Family = "next" if isinstance(processor, MusicFlamingoProcessor) else "af3"
     tokenizer = processor.tokenizer
     end_of_text, turn_end = (tokenizer.convert_tokens_to_ids(token) for token in (END_OF_TEXT, TURN_END))
-    config = AudioFlamingo3Config(
-        audio_token_id=processor.audio_token_id,
-        audio_config={
+    positions, rope_theta = REACH[family]
+    sizes: dict[str, Any] = {
+        "audio_token_id": processor.audio_token_id,
+        "audio_config": {
             "model_type": "audioflamingo3_encoder",
-            "hidden_size": 128,
+            "hidden_size": 128 if family == "af3" else 160,  # of which RoTE turns 64
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
             "intermediate_size": 256,
         },
-        text_config={
+        "text_config": {
             "model_type": "qwen2",
             "vocab_size": 8 * math.ceil((len(tokenizer) + 1) / 8),  # padded past the tokenizer, as AF3's is
             "hidden_size": 128,
@@ -118,31 +146,42 @@ def random_model(processor: AudioFlamingo3Processor, seed: int) -> AudioFlamingo
             "num_attention_heads": 2,
             "num_key_value_heads": 1,
             "intermediate_size": 256,
-            "max_position_embeddings": 32768,  # ten minutes are 15 000 audio tokens
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
+            "max_position_embeddings": positions,
+            "rope_parameters": {"rope_type": "default", "rope_theta": rope_theta},
             "tie_word_embeddings": False,
             "bos_token_id": end_of_text,
             "eos_token_id": turn_end,
             "pad_token_id": end_of_text,
         },
-    )
+    }
     torch.manual_seed(seed)
-    model = AudioFlamingo3ForConditionalGeneration(config).eval()
+    model = _build(sizes, processor).eval()
     _draw_weights(model)
+    unanswered = [token for token in SPECIAL_TOKENS[family] if token != TURN_END]
     never_answered = [
-        *range(len(tokenizer), config.text_config.vocab_size),
-        end_of_text,
-        processor.audio_token_id,
+        *range(len(tokenizer), sizes["text_config"]["vocab_size"]),
+        *tokenizer.convert_tokens_to_ids(unanswered),
     ]
-    never_answered.append(tokenizer.convert_tokens_to_ids(TURN_START))
     with torch.no_grad():
         model.lm_head.weight[never_answered] = 0
     model.generation_config = GenerationConfig(eos_token_id=[turn_end, end_of_text], pad_token_id=end_of_text)
     return model
 
 
+def _build(sizes: dict[str, Any], processor: Processor) -> Model:
+    if not isinstance(processor, MusicFlamingoProcessor):
+        return AudioFlamingo3ForConditionalGeneration(AudioFlamingo3Config(**sizes))
+    config = MusicFlamingoConfig(
+        **sizes,
+        audio_bos_token_id=processor.audio_bos_token_id,
+        audio_eos_token_id=processor.audio_eos_token_id,
+        rope_parameters={"rope_type": "default", "rope_theta": 1200.0, "partial_rotary_factor": 0.2},
+    )
+    return MusicFlamingoForConditionalGeneration(config)
+
+
 @torch.no_grad()
-def _draw_weights(model: AudioFlamingo3ForConditionalGeneration) -> None:
+def _draw_weights(model: Model) -> None:
     """Weights wide enough that attention is not uniform and the answer depends on the whole prompt.
 
     With the usual 0.02 every softmax is flat and every greedy answer is one token repeated.
@@ -171,9 +210,9 @@ def sinusoids(positions: int, channels: int) -> torch.Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def save(folder: Path, seed: int) -> None:
+def save(folder: Path, seed: int, family: Family = "af3") -> None:
     """Write model, processor and generation settings to `folder`, readable by everyone."""
-    processor = random_processor()
+    processor = random_processor(family)
     random_model(processor, seed).save_pretrained(folder)
     processor.save_pretrained(folder)
     for path in folder.iterdir():
@@ -185,9 +224,10 @@ def main() -> None:
         prog="python -m training.random_model", description=__doc__.splitlines()[0]
     )
     parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("--family", choices=get_args(Family), default="af3")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    save(arguments.out, arguments.seed)
+    save(arguments.out, arguments.seed, arguments.family)
 
 
 if __name__ == "__main__":
