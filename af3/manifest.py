@@ -54,11 +54,13 @@ class ModelFacts(_Section):
     kv_heads: int
     head_dim: int
     audio_token_id: int
+    clip_begin_ids: tuple[int, ...]  # before the audio tokens of every clip
+    clip_end_ids: tuple[int, ...]  # after them
     im_start_id: int
     im_end_id: int
     stop_token_ids: tuple[int, ...]
     pad_token_id: int
-    default_system_prompt: str
+    default_system_prompt: str | None  # of a conversation without a system turn; None: there is none
 
 
 class GpuIdentity(_Section):
@@ -75,7 +77,7 @@ class GpuIdentity(_Section):
 class Manifest(_Section):
     """One set of engines. `files`: path → sha256; `verification`: stage → figure → value."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     target: Target
     checkpoint: CheckpointIdentity
     precision: Precision

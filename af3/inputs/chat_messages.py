@@ -127,7 +127,9 @@ class Clip:
 Piece = Control | Clip | str
 
 
-def layout(messages: Sequence[Message], default_system_prompt: str, think: bool = False) -> list[Piece]:
+def layout(
+    messages: Sequence[Message], default_system_prompt: str | None, think: bool = False
+) -> list[Piece]:
     """ChatML with clips in their places; ends where the assistant's answer begins.
 
     Equal to AF3's template in Transformers wherever that can express it: a message with one clip has the
@@ -136,7 +138,7 @@ def layout(messages: Sequence[Message], default_system_prompt: str, think: bool 
     (NVIDIA/audio-flamingo, llava/data/dataset.py). Neighbouring texts are joined, since a tokenizer may
     merge across them.
     """
-    if messages[0].role != "system":
+    if messages[0].role != "system" and default_system_prompt is not None:
         messages = [Message(role="system", content=default_system_prompt), *messages]
     pieces: list[Piece] = []
     for message in messages:

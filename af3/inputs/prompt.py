@@ -22,7 +22,7 @@ class Prompt:
     """What the LLM reads.
 
     input_ids: int32 [S]; an audio token is `vocab_size + k`, k counting over all clips of the request.
-    extra_ids: uint64 [S]; a hash of the clip's content at audio tokens, 0 at text tokens, so that the
+    extra_ids: uint64 [S]; a hash of the clip's content at audio tokens, 0 at all others, so that the
     KV-cache reuse of TensorRT-LLM never takes one clip for another.
     """
 
@@ -61,8 +61,10 @@ class PromptBuilder:
         for piece in chat_messages.layout(messages, self._model.default_system_prompt, think):
             if isinstance(piece, chat_messages.Clip):
                 count, content_hash = next(next_clip)
-                ids += range(self._model.vocab_size + heard, self._model.vocab_size + heard + count)
-                extra += [content_hash] * count
+                first = self._model.vocab_size + heard
+                begin, end = self._model.clip_begin_ids, self._model.clip_end_ids
+                ids += [*begin, *range(first, first + count), *end]
+                extra += [0] * len(begin) + [content_hash] * count + [0] * len(end)
                 heard += count
                 continue
             ids += (

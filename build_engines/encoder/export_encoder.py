@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import WhisperFeatureExtractor
 from transformers.models.audioflamingo3 import modeling_audioflamingo3 as af3_model
 
 from af3.encoder.onnx_encoder import AudioEncoder
 from af3.inputs.audio import HOP
 from build_engines.encoder.verify_encoder import verify
 from build_engines.source.checkpoint import Checkpoint
+from build_engines.source.family import AudioModel
 from build_engines.stage import Figures
 
 OPSET = 20
@@ -107,7 +107,7 @@ class WaveformEncoder(nn.Module):
     def __init__(
         self,
         tower: af3_model.AudioFlamingo3Encoder,
-        projector: af3_model.AudioFlamingo3MultiModalProjector,
+        projector: nn.Module,
         mel_filters: np.ndarray,
     ) -> None:
         super().__init__()
@@ -134,23 +134,21 @@ class WaveformEncoder(nn.Module):
 
 def build(checkpoint: Checkpoint, folder: Path) -> Figures:
     """Export `model.onnx` (+ `model.onnx.data`) into `folder` and verify it against Transformers."""
-    tower, projector = load_modules(checkpoint)
-    extractor = WhisperFeatureExtractor.from_pretrained(checkpoint.folder)
+    model = load_audio_model(checkpoint)
+    extractor = checkpoint.processor.feature_extractor
     print("  exporting (a minute at full size)")
-    export(WaveformEncoder(tower, projector, extractor.mel_filters), folder)
-    return verify(AudioEncoder.load(folder), tower, projector, extractor)
+    module = WaveformEncoder(model.audio_tower, model.multi_modal_projector, extractor.mel_filters)
+    export(module, folder)
+    return verify(AudioEncoder.load(folder), model, extractor)
 
 
-def load_modules(
-    checkpoint: Checkpoint,
-) -> tuple[af3_model.AudioFlamingo3Encoder, af3_model.AudioFlamingo3MultiModalProjector]:
-    """Transformers' own audio tower and projector, fp32, with the checkpoint's weights."""
-    with torch.device("meta"):  # no second copy of 2.6 GB to be overwritten
-        tower = af3_model.AudioFlamingo3Encoder(checkpoint.audio_config)
-        projector = af3_model.AudioFlamingo3MultiModalProjector(checkpoint.config)
-    tower.load_state_dict(checkpoint.module_state("audio_tower."), assign=True)
-    projector.load_state_dict(checkpoint.module_state("multi_modal_projector."), assign=True)
-    return tower.eval(), projector.eval()
+def load_audio_model(checkpoint: Checkpoint) -> AudioModel:
+    """Transformers' own model, fp32, with the weights of all that makes audio embeddings; its LLM has none."""
+    with torch.device("meta"):  # 30 GB of LLM are not wanted, nor a second copy of the tower's 2.6
+        model = checkpoint.family.model(checkpoint.config)
+    for name in ("audio_tower", "multi_modal_projector"):
+        model.get_submodule(name).load_state_dict(checkpoint.module_state(f"{name}."), assign=True)
+    return model.eval()
 
 
 @torch.no_grad()

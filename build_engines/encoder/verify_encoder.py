@@ -1,13 +1,14 @@
-"""Is `model.onnx` the checkpoint's encoder? Embeddings against Transformers' features, tower, projector."""
+"""Is `model.onnx` the checkpoint's encoder? Embeddings against Transformers' own `get_audio_features`."""
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 from tqdm import tqdm
-from transformers import WhisperFeatureExtractor
+from transformers import MusicFlamingoModel, WhisperFeatureExtractor
 
 from af3.encoder.onnx_encoder import AudioEncoder
 from af3.inputs.audio import SAMPLE_RATE, audio_token_count
+from build_engines.source.family import AudioModel
 from build_engines.stage import Figures, require
 
 ERROR_BOUND = 1e-4  # of a clip, ‖d‖/‖ref‖
@@ -16,15 +17,10 @@ PROBE_SECONDS = (0.025, 1.003, 7.005, 29.97)
 SEED = 2
 
 
-def verify(
-    encoder: AudioEncoder, tower: nn.Module, projector: nn.Module, extractor: WhisperFeatureExtractor
-) -> Figures:
+def verify(encoder: AudioEncoder, model: AudioModel, extractor: WhisperFeatureExtractor) -> Figures:
     """Compare every probe alone and all of them as one ragged batch; raises BuildError past the bound."""
     windows = [probe(seconds) for seconds in PROBE_SECONDS]
-    reference = [
-        reference_embeddings(window, tower, projector, extractor)
-        for window in tqdm(windows, desc="verifying")
-    ]
+    reference = [reference_embeddings(window, model, extractor) for window in tqdm(windows, desc="verifying")]
     alone = [encoder.encode([window])[0] for window in windows]
     ragged = encoder.encode_batch(windows)
     pairs = [*zip(alone, reference, strict=True), *zip(ragged, reference, strict=True)]
@@ -39,15 +35,25 @@ def verify(
 
 @torch.no_grad()
 def reference_embeddings(
-    window: np.ndarray, tower: nn.Module, projector: nn.Module, extractor: WhisperFeatureExtractor
+    window: np.ndarray, model: AudioModel, extractor: WhisperFeatureExtractor
 ) -> np.ndarray:
-    """Transformers' embeddings of one window of samples, [n] → float32 [tokens, H], padded to 30 s.
-
-    The computation of `AudioFlamingo3Model.get_audio_features`, whose LLM does not fit beside it.
-    """
+    """Transformers' embeddings of one window of samples, [n] → float32 [tokens, H], padded to 30 s."""
     features = extractor([window], sampling_rate=SAMPLE_RATE, return_attention_mask=True, return_tensors="pt")
-    heard = tower(features.input_features, input_features_mask=features.attention_mask).last_hidden_state
-    return projector(heard)[0, : audio_token_count(len(window))].numpy()
+    found = audio_features(model, features.input_features, features.attention_mask)
+    assert found.shape[0] == audio_token_count(len(window))
+    return found.numpy()
+
+
+def audio_features(model: AudioModel, features: Tensor, mask: Tensor) -> Tensor:
+    """What `model.get_audio_features` makes of the windows of one clip, [W, mels, 3000] → [tokens, H].
+
+    Music Flamingo's wants the prompt as well, to count the clip's tokens in it.
+    """
+    if not isinstance(model, MusicFlamingoModel):
+        return model.get_audio_features(features, mask).pooler_output
+    tokens = int(model.audio_tower._get_feat_extract_output_lengths(mask.sum(-1))[1].sum())
+    prompt = torch.full((1, tokens), model.config.audio_token_id)
+    return model.get_audio_features(features, mask, input_ids=prompt).pooler_output
 
 
 def relative_error(values: np.ndarray, reference: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""An AF3 checkpoint in Hugging Face format: found or downloaded, checked, identified, read by tensor."""
+"""A checkpoint in Hugging Face format: found or downloaded, checked, identified, read by tensor."""
 
 import hashlib
 import json
@@ -17,12 +17,12 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 from safetensors import safe_open
-from transformers import AudioFlamingo3Config, AudioFlamingo3EncoderConfig, Qwen2Config
+from transformers import AudioFlamingo3EncoderConfig, AutoProcessor, Qwen2Config
 
 from build_engines.source.content_hash import content_hash
+from build_engines.source.family import MODEL_TYPES, AudioConfig, Family, Processor, family_of
 from build_engines.stage import BuildError
 
-MODEL_TYPE = "audioflamingo3"
 REQUIRED_FILES = ("config.json", "tokenizer.json")
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -52,7 +52,8 @@ class Checkpoint:
 
     name: str
     folder: Path
-    config: AudioFlamingo3Config
+    family: Family
+    config: AudioConfig
     files: dict[str, Path]
 
     @property
@@ -71,6 +72,22 @@ class Checkpoint:
         for path in [*small, *sorted(set(self.files.values()))]:
             digest.update(f"{path.name} {content_hash(path)}\n".encode())
         return digest.hexdigest()
+
+    @cached_property
+    def processor(self) -> Processor:
+        """Transformers' processor, of the class that the checkpoint itself names.
+
+        Raises BuildError when that is the class of another family: a renamed checkpoint would be built without
+        what its audio needs.
+        """
+        named = _processor_name(self.folder)
+        if named not in (None, *self.family.processor_names):
+            raise BuildError(
+                f"{self.folder}: config.json is that of {self.config.model_type}, but its processor is a {named}; "
+                "give the checkpoint as it was published"
+            )
+        loader = AutoProcessor if named is None else self.family.processor
+        return loader.from_pretrained(self.folder)
 
     def has(self, name: str) -> bool:
         """Whether a tensor of this canonical name is stored."""
@@ -124,29 +141,48 @@ def canonical_name(stored: str) -> str:
 def open_checkpoint(source: str) -> Checkpoint:
     """A local folder, or a hub id that is downloaded first (resumed if it was interrupted).
 
-    Raises BuildError when it is not an AF3 checkpoint or not all of it is there.
+    Raises BuildError when it is of another model or not all of it is there.
     """
     folder = Path(source)
     if not folder.exists():
         folder = _download(source)
-    config = _read_config(folder)
+    family, config = _read_config(folder)
     for name in REQUIRED_FILES:
         if not (folder / name).exists():
             raise BuildError(f"{folder}: {name} is missing; download the checkpoint again")
-    return Checkpoint(source, folder, config, _tensor_files(folder))
+    return Checkpoint(source, folder, family, config, _tensor_files(folder))
 
 
-def _read_config(folder: Path) -> AudioFlamingo3Config:
+def _read_config(folder: Path) -> tuple[Family, AudioConfig]:
     path = folder / "config.json"
     if not path.exists():
         raise BuildError(f"{folder}: no config.json, so no checkpoint in Hugging Face format")
-    model_type = json.loads(path.read_text()).get("model_type")
-    if model_type != MODEL_TYPE:
+    written = json.loads(path.read_text(encoding="utf-8"))
+    model_type = written.get("model_type")
+    family = family_of(model_type)
+    if family is None:
         raise BuildError(
-            f"{path}: model_type is {model_type!r}, not {MODEL_TYPE!r}; give an Audio Flamingo 3 checkpoint "
-            "in Hugging Face format, e.g. nvidia/audio-flamingo-3-hf"
+            f"{path}: model_type is {model_type!r}, none of {', '.join(MODEL_TYPES)}; give an Audio Flamingo 3, "
+            "Audio Flamingo Next or Music Flamingo checkpoint in Hugging Face format, e.g. "
+            "nvidia/audio-flamingo-3-hf"
         )
-    return AudioFlamingo3Config.from_pretrained(folder)
+    others = [name for name in written.get("architectures") or () if name not in family.architectures]
+    if others:
+        raise BuildError(
+            f"{path}: model_type is {model_type!r}, but architectures names {', '.join(others)}; give the "
+            "checkpoint as it was published"
+        )
+    return family, family.config.from_pretrained(folder)
+
+
+def _processor_name(folder: Path) -> str | None:
+    """The class that the checkpoint's own files name, in the order in which Transformers reads them."""
+    for name in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
+        path = folder / name
+        named = json.loads(path.read_text(encoding="utf-8")).get("processor_class") if path.exists() else None
+        if named is not None:
+            return named
+    return None
 
 
 def _tensor_files(folder: Path) -> dict[str, Path]:

@@ -2,17 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
-from transformers import AudioFlamingo3Processor, AutoProcessor, GenerationConfig
+import numpy as np
+from transformers import GenerationConfig, MusicFlamingoProcessor
 
 from af3.inputs import chat_messages
-from af3.manifest import ModelFacts
+from af3.inputs.audio import SAMPLE_RATE
+from af3.inputs.prompt import PromptBuilder
+from af3.manifest import Limits, ModelFacts
 from af3.tokenizer import Tokenizer
 from build_engines.llm.decoder_graph import Shape
 from build_engines.source.checkpoint import Checkpoint
+from build_engines.source.family import Processor
 from build_engines.stage import BuildError, Figures
-
-DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant."
 
 # What tells one chat template from another: with and without a system turn, audio and text in either order,
 # several texts, several turns, text that other templates would trim, letters of several bytes.
@@ -29,38 +32,86 @@ PROBES: tuple[list[dict], ...] = (
 )
 
 
+# Of the clips of the probes: one window, and more than one, since a template may mark where each begins.
+PROBE_SECONDS = (0.3, 31.0)
+# Enough for every probe.
+PROBE_LIMITS = Limits(
+    max_windows_per_clip=2,
+    max_audio_tokens=2_000,
+    max_text_tokens=2_000,
+    max_output_tokens=1,
+    max_sequence_tokens=4_000,
+    max_batch_size=1,
+)
+TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
+
+
 def build(checkpoint: Checkpoint, folder: Path) -> Figures:
     """Copy `tokenizer.json` into `folder`; BuildError when a probe conversation gets other ids than ours."""
-    text = (checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8")
-    definition = json.loads(text) | {"padding": None, "truncation": None}  # a server never wants either
-    (folder / "tokenizer.json").write_text(json.dumps(definition, ensure_ascii=False), encoding="utf-8")
-    processor = AutoProcessor.from_pretrained(checkpoint.folder)
-    tokenizer = Tokenizer.load(folder)
+    (folder / "tokenizer.json").write_text(_definition(checkpoint), encoding="utf-8")
+    facts = model_facts(checkpoint)
+    prompts = PromptBuilder(Tokenizer.load(folder), facts, PROBE_LIMITS, engine_identity="")
+    compared = 0
     for probe in PROBES:
-        _require_same_ids(probe, processor, tokenizer, checkpoint)
-    return {"conversations_compared": len(PROBES)}
+        for seconds in PROBE_SECONDS:
+            _require_same_ids(
+                probe, np.zeros(round(seconds * SAMPLE_RATE), np.float32), checkpoint, prompts, facts
+            )
+            compared += 1
+    return {"conversations_compared": compared}
+
+
+def _definition(checkpoint: Checkpoint) -> str:
+    """tokenizer.json as a server wants it: never padding or cutting, and audio tokens that no text can spell."""
+    definition = json.loads((checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8"))
+    reserved = _audio_tokens(checkpoint.processor)
+    for token in definition["added_tokens"]:
+        token["special"] = token["special"] or token["content"] in reserved
+    return json.dumps(definition | {"padding": None, "truncation": None}, ensure_ascii=False)
 
 
 def model_facts(checkpoint: Checkpoint) -> ModelFacts:
     """What the manifest says of the model: sizes and control tokens."""
-    config = checkpoint.config
     shape = Shape.of(checkpoint.text_config)
-    tokenizer = Tokenizer.load(checkpoint.folder)
+    processor = checkpoint.processor
+    tokenizer = Tokenizer(_definition(checkpoint))
     stop_ids = _stop_token_ids(checkpoint)
     pad_id = checkpoint.text_config.pad_token_id
+    begin, end = _clip_boundary(processor)
     return ModelFacts(
         hidden_size=shape.hidden,
         vocab_size=shape.vocabulary,
         layers=shape.layers,
         kv_heads=shape.kv_heads,
         head_dim=shape.head_dim,
-        audio_token_id=config.audio_token_id,
-        im_start_id=tokenizer.token_id("<|im_start|>"),
-        im_end_id=tokenizer.token_id("<|im_end|>"),
+        audio_token_id=tokenizer.token_id(processor.audio_token),
+        clip_begin_ids=tuple(map(tokenizer.token_id, begin)),
+        clip_end_ids=tuple(map(tokenizer.token_id, end)),
+        im_start_id=tokenizer.token_id(TURN_START),
+        im_end_id=tokenizer.token_id(TURN_END),
         stop_token_ids=stop_ids,
         pad_token_id=stop_ids[-1] if pad_id is None else pad_id,
-        default_system_prompt=DEFAULT_SYSTEM_PROMPT,
+        default_system_prompt=_default_system_prompt(processor),
     )
+
+
+def _clip_boundary(processor: Processor) -> tuple[list[str], list[str]]:
+    """The tokens before and after the audio tokens of a clip."""
+    if isinstance(processor, MusicFlamingoProcessor):
+        return [processor.audio_bos_token], [processor.audio_eos_token]
+    return [], []
+
+
+def _audio_tokens(processor: Processor) -> set[str]:
+    begin, end = _clip_boundary(processor)
+    return {processor.audio_token, *begin, *end}
+
+
+def _default_system_prompt(processor: Processor) -> str | None:
+    """What the template says to a conversation without a system turn; None where it adds no such turn."""
+    written = processor.apply_chat_template(PROBES[2], tokenize=False, add_generation_prompt=True)
+    begin = f"{TURN_START}system\n"
+    return written.removeprefix(begin).partition(TURN_END)[0] if written.startswith(begin) else None
 
 
 def _stop_token_ids(checkpoint: Checkpoint) -> tuple[int, ...]:
@@ -77,24 +128,30 @@ def _stop_token_ids(checkpoint: Checkpoint) -> tuple[int, ...]:
 
 
 def _require_same_ids(
-    probe: list[dict], processor: AudioFlamingo3Processor, tokenizer: Tokenizer, checkpoint: Checkpoint
+    probe: list[dict], clip: np.ndarray, checkpoint: Checkpoint, prompts: PromptBuilder, facts: ModelFacts
 ) -> None:
-    theirs = processor.apply_chat_template(probe, tokenize=False, add_generation_prompt=True)
-    their_ids = processor.tokenizer(theirs, add_special_tokens=False).input_ids
-    our_ids: list[int] = []
-    for piece in chat_messages.layout(
-        [chat_messages.Message(**message) for message in probe], DEFAULT_SYSTEM_PROMPT
-    ):
-        if isinstance(piece, str):
-            our_ids += tokenizer.encode(piece)
-        elif isinstance(piece, chat_messages.Control):
-            our_ids.append(tokenizer.token_id(piece.token))
-        else:
-            our_ids.append(checkpoint.config.audio_token_id)
-    if our_ids != their_ids:
-        ours = processor.tokenizer.decode(our_ids)
+    """Compare the prompt that this server builds with that of Transformers' processor, audio expanded in both."""
+    processor = checkpoint.processor
+    messages = [chat_messages.Message(**message) for message in probe]
+    clips = [clip] * sum(message.clip_count for message in messages)
+    text = processor.apply_chat_template(probe, tokenize=False, add_generation_prompt=True)
+    # A tokenizer that cuts (its tokenizer.json says so) would have Transformers cut the audio, too.
+    uncut: dict[str, Any] = {"max_length": None, "truncation": False}
+    # Text alone never goes through the processor: it asks for as many clips as texts.
+    inputs = processor(text=[text], audio=clips, **uncut) if clips else processor.tokenizer([text], **uncut)
+    theirs = np.asarray(inputs["input_ids"])[0]
+    built = prompts.build(messages, clips, max_tokens=1, think=False).input_ids
+    ours = np.where(built < facts.vocab_size, built, facts.audio_token_id)
+    if not np.array_equal(ours, theirs):
+        shown = (processor.tokenizer.decode(_once(ids, facts.audio_token_id)) for ids in (theirs, ours))
         raise BuildError(
-            f"{checkpoint.folder}: its chat template is not Audio Flamingo 3's: it writes {theirs!r} where "
-            f"this server would send {ours!r}; give a checkpoint with the template of "
-            "nvidia/audio-flamingo-3-hf"
+            f"{checkpoint.folder}: its chat template is not Audio Flamingo's: it writes {next(shown)!r} where "
+            f"this server would send {next(shown)!r}; give a checkpoint with the template of "
+            "nvidia/audio-flamingo-3-hf or nvidia/audio-flamingo-next-hf"
         )
+
+
+def _once(ids: np.ndarray, token: int) -> np.ndarray:
+    """`ids` with each row of `token` as one, to be read by a person."""
+    again = (ids[1:] == token) & (ids[:-1] == token)
+    return ids[np.append(True, ~again)]

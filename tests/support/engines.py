@@ -1,6 +1,7 @@
-"""The random checkpoint and its engines, built once and kept in `.cache/tests/` between runs."""
+"""The random checkpoints and their engines, built once and kept in `.cache/tests/` between runs."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from build_engines import stage
@@ -8,6 +9,7 @@ from build_engines.llm.decoder_graph import Precision
 from build_engines.source.checkpoint import Checkpoint, open_checkpoint
 from build_engines.targets import cpu
 from training import random_model
+from training.random_model import Family
 
 CACHE = Path(__file__).parents[2] / ".cache" / "tests"
 SEED = 0
@@ -21,11 +23,11 @@ class BuiltEngines:
     engines: Path
 
 
-def random_checkpoint(cache: Path = CACHE) -> Path:
-    """Folder of the seeded random AF3 checkpoint."""
+def random_checkpoint(cache: Path = CACHE, family: Family = "af3") -> Path:
+    """Folder of a seeded random checkpoint."""
     made = stage.Stage(
-        "random-checkpoint",
-        build=_save,
+        f"random-{family}",
+        build=partial(_save, family),
         inputs={"seed": SEED},
         code=(random_model,),
         packages=("torch", "transformers"),
@@ -34,10 +36,12 @@ def random_checkpoint(cache: Path = CACHE) -> Path:
     return cache / made.name
 
 
-def build_random_engines(cache: Path = CACHE, precision: Precision = "fp32") -> BuiltEngines:
-    """CPU engines of the random checkpoint, up to date with the code."""
-    folder = random_checkpoint(cache)
-    engines = cache / f"engines-{precision}" / "cpu"
+def build_random_engines(
+    cache: Path = CACHE, precision: Precision = "fp32", family: Family = "af3"
+) -> BuiltEngines:
+    """CPU engines of a random checkpoint, up to date with the code."""
+    folder = random_checkpoint(cache, family)
+    engines = cache / f"engines-{family}-{precision}" / "cpu"
     build_cpu_engines(open_checkpoint(str(folder)), precision, engines)
     return BuiltEngines(folder, engines)
 
@@ -48,6 +52,6 @@ def build_cpu_engines(source: Checkpoint, precision: Precision, output: Path) ->
     cpu.write_manifest(source, precision, stamps, output)
 
 
-def _save(folder: Path) -> stage.Figures:
-    random_model.save(folder, SEED)
+def _save(family: Family, folder: Path) -> stage.Figures:
+    random_model.save(folder, SEED, family)
     return {}

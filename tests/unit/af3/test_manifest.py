@@ -30,6 +30,8 @@ def manifest() -> Manifest:
             kv_heads=4,
             head_dim=128,
             audio_token_id=151_669,
+            clip_begin_ids=(),
+            clip_end_ids=(),
             im_start_id=151_644,
             im_end_id=151_645,
             stop_token_ids=(151_645, 151_643),
@@ -74,7 +76,7 @@ def test_no_engines_names_the_command_that_builds_them(tmp_path: Path) -> None:
 
 def test_another_format_is_named_beside_the_one_that_is_read(engines: Path) -> None:
     edit(engines, format=7)
-    assert "format is 7: Input should be 1; run `make engines GPU=cpu`" in complaint(engines)
+    assert "format is 7: Input should be 2; run `make engines GPU=cpu`" in complaint(engines)
 
 
 def test_a_wrong_value_is_named_with_its_place(engines: Path) -> None:

@@ -84,7 +84,9 @@ def test_the_identity_is_that_of_the_content_not_of_the_place(folder: Path) -> N
 
 def test_another_model_is_named_with_what_is_needed(folder: Path) -> None:
     set_model_type(folder, "qwen2_audio")
-    with pytest.raises(BuildError, match="model_type is 'qwen2_audio', not 'audioflamingo3'; give an Audio"):
+    with pytest.raises(
+        BuildError, match="model_type is 'qwen2_audio', none of audioflamingo3, musicflamingo"
+    ):
         open_checkpoint(str(folder))
 
 

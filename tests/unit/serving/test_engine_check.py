@@ -28,6 +28,8 @@ MODEL = {
     "kv_heads": 4,
     "head_dim": 128,
     "audio_token_id": 151669,
+    "clip_begin_ids": [],
+    "clip_end_ids": [],
     "im_start_id": 151644,
     "im_end_id": 151645,
     "stop_token_ids": [151645, 151643],
@@ -41,7 +43,7 @@ def engines(tmp_path: Path) -> Path:
     """A folder as an H100 build leaves it, without the weights."""
     target = TARGETS["h100"]
     manifest = {
-        "format": 1,
+        "format": 2,
         "target": "h100",
         "checkpoint": {"name": "nvidia/audio-flamingo-3-hf", "sha256": "0" * 64},
         "precision": {"audio_encoder": "bf16", "llm": "fp8"},

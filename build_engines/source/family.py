@@ -1,0 +1,58 @@
+"""The classes of Transformers that a checkpoint is of. Everything else about it stands in its own files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from transformers import (
+    AudioFlamingo3Config,
+    AudioFlamingo3Model,
+    AudioFlamingo3Processor,
+    MusicFlamingoConfig,
+    MusicFlamingoModel,
+    MusicFlamingoProcessor,
+)
+
+AudioConfig: TypeAlias = AudioFlamingo3Config | MusicFlamingoConfig
+AudioModel: TypeAlias = AudioFlamingo3Model | MusicFlamingoModel
+Processor: TypeAlias = AudioFlamingo3Processor | MusicFlamingoProcessor
+
+
+@dataclass(frozen=True)
+class Family:
+    """One set of classes, and the names by which checkpoints call them."""
+
+    config: type[Any]
+    model: type[Any]
+    processor: type[Any]
+    model_types: tuple[str, ...]
+    architectures: tuple[str, ...]
+    processor_names: tuple[str, ...]
+
+
+FAMILIES = (
+    Family(
+        AudioFlamingo3Config,
+        AudioFlamingo3Model,
+        AudioFlamingo3Processor,
+        model_types=("audioflamingo3",),
+        architectures=("AudioFlamingo3ForConditionalGeneration",),
+        processor_names=("AudioFlamingo3Processor",),
+    ),
+    # Music Flamingo 2601 and Audio Flamingo Next. The second had a name of its own for a while.
+    Family(
+        MusicFlamingoConfig,
+        MusicFlamingoModel,
+        MusicFlamingoProcessor,
+        model_types=("musicflamingo", "audioflamingonext"),
+        architectures=("MusicFlamingoForConditionalGeneration", "AudioFlamingoNextForConditionalGeneration"),
+        processor_names=("MusicFlamingoProcessor", "AudioFlamingoNextProcessor"),
+    ),
+)
+MODEL_TYPES = tuple(name for family in FAMILIES for name in family.model_types)
+
+
+def family_of(model_type: str) -> Family | None:
+    """The family whose config.json says `model_type`; None for other models."""
+    return next((family for family in FAMILIES if model_type in family.model_types), None)
