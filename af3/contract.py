@@ -33,6 +33,8 @@ MESSAGES = Tensor("messages", "STRING", (1,), optional=True)
 # preprocess → audio_encoder. A text-only request has no windows.
 PCM = Tensor("pcm", "FP32", (-1, -1))
 PCM_LENGTHS = Tensor("pcm_lengths", "INT32", (-1,))
+# Which window of its clip each is: 0 throughout for a model whose encoder has no use for it (no RoTE).
+WINDOW_INDEX = Tensor("window_index", "INT32", (-1,))
 
 # audio_encoder → llm. Its dtype is the engine's: FP32 on a CPU, BF16 on a GPU.
 PROMPT_EMBEDDING_TABLE = Tensor("prompt_embedding_table", "FP32", (-1, -1), optional=True)
@@ -105,11 +107,11 @@ LLM_INPUTS_FROM_PREPROCESS = (
 PREPROCESS = Step(
     "preprocess",
     inputs=(AUDIO, PROMPT, MESSAGES),
-    outputs=(PCM, PCM_LENGTHS, *LLM_INPUTS_FROM_PREPROCESS),
+    outputs=(PCM, PCM_LENGTHS, WINDOW_INDEX, *LLM_INPUTS_FROM_PREPROCESS),
     batched=False,
 )
 AUDIO_ENCODER = Step(
-    "audio_encoder", inputs=(PCM, PCM_LENGTHS), outputs=(PROMPT_EMBEDDING_TABLE,), batched=True
+    "audio_encoder", inputs=(PCM, PCM_LENGTHS, WINDOW_INDEX), outputs=(PROMPT_EMBEDDING_TABLE,), batched=True
 )
 LLM = Step(
     "llm",

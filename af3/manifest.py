@@ -60,6 +60,7 @@ class ModelFacts(_Section):
     im_end_id: int
     stop_token_ids: tuple[int, ...]
     pad_token_id: int
+    rotates_by_time: bool  # RoTE: a window's embeddings depend on its place in its clip
     default_system_prompt: str | None  # of a conversation without a system turn; None: there is none
 
 

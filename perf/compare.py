@@ -19,6 +19,7 @@ import torch
 from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor
 
 from af3.encoder.onnx_encoder import AudioEncoder
+from af3.encoder.windows import clip_windows
 from af3.llm.decoder import Decoder
 from af3.llm.sampling import SamplingSettings
 from af3.llm.scheduler import Scheduler
@@ -139,7 +140,7 @@ def _encoders(
         )
         return model.get_audio_features(features["input_features"], features["attention_mask"])
 
-    return theirs, lambda: encoder.encode([clip])
+    return theirs, lambda: encoder.encode(clip_windows(clip))
 
 
 def _interleaved(

@@ -19,6 +19,7 @@ from transformers import AudioFlamingo3Config, WhisperFeatureExtractor
 from transformers.models.audioflamingo3 import modeling_audioflamingo3 as af3_model
 
 from af3.encoder.onnx_encoder import AudioEncoder
+from af3.encoder.windows import clip_windows
 from af3.inputs.audio import SAMPLE_RATE
 from build_engines.encoder.export_encoder import WaveformEncoder, export
 from perf.report import table
@@ -70,7 +71,7 @@ def ratios(layers: int, threads: int, repeats: int, lengths: Sequence[int]) -> s
             return projector(heard.last_hidden_state)
 
         def ours(clip: np.ndarray = clip) -> object:
-            return encoder.encode([clip])
+            return encoder.encode(clip_windows(clip))
 
         pairs = [(_time(theirs), _time(ours)) for _ in range(repeats)]
         found = [reference / own for reference, own in pairs]
@@ -90,7 +91,7 @@ def ratios(layers: int, threads: int, repeats: int, lengths: Sequence[int]) -> s
 def many_windows(layers: int, threads: int, windows: int) -> str:
     """What a full window costs alone and among many, in processor seconds; and what the many add to memory."""
     encoder = AudioEncoder.load(engine(layers), threads=threads)
-    clips = [_sound(30) for _ in range(windows)]
+    clips = [window for _ in range(windows) for window in clip_windows(_sound(30))]
     encoder.encode(clips[:1])
     alone = min(_processor(lambda: encoder.encode(clips[:1])) for _ in range(3))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

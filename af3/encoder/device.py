@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,9 +40,12 @@ class Device(Protocol):
     def copy(self, source: int, destination: int, nbytes: int) -> None: ...
 
     def capture(
-        self, profile: int, shape: tuple[int, int], pcm: int, pcm_lengths: int, embeddings: int
+        self, profile: int, shape: tuple[int, int], addresses: Mapping[str, int]
     ) -> Callable[[], None]:
-        """A call that queues the engine on these addresses for this shape, as a CUDA graph."""
+        """A call that queues the engine on these addresses for this shape, as a CUDA graph.
+
+        `addresses` has every tensor that some engine has; of this engine's own, those it reads and writes.
+        """
         ...
 
     def synchronize(self) -> None: ...

@@ -1,7 +1,8 @@
 """Embeddings of audio windows that were heard before: a second question about a clip skips the encoder.
 
-A window's embeddings depend on its samples and on the engine alone (no attention across windows), so a clip that
-comes back in another turn, beside other clips or behind another question is found window by window.
+A window's embeddings depend on its samples, its place in its clip and the engine alone (no attention across
+windows), so a clip that comes back in another turn, beside other clips or behind another question is found window by
+window.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from af3.encoder.device_array import DeviceArray
-from af3.encoder.interface import Embeddings, Encoder
+from af3.encoder.interface import Embeddings, Encoder, Window
 
 DIGEST_BYTES = 32  # two different windows never share a key by chance, nor by somebody's design
 
@@ -34,8 +35,8 @@ class CachedEncoder:
         self.hits = 0
         self.misses = 0
 
-    def table(self, windows: Sequence[np.ndarray]) -> np.ndarray | DeviceArray:
-        """Windows of float32 16 kHz samples, [≤ 480 000] each → one prompt table [1, tokens, hidden_size]."""
+    def table(self, windows: Sequence[Window]) -> np.ndarray | DeviceArray:
+        """One prompt table of all windows, [1, tokens, hidden_size]."""
         if not self._most_bytes:
             return self._encoder.join(self._encoder.encode(windows))
         keys = [self._key(window) for window in windows]
@@ -48,12 +49,13 @@ class CachedEncoder:
             self._keep(key, found[key])
         return self._encoder.join([found[key] for key in keys])
 
-    def _key(self, window: np.ndarray) -> bytes:
-        """Of every sample, bit for bit."""
+    def _key(self, window: Window) -> bytes:
+        """Of the window's place, and of every sample, bit for bit."""
         digest = hashlib.blake2b(self._identity, digest_size=DIGEST_BYTES)
         # The length of the identity, or one that ends in samples would be like another without them.
         digest.update(len(self._identity).to_bytes(8, "little"))
-        digest.update(np.ascontiguousarray(window).data)
+        digest.update(window.place.to_bytes(8, "little"))
+        digest.update(np.ascontiguousarray(window.samples).data)
         return digest.digest()
 
     def _keep(self, key: bytes, embeddings: Embeddings) -> None:

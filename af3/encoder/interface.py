@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -15,9 +15,19 @@ TENSORRT = "TensorRT"
 Embeddings: TypeAlias = np.ndarray | DeviceArray
 
 
+class Window(NamedTuple):
+    """Up to 30 s of a clip: float32 samples at 16 kHz, [≤ 480 000], and the place of the window in its clip.
+
+    The place (0, 1, 2 …) decides an embedding only where the model turns embeddings by their time (RoTE).
+    """
+
+    samples: np.ndarray
+    place: int
+
+
 class Encoder(Protocol):
-    def encode(self, windows: Sequence[np.ndarray]) -> Sequence[Any]:
-        """Windows of float32 16 kHz samples, [≤ 480 000] each → the embeddings of each."""
+    def encode(self, windows: Sequence[Window]) -> Sequence[Any]:
+        """The embeddings of each window."""
         ...
 
     def join(self, embeddings: Sequence[Any]) -> np.ndarray | DeviceArray:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from af3.encoder.interface import Window
 from af3.inputs.audio import HOP, WINDOW_FRAMES, audio_token_count, fed_frames
 
 # One full window already fills every core. More in one batch would only need more memory: attention scores
@@ -25,10 +26,14 @@ SHORTEST_IN_BATCH = 0.8  # of the longest row: below that, padding costs more th
 
 @dataclass(frozen=True)
 class AudioEncoder:
-    """The encoder of `engines/<target>/audio_encoder/`; `hidden_size` is the width of an audio embedding."""
+    """The encoder of `engines/<target>/audio_encoder/`.
+
+    hidden_size: the width of an audio embedding. input_names: what the graph reads.
+    """
 
     session: onnxruntime.InferenceSession
     hidden_size: int
+    input_names: tuple[str, ...]
 
     @classmethod
     def load(cls, folder: Path, provider: str = "CPUExecutionProvider", threads: int = 0) -> AudioEncoder:
@@ -42,15 +47,16 @@ class AudioEncoder:
             "session.intra_op.allow_spinning", "0"
         )  # the LLM needs the cores too
         session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=[provider])
-        return cls(session, session.get_outputs()[0].shape[-1])
+        names = tuple(value.name for value in session.get_inputs())
+        return cls(session, session.get_outputs()[0].shape[-1], names)
 
-    def encode(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Windows of 16 kHz samples, float32 [≤ 480 000] → embeddings of each, float32 [tokens, hidden_size].
+    def encode(self, windows: Sequence[Window]) -> list[np.ndarray]:
+        """The embeddings of each window, float32 [tokens, hidden_size].
 
         A window too short for a token (20 ms or less) gives [0, hidden_size].
         """
         embeddings = [np.zeros((0, self.hidden_size), np.float32) for _ in windows]
-        for batch in batches([len(window) for window in windows]):
+        for batch in batches([len(window.samples) for window in windows]):
             rows = self.encode_batch([windows[index] for index in batch])
             for index, row in zip(batch, rows, strict=True):
                 embeddings[index] = row
@@ -60,20 +66,25 @@ class AudioEncoder:
         """Embeddings of windows one after the other, float32 [1, tokens, hidden_size]: a prompt table."""
         return np.concatenate(embeddings)[None]
 
-    def table(self, windows: Sequence[np.ndarray]) -> np.ndarray:
+    def table(self, windows: Sequence[Window]) -> np.ndarray:
         """The prompt table of `windows`."""
         return self.join(self.encode(windows))
 
-    def encode_batch(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def encode_batch(self, windows: Sequence[Window]) -> list[np.ndarray]:
         """`encode` in a single run, however much memory that takes."""
-        lengths = np.array([len(window) for window in windows], np.int64)
+        lengths = np.array([len(window.samples) for window in windows], np.int64)
         pcm = np.zeros((len(windows), HOP * fed_frames(int(lengths.max()))), np.float32)
         for row, window in zip(pcm, windows, strict=True):
-            row[: len(window)] = window
-        rows = self.session.run(["audio_embeddings"], {"pcm": pcm, "pcm_lengths": lengths})[0]
+            row[: len(window.samples)] = window.samples
+        index = np.array([window.place for window in windows], np.int64)
+        feed = {"pcm": pcm, "pcm_lengths": lengths, "window_index": index}
+        # A model without RoTE does not ask for the places of its windows.
+        wanted = {name: feed[name] for name in self.input_names}
+        rows = self.session.run(["audio_embeddings"], wanted)[0]
         # Copies, or one short window would keep the memory of its whole batch.
         return [
-            row[: audio_token_count(len(window))].copy() for row, window in zip(rows, windows, strict=True)
+            row[: audio_token_count(len(window.samples))].copy()
+            for row, window in zip(rows, windows, strict=True)
         ]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from af3.encoder.device import Device
 from af3.encoder.device_array import DTYPES, DeviceArray
+from af3.encoder.interface import Window
 from af3.inputs.audio import HOP, SAMPLE_RATE, audio_token_count, fed_frames
 
 SHAPE_STEP_SAMPLES = SAMPLE_RATE
@@ -35,6 +36,7 @@ class TensorRTEncoder:
         rows = most_samples // SAMPLES_PER_TOKEN
         self._pcm = device.allocate(self._most_windows * most_samples * np.float32().nbytes)
         self._pcm_lengths = device.allocate(self._most_windows * np.int64().nbytes)
+        self._window_index = device.allocate(self._most_windows * np.int64().nbytes)
         self._embeddings = device.allocate(self._most_windows * rows * self._row_bytes)
         self._graphs: OrderedDict[tuple[int, int], Callable[[], None]] = OrderedDict()
 
@@ -45,13 +47,13 @@ class TensorRTEncoder:
 
         return cls(TensorRTDevice(folder / "model.plan"))
 
-    def encode(self, windows: Sequence[np.ndarray]) -> list[DeviceArray]:
-        """Windows of float32 16 kHz samples, [≤ 480 000] each → embeddings of each, [tokens, hidden_size].
+    def encode(self, windows: Sequence[Window]) -> list[DeviceArray]:
+        """The embeddings of each window, [tokens, hidden_size].
 
         Each has memory of its own, which lives as long as somebody holds it.
         """
-        embeddings = [self._allocated(audio_token_count(len(window))) for window in windows]
-        for batch, shape in self._batches([len(window) for window in windows]):
+        embeddings = [self._allocated(audio_token_count(len(window.samples))) for window in windows]
+        for batch, shape in self._batches([len(window.samples) for window in windows]):
             self._run([windows[index] for index in batch], shape)
             rows_per_window = shape[1] // SAMPLES_PER_TOKEN
             for row, index in enumerate(batch):
@@ -77,7 +79,7 @@ class TensorRTEncoder:
         self._device.synchronize()
         return DeviceArray(table.memory, (1, *table.shape), table.dtype, table.device)
 
-    def table(self, windows: Sequence[np.ndarray]) -> DeviceArray:
+    def table(self, windows: Sequence[Window]) -> DeviceArray:
         """The prompt table of `windows`."""
         return self.join(self.encode(windows))
 
@@ -98,16 +100,19 @@ class TensorRTEncoder:
                 steps = (step for step in WINDOW_STEPS if step >= len(batch))
                 yield batch, (min(next(steps), self._most_windows), samples)
 
-    def _run(self, windows: Sequence[np.ndarray], shape: tuple[int, int]) -> None:
+    def _run(self, windows: Sequence[Window], shape: tuple[int, int]) -> None:
         """Queue the upload of `windows`, padded to `shape`, and the engine."""
         pcm = np.zeros(shape, np.float32)
         # An unused row is one of silence: any finite row will do, nobody reads it.
         lengths = np.full(shape[0], shape[1], np.int64)
+        index = np.zeros(shape[0], np.int64)
         for row, window in enumerate(windows):
-            pcm[row, : len(window)] = window
-            lengths[row] = len(window)
+            pcm[row, : len(window.samples)] = window.samples
+            lengths[row] = len(window.samples)
+            index[row] = window.place
         self._device.upload(pcm, self._pcm.address)
         self._device.upload(lengths, self._pcm_lengths.address)
+        self._device.upload(index, self._window_index.address)
         self._graph(shape)()
 
     def _graph(self, shape: tuple[int, int]) -> Callable[[], None]:
@@ -119,9 +124,12 @@ class TensorRTEncoder:
             self._graphs[shape] = self._device.capture(
                 next(covering),
                 shape,
-                self._pcm.address,
-                self._pcm_lengths.address,
-                self._embeddings.address,
+                {
+                    "pcm": self._pcm.address,
+                    "pcm_lengths": self._pcm_lengths.address,
+                    "window_index": self._window_index.address,
+                    "audio_embeddings": self._embeddings.address,
+                },
             )
         self._graphs.move_to_end(shape)
         return self._graphs[shape]

@@ -7,7 +7,7 @@ stand-in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ class TensorRTDevice:
     def __init__(self, plan: Path):
         self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.WARNING))
         self._engine = load_engine(self._runtime, plan)
+        self._names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         self._stream = value(cudart.cudaStreamCreate())
         # Contexts run one after the other, so one block of activations serves all of them.
         self._activations = CudaMemory(self._engine.device_memory_size_v2)
@@ -86,18 +87,17 @@ class TensorRTDevice:
         self._copy(source, destination, nbytes, cudart.cudaMemcpyKind.cudaMemcpyDeviceToDevice)
 
     def capture(
-        self, profile: int, shape: tuple[int, int], pcm: int, pcm_lengths: int, embeddings: int
+        self, profile: int, shape: tuple[int, int], addresses: Mapping[str, int]
     ) -> Callable[[], None]:
         """One execution context a graph: TensorRT forbids changing a context that was captured from."""
         strategy = tensorrt.ExecutionContextAllocationStrategy.USER_MANAGED
         context = self._engine.create_execution_context(strategy)
         context.device_memory = self._activations.address
         context.set_optimization_profile_async(profile, int(self._stream))
-        context.set_input_shape("pcm", shape)
-        context.set_input_shape("pcm_lengths", shape[:1])
-        addresses = {"pcm": pcm, "pcm_lengths": pcm_lengths, "audio_embeddings": embeddings}
-        for name, address in addresses.items():
-            context.set_tensor_address(name, address)
+        for name in self._names:
+            if self._engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT:
+                context.set_input_shape(name, shape if name == "pcm" else shape[:1])
+            context.set_tensor_address(name, addresses[name])
         # The first run of a shape allocates and picks kernels, which must not happen during the capture.
         self._enqueue(context, shape)
         self.synchronize()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from af3 import contract
+from af3.encoder.windows import clip_windows
 from af3.errors import invalid
 from af3.inputs import audio, chat_messages
 from af3.inputs.prompt import Prompt, PromptBuilder
@@ -56,7 +57,9 @@ class Preprocessor:
             for file, name in zip(files, _names(len(files)), strict=True)
         ]
         built = self._prompts.build(conversation, clips, parameters.max_tokens, parameters.think)
-        return _audio_tensors(clips) | _llm_tensors(built, parameters, self._model)
+        return _audio_tensors(clips, self._model.rotates_by_time) | _llm_tensors(
+            built, parameters, self._model
+        )
 
 
 def refuse_bad_id(request_id: str) -> None:
@@ -88,19 +91,22 @@ def _conversation(prompt: str | None, messages: str | None, clips: int) -> list[
     return chat_messages.from_prompt(prompt, clips)
 
 
-def _audio_tensors(clips: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """All windows of all clips, zero-padded to the longest; none for a text-only request."""
-    windows = [
-        window
-        for clip in clips
-        for window in audio.split_windows(clip)
-        if audio.audio_token_count(len(window))
-    ]
-    pcm = np.zeros((1, len(windows), max(map(len, windows), default=0)), np.float32)
+def _audio_tensors(clips: Sequence[np.ndarray], placed: bool) -> dict[str, np.ndarray]:
+    """All windows of all clips, zero-padded to the longest; none for a text-only request.
+
+    placed: whether the encoder is told their places, without which equal windows are encoded once.
+    """
+    windows = [window for clip in clips for window in clip_windows(clip)]
+    lengths = np.array([[len(window.samples) for window in windows]], np.int32)
+    pcm = np.zeros((1, len(windows), lengths.max(initial=0)), np.float32)
     for row, window in zip(pcm[0], windows, strict=True):
-        row[: len(window)] = window
-    lengths = np.array([[len(window) for window in windows]], np.int32)
-    return {contract.PCM.name: pcm, contract.PCM_LENGTHS.name: lengths}
+        row[: len(window.samples)] = window.samples
+    index = np.array([[window.place if placed else 0 for window in windows]], np.int32)
+    return {
+        contract.PCM.name: pcm,
+        contract.PCM_LENGTHS.name: lengths,
+        contract.WINDOW_INDEX.name: index,
+    }
 
 
 def _llm_tensors(prompt: Prompt, parameters: Parameters, model: ModelFacts) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """Waveform → audio embeddings as one ONNX file: log-mel, AF-Whisper, pooling and adaptor.
 
-pcm float32 [W, S] (zero-padded, S a multiple of 320), pcm_lengths int64 [W] (valid samples)
+pcm float32 [W, S] (zero-padded, S a multiple of 320), pcm_lengths int64 [W] (valid samples) and, where the model
+turns embeddings by their time (RoTE), window_index int64 [W] (which window of its clip each is)
 → audio_embeddings float32 [W, S // 640, H]; the caller keeps the first `audio_token_count(length)` of each
 row.
 
@@ -13,20 +14,26 @@ import logging
 import math
 import warnings
 from pathlib import Path
-from typing import cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import MusicFlamingoConfig
 from transformers.models.audioflamingo3 import modeling_audioflamingo3 as af3_model
+from transformers.models.musicflamingo.modeling_musicflamingo import MusicFlamingoRotaryEmbedding
 
 from af3.encoder.onnx_encoder import AudioEncoder
 from af3.inputs.audio import HOP
+from build_engines.encoder.time_rotation import TabulatedRotation, TimeRotation
 from build_engines.encoder.verify_encoder import verify
 from build_engines.source.checkpoint import Checkpoint
 from build_engines.source.family import AudioModel
 from build_engines.stage import Figures
+
+# How RoTE's angles come into the graph: computed in it, or looked up (for TensorRT in half precision).
+Rotation = Literal["formula", "table"]
 
 OPSET = 20
 FFT_SAMPLES = 400
@@ -109,15 +116,17 @@ class WaveformEncoder(nn.Module):
         tower: af3_model.AudioFlamingo3Encoder,
         projector: nn.Module,
         mel_filters: np.ndarray,
+        rotation: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        self.rotation = rotation
         self.log_mel = LogMel(mel_filters)
         self.tower = tower
         self.projector = projector
         layers = cast(list[af3_model.AudioFlamingo3EncoderLayer], tower.layers)
         self.layers = nn.ModuleList([Layer(layer) for layer in layers])
 
-    def forward(self, pcm: Tensor, pcm_lengths: Tensor) -> Tensor:
+    def forward(self, pcm: Tensor, pcm_lengths: Tensor, window_index: Tensor | None = None) -> Tensor:
         tower = self.tower
         hidden = functional.gelu(tower.conv1(self.log_mel(pcm)))
         hidden = functional.gelu(tower.conv2(hidden)).permute(0, 2, 1)
@@ -129,17 +138,29 @@ class WaveformEncoder(nn.Module):
         for layer in self.layers:
             hidden = layer(hidden, key_bias)
         pairs = hidden[:, : frames // 2 * 2].reshape(windows, frames // 2, 2, width)
-        return self.projector(tower.layer_norm(pairs.mean(2)))
+        heard = tower.layer_norm(pairs.mean(2))
+        if self.rotation is not None:
+            heard = self.rotation(heard, window_index)
+        return self.projector(heard)
 
 
-def build(checkpoint: Checkpoint, folder: Path) -> Figures:
+def build(checkpoint: Checkpoint, rotation: Rotation, folder: Path) -> Figures:
     """Export `model.onnx` (+ `model.onnx.data`) into `folder` and verify it against Transformers."""
     model = load_audio_model(checkpoint)
     extractor = checkpoint.processor.feature_extractor
     print("  exporting (a minute at full size)")
-    module = WaveformEncoder(model.audio_tower, model.multi_modal_projector, extractor.mel_filters)
-    export(module, folder)
-    return verify(AudioEncoder.load(folder), model, extractor)
+    windows = checkpoint.windows_per_clip
+    turn = _rotation(checkpoint, rotation, windows)
+    parts = model.audio_tower, model.multi_modal_projector
+    export(WaveformEncoder(*parts, extractor.mel_filters, turn), folder)
+    return verify(AudioEncoder.load(folder), model, extractor, windows)
+
+
+def _rotation(checkpoint: Checkpoint, rotation: Rotation, windows: int) -> nn.Module | None:
+    if not isinstance(checkpoint.config, MusicFlamingoConfig):
+        return None
+    constants = MusicFlamingoRotaryEmbedding(checkpoint.config)
+    return TimeRotation(constants) if rotation == "formula" else TabulatedRotation(constants, windows)
 
 
 def load_audio_model(checkpoint: Checkpoint) -> AudioModel:
@@ -148,6 +169,8 @@ def load_audio_model(checkpoint: Checkpoint) -> AudioModel:
         model = checkpoint.family.model(checkpoint.config)
     for name in ("audio_tower", "multi_modal_projector"):
         model.get_submodule(name).load_state_dict(checkpoint.module_state(f"{name}."), assign=True)
+    if isinstance(checkpoint.config, MusicFlamingoConfig):
+        model.pos_emb = MusicFlamingoRotaryEmbedding(checkpoint.config)  # constants, of no weight
     return model.eval()
 
 
@@ -157,14 +180,20 @@ def export(module: WaveformEncoder, folder: Path) -> None:
     # The exporter warns of torchvision, which nothing here needs, and of its own use of torch.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     warnings.simplefilter("ignore", FutureWarning)
-    example = (torch.zeros(2, 304 * HOP), torch.tensor([300 * HOP, 250 * HOP]))
+    example = [torch.zeros(2, 304 * HOP), torch.tensor([300 * HOP, 250 * HOP])]
+    shapes: list[dict[int, Any]] = [{0: DYNAMIC, 1: DYNAMIC}, {0: DYNAMIC}]
+    names = ["pcm", "pcm_lengths"]
+    if module.rotation is not None:
+        example.append(torch.tensor([0, 1]))
+        shapes.append({0: DYNAMIC})
+        names.append("window_index")
     torch.onnx.export(
         module.eval(),
-        example,
+        tuple(example),
         folder / "model.onnx",
-        input_names=["pcm", "pcm_lengths"],
+        input_names=names,
         output_names=["audio_embeddings"],
-        dynamic_shapes={"pcm": {0: DYNAMIC, 1: DYNAMIC}, "pcm_lengths": {0: DYNAMIC}},
+        dynamic_shapes=dict(zip(names, shapes, strict=True)),
         opset_version=OPSET,
         dynamo=True,
         external_data=True,

@@ -1,11 +1,14 @@
 """Is `model.onnx` the checkpoint's encoder? Embeddings against Transformers' own `get_audio_features`."""
 
+from typing import Any
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import MusicFlamingoModel, WhisperFeatureExtractor
 
+from af3.encoder.interface import Window
 from af3.encoder.onnx_encoder import AudioEncoder
 from af3.inputs.audio import SAMPLE_RATE, audio_token_count
 from build_engines.source.family import AudioModel
@@ -17,9 +20,15 @@ PROBE_SECONDS = (0.025, 1.003, 7.005, 29.97)
 SEED = 2
 
 
-def verify(encoder: AudioEncoder, model: AudioModel, extractor: WhisperFeatureExtractor) -> Figures:
-    """Compare every probe alone and all of them as one ragged batch; raises BuildError past the bound."""
-    windows = [probe(seconds) for seconds in PROBE_SECONDS]
+def verify(
+    encoder: AudioEncoder, model: AudioModel, extractor: WhisperFeatureExtractor, windows_per_clip: int
+) -> Figures:
+    """Compare every probe alone and all of them as one ragged batch; raises BuildError past the bound.
+
+    The probes are at several places of a clip, the last that it may have among them.
+    """
+    places = (0, 0, 1, windows_per_clip - 1)
+    windows = [Window(probe(seconds), place) for seconds, place in zip(PROBE_SECONDS, places, strict=True)]
     reference = [reference_embeddings(window, model, extractor) for window in tqdm(windows, desc="verifying")]
     alone = [encoder.encode([window])[0] for window in windows]
     ragged = encoder.encode_batch(windows)
@@ -34,14 +43,40 @@ def verify(encoder: AudioEncoder, model: AudioModel, extractor: WhisperFeatureEx
 
 
 @torch.no_grad()
-def reference_embeddings(
-    window: np.ndarray, model: AudioModel, extractor: WhisperFeatureExtractor
-) -> np.ndarray:
-    """Transformers' embeddings of one window of samples, [n] → float32 [tokens, H], padded to 30 s."""
-    features = extractor([window], sampling_rate=SAMPLE_RATE, return_attention_mask=True, return_tensors="pt")
-    found = audio_features(model, features.input_features, features.attention_mask)
-    assert found.shape[0] == audio_token_count(len(window))
-    return found.numpy()
+def reference_embeddings(window: Window, model: AudioModel, extractor: WhisperFeatureExtractor) -> np.ndarray:
+    """Transformers' embeddings of one window, padded to 30 s: float32 [tokens, H].
+
+    It comes last in a clip that repeats it as often as its place asks, which the tower hears once.
+    """
+    features = extractor(
+        [window.samples], sampling_rate=SAMPLE_RATE, return_attention_mask=True, return_tensors="pt"
+    )
+    times = window.place + 1
+    tower, model.audio_tower = model.audio_tower, _HearsOneWindow(model.audio_tower)
+    try:
+        mask = features.attention_mask.expand(times, -1)
+        found = audio_features(model, features.input_features.expand(times, -1, -1), mask)
+    finally:
+        model.audio_tower = tower
+    tokens = audio_token_count(len(window.samples))
+    assert len(found) == times * tokens
+    return found[-tokens:].numpy()
+
+
+class _HearsOneWindow(nn.Module):
+    """A tower for clips of equal windows: at full size each takes seconds."""
+
+    def __init__(self, tower: Any) -> None:
+        super().__init__()
+        self.tower: Any = tower
+
+    def forward(self, input_features: Tensor, input_features_mask: Tensor, **options: Any) -> Any:
+        heard = self.tower(input_features[:1], input_features_mask=input_features_mask[:1], **options)
+        heard.last_hidden_state = heard.last_hidden_state.expand(len(input_features), -1, -1)
+        return heard
+
+    def _get_feat_extract_output_lengths(self, lengths: Tensor) -> Any:
+        return self.tower._get_feat_extract_output_lengths(lengths)
 
 
 def audio_features(model: AudioModel, features: Tensor, mask: Tensor) -> Tensor:

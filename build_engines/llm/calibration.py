@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from af3.encoder.onnx_encoder import AudioEncoder
+from af3.encoder.windows import clip_windows
 from af3.errors import RequestError
 from af3.inputs import audio, chat_messages
 from af3.inputs.prompt import PromptBuilder
@@ -111,9 +112,10 @@ def samples(clips: Sequence[Path], encoder: AudioEncoder, builder: PromptBuilder
             clip = audio.decode(path.read_bytes(), path.name)
         except RequestError as error:
             raise BuildError(f"{path}: {error.message}") from None
-        windows = audio.split_windows(clip)[:MOST_WINDOWS]
+        windows = clip_windows(clip)[:MOST_WINDOWS]
         conversation = chat_messages.from_prompt(PROMPTS[number % len(PROMPTS)], clips=1)
-        ids = builder.build(conversation, [np.concatenate(windows)], max_tokens=1, think=False).input_ids
+        heard = np.concatenate([window.samples for window in windows])
+        ids = builder.build(conversation, [heard], max_tokens=1, think=False).input_ids
         yield Sample(ids, np.concatenate(encoder.encode(windows)))
     for prompt in TEXT_PROMPTS:
         ids = builder.build(

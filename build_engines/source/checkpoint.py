@@ -89,6 +89,11 @@ class Checkpoint:
         loader = AutoProcessor if named is None else self.family.processor
         return loader.from_pretrained(self.folder)
 
+    @property
+    def windows_per_clip(self) -> int:
+        """How many windows of 30 s Transformers' processor takes of a clip: past them the model was not taught."""
+        return int(self.processor.max_audio_len // self.processor.feature_extractor.chunk_length)
+
     def has(self, name: str) -> bool:
         """Whether a tensor of this canonical name is stored."""
         return name in self._stored_names

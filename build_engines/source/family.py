@@ -29,6 +29,7 @@ class Family:
     model_types: tuple[str, ...]
     architectures: tuple[str, ...]
     processor_names: tuple[str, ...]
+    rotates_by_time: bool  # RoTE, between tower and adaptor
 
 
 FAMILIES = (
@@ -39,6 +40,7 @@ FAMILIES = (
         model_types=("audioflamingo3",),
         architectures=("AudioFlamingo3ForConditionalGeneration",),
         processor_names=("AudioFlamingo3Processor",),
+        rotates_by_time=False,
     ),
     # Music Flamingo 2601 and Audio Flamingo Next. The second had a name of its own for a while.
     Family(
@@ -48,6 +50,7 @@ FAMILIES = (
         model_types=("musicflamingo", "audioflamingonext"),
         architectures=("MusicFlamingoForConditionalGeneration", "AudioFlamingoNextForConditionalGeneration"),
         processor_names=("MusicFlamingoProcessor", "AudioFlamingoNextProcessor"),
+        rotates_by_time=True,
     ),
 )
 MODEL_TYPES = tuple(name for family in FAMILIES for name in family.model_types)

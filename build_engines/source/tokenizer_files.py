@@ -91,6 +91,7 @@ def model_facts(checkpoint: Checkpoint) -> ModelFacts:
         im_end_id=tokenizer.token_id(TURN_END),
         stop_token_ids=stop_ids,
         pad_token_id=stop_ids[-1] if pad_id is None else pad_id,
+        rotates_by_time=checkpoint.family.rotates_by_time,
         default_system_prompt=_default_system_prompt(processor),
     )
 

@@ -10,7 +10,8 @@ from af3.manifest import CheckpointIdentity, Limits, Manifest
 from af3.manifest import Precision as Precisions
 from af3.speech.catalogue import VOICE_FOLDER
 from af3.speech.engines.vits import built_voice
-from build_engines.encoder import export_encoder, verify_encoder
+from build_engines.encoder import export_encoder, time_rotation, verify_encoder
+from build_engines.encoder.export_encoder import Rotation
 from build_engines.llm import decoder_files, decoder_graph, quantize, verify_decoder
 from build_engines.llm.decoder_graph import Precision, Shape
 from build_engines.source import checkpoint, tokenizer_files
@@ -44,13 +45,13 @@ def stages(source: Checkpoint, precision: Precision) -> list[Stage]:
     ]
 
 
-def audio_encoder_stage(source: Checkpoint) -> Stage:
+def audio_encoder_stage(source: Checkpoint, rotation: Rotation = "formula") -> Stage:
     """The ONNX encoder: served as it is on a CPU, compiled by TensorRT for a GPU."""
     return Stage(
         "audio_encoder",
-        build=partial(export_encoder.build, source),
-        inputs={"checkpoint": source.sha256},
-        code=(export_encoder, verify_encoder, checkpoint),
+        build=partial(export_encoder.build, source, rotation),
+        inputs={"checkpoint": source.sha256, "rotation": rotation},
+        code=(export_encoder, time_rotation, verify_encoder, checkpoint),
         packages=("onnx", "onnxruntime", "onnxscript", "torch", "transformers"),
     )
 

@@ -111,7 +111,7 @@ def stages(job: Job, sources: Sources) -> list[tuple[Stage, Path]]:
     checkpoint, target = sources.checkpoint, job.target
     parts = job.output / PARTS
     words = next(stage for stage in cpu.stages(checkpoint, "fp32") if stage.name == "tokenizer")
-    onnx = replace(cpu.audio_encoder_stage(checkpoint), name="encoder_onnx")
+    onnx = replace(cpu.audio_encoder_stage(checkpoint, "table"), name="encoder_onnx")
     half = Stage(
         "encoder_half",
         build=partial(_build_half_encoder, job),

@@ -216,7 +216,11 @@ def _good_step(step: contract.Step, random: Random) -> dict[str, np.ndarray]:
         return _good_llm(random)
     if step is contract.AUDIO_ENCODER:
         samples = random.choice((161, 700, 16_000))
-        return {"pcm": np.zeros((1, 1, samples), np.float32), "pcm_lengths": np.array([[samples]], np.int32)}
+        return {
+            "pcm": np.zeros((1, 1, samples), np.float32),
+            "pcm_lengths": np.array([[samples]], np.int32),
+            "window_index": np.array([[0]], np.int32),
+        }
     if step is contract.POSTPROCESS:
         ids = [random.randrange(100) for _ in range(random.choice((0, 1, 3)))]
         return {

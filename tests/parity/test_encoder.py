@@ -1,28 +1,63 @@
-"""Embeddings of the ONNX encoder equal Transformers' on every valid position."""
+"""Embeddings of the ONNX encoder equal Transformers' on every valid position, for both classes of the family."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import pytest
+import torch
 
+from af3.encoder.interface import Window
 from af3.encoder.onnx_encoder import AudioEncoder
-from af3.inputs.audio import split_windows
+from af3.encoder.windows import clip_windows
+from build_engines.encoder import export_encoder
 from build_engines.encoder.verify_encoder import ERROR_BOUND, probe, relative_error
+from build_engines.source.checkpoint import open_checkpoint
+from build_engines.stage import BuildError
 from tests.support.clips import sound
-from tests.support.engines import BuiltEngines
+from tests.support.engines import build_random_engines, random_checkpoint
 from tests.support.oracle import Oracle
+from training.random_model import Family
 
 # 25 ms is the shortest clip with a token. Odd and even mel and encoder frames; full and nearly full windows.
 SECONDS = (0.025, 0.05, 0.5, 1.0, 3.3, 7.0, 7.005, 12.345, 29.9, 29.97, 30.0)
+LONGEST = {"af3": 600, "next": 1800}
+# Of the embeddings, where a window is taken for another: Transformers' own differ by half.
+WRONG = 0.1
 
 
-@pytest.fixture(scope="session")
-def encoder(engines: BuiltEngines) -> AudioEncoder:
-    return AudioEncoder.load(engines.engines / "audio_encoder", threads=1)
+@cache
+def engine_of(family: Family) -> AudioEncoder:
+    return AudioEncoder.load(build_random_engines(family=family).engines / "audio_encoder", threads=1)
+
+
+@cache
+def oracle_of(family: Family) -> Oracle:
+    torch.set_num_threads(1)
+    return Oracle(random_checkpoint(family=family))
+
+
+@pytest.fixture(params=["af3", "next"])
+def family(request: pytest.FixtureRequest) -> Family:
+    return request.param
+
+
+@pytest.fixture
+def encoder(family: Family) -> AudioEncoder:
+    return engine_of(family)
+
+
+@pytest.fixture
+def oracle(family: Family) -> Oracle:
+    return oracle_of(family)
 
 
 def clip(seconds: float, seed: int = 0) -> np.ndarray:
     return sound(seconds, seed=seed)[:, 0].astype(np.float32)
+
+
+def embeddings(encoder: AudioEncoder, samples: np.ndarray) -> np.ndarray:
+    return np.concatenate(encoder.encode(clip_windows(samples)))
 
 
 def require_equal(ours: Sequence[np.ndarray], clips: Sequence[np.ndarray], oracle: Oracle) -> None:
@@ -36,28 +71,51 @@ def require_equal(ours: Sequence[np.ndarray], clips: Sequence[np.ndarray], oracl
     assert max(errors) <= ERROR_BOUND
 
 
-@pytest.mark.parametrize("seconds", SECONDS)
+@pytest.mark.parametrize("seconds", (*SECONDS, 65.3, 184.7))
 def test_a_clip_alone_has_the_embeddings_of_transformers(
     encoder: AudioEncoder, oracle: Oracle, seconds: float
 ) -> None:
     samples = clip(seconds)
-    require_equal(encoder.encode([samples]), [samples], oracle)
+    require_equal([embeddings(encoder, samples)], [samples], oracle)
+
+
+def test_the_longest_clip_has_the_embeddings_of_transformers(
+    encoder: AudioEncoder, oracle: Oracle, family: Family
+) -> None:
+    """Half an hour of the newer class: angles of RoTE reach 30 000 there."""
+    samples = clip(LONGEST[family])
+    ours, reference = embeddings(encoder, samples), oracle.audio_embeddings(samples).numpy()
+    assert ours.shape == reference.shape == (25 * LONGEST[family], ours.shape[1])
+    last = relative_error(ours[-750:], reference[-750:])
+    print(f"relative error: {relative_error(ours, reference):.2e}, of the last window {last:.2e}")
+    assert max(relative_error(ours, reference), last) <= ERROR_BOUND
 
 
 def test_clips_of_all_lengths_in_one_batch_do_not_disturb_each_other(
     encoder: AudioEncoder, oracle: Oracle
 ) -> None:
     clips = [clip(seconds, seed) for seed, seconds in enumerate(SECONDS)]
-    require_equal(encoder.encode_batch(clips), clips, oracle)
-    require_equal(encoder.encode(clips), clips, oracle)
+    windows = [window for samples in clips for window in clip_windows(samples)]
+    require_equal(encoder.encode_batch(windows), clips, oracle)
+    require_equal(encoder.encode(windows), clips, oracle)
 
 
-def test_the_windows_of_a_long_clip_have_the_embeddings_of_transformers(
+def test_windows_of_several_clips_in_one_batch_keep_their_places(
     encoder: AudioEncoder, oracle: Oracle
 ) -> None:
-    samples = clip(75)
-    ours = np.concatenate(encoder.encode(split_windows(samples)))
-    require_equal([ours], [samples], oracle)
+    clips = [clip(65.3, 1), clip(47.9, 2), clip(12.3, 3), clip(35, 4)]
+    counts = np.cumsum([len(clip_windows(samples)) for samples in clips])[:-1]
+    rows = encoder.encode_batch([window for samples in clips for window in clip_windows(samples)])
+    ours = [
+        np.concatenate(rows[start:end]) for start, end in zip((0, *counts), (*counts, len(rows)), strict=True)
+    ]
+    require_equal(ours, clips, oracle)
+
+
+def test_a_last_window_without_a_token_is_left_out(encoder: AudioEncoder, oracle: Oracle) -> None:
+    """30.01 s: Transformers' newer class raises an IndexError there. Equal to the clip cut to 30 s."""
+    samples = clip(30.01)
+    require_equal([embeddings(encoder, samples)], [samples[:480_000]], oracle)
 
 
 @pytest.mark.parametrize(
@@ -74,4 +132,40 @@ def test_the_windows_of_a_long_clip_have_the_embeddings_of_transformers(
 def test_unusual_sounds_have_the_embeddings_of_transformers(
     encoder: AudioEncoder, oracle: Oracle, samples: np.ndarray
 ) -> None:
-    require_equal(encoder.encode([samples]), [samples], oracle)
+    require_equal([embeddings(encoder, samples)], [samples], oracle)
+
+
+def test_a_swapped_window_index_gives_other_embeddings() -> None:
+    """So no test here would pass if the places of windows were mixed up."""
+    samples = clip(65.3)
+    reference = oracle_of("next").audio_embeddings(samples).numpy()
+    windows = clip_windows(samples)
+    places = (1, 0, 2)
+    swapped = [Window(window.samples, place) for window, place in zip(windows, places, strict=True)]
+    assert relative_error(np.concatenate(engine_of("next").encode(swapped)), reference) > WRONG
+
+
+@pytest.mark.parametrize("rotation", ["formula", "table"])
+def test_both_ways_of_rotation_are_verified(rotation: export_encoder.Rotation, tmp_path) -> None:
+    figures = export_encoder.build(open_checkpoint(str(random_checkpoint(family="next"))), rotation, tmp_path)
+    assert figures["relative_error"] < ERROR_BOUND
+
+
+def test_an_encoder_without_the_rotation_is_not_built(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tower and adaptor of the newer class alone are exactly right, and every embedding is wrong."""
+    monkeypatch.setattr(export_encoder, "_rotation", lambda *_: None)
+    with pytest.raises(BuildError, match="relative error of embeddings"):
+        export_encoder.build(open_checkpoint(str(random_checkpoint(family="next"))), "formula", tmp_path)
+
+
+def test_an_encoder_that_takes_every_window_for_the_first_is_not_built(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = AudioEncoder.encode_batch
+    monkeypatch.setattr(
+        AudioEncoder,
+        "encode_batch",
+        lambda self, windows: encode(self, [Window(window.samples, 0) for window in windows]),
+    )
+    with pytest.raises(BuildError, match="relative error of embeddings"):
+        export_encoder.build(open_checkpoint(str(random_checkpoint(family="next"))), "formula", tmp_path)

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer as RawTokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from af3.encoder.onnx_encoder import AudioEncoder
-from af3.inputs import audio, chat_messages
+from af3.encoder.windows import clip_windows
+from af3.inputs import chat_messages
 from af3.inputs.prompt import PromptBuilder
 from af3.manifest import Manifest
 from af3.tokenizer import Tokenizer
@@ -70,7 +71,7 @@ class Examiner:
         ids = self.builder.build(
             chat_messages.from_prompt(text, clips=1), [pcm], max_tokens=1, think=False
         ).input_ids
-        table = np.concatenate(self.encoder.encode(audio.split_windows(pcm)))
+        table = np.concatenate(self.encoder.encode(clip_windows(pcm)))
         return torch.from_numpy(ids), torch.from_numpy(table)
 
 

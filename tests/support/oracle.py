@@ -1,21 +1,32 @@
 """Transformers on the same checkpoint, fp32 and greedy: what every answer is compared with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor
+from transformers import (
+    AudioFlamingo3ForConditionalGeneration,
+    AutoConfig,
+    AutoProcessor,
+    MusicFlamingoForConditionalGeneration,
+)
+
+from build_engines.encoder.verify_encoder import audio_features
+
+CLASSES = {
+    "audioflamingo3": AudioFlamingo3ForConditionalGeneration,
+    "musicflamingo": MusicFlamingoForConditionalGeneration,
+}
 
 
 class Oracle:
     """`generate()` as the documentation of Transformers shows it."""
 
     def __init__(self, checkpoint: Path):
-        self.model = AudioFlamingo3ForConditionalGeneration.from_pretrained(
-            checkpoint, dtype=torch.float32
-        ).eval()
+        known = CLASSES[AutoConfig.from_pretrained(checkpoint).model_type]
+        self.model = known.from_pretrained(checkpoint, dtype=torch.float32).eval()
         self.processor = AutoProcessor.from_pretrained(checkpoint)
 
     @staticmethod
@@ -36,6 +47,10 @@ class Oracle:
         inputs = self.processor.apply_chat_template(
             list(conversation), tokenize=True, add_generation_prompt=True, return_dict=True
         )
+        return self.answer(inputs, max_new_tokens)
+
+    def answer(self, inputs: Mapping[str, torch.Tensor], max_new_tokens: int) -> list[int]:
+        """The same for what the processor made of a prompt."""
         prompt = inputs["input_ids"].shape[1]
         return self._without_end(self._run(max_new_tokens, **inputs)[0, prompt:])
 
@@ -60,8 +75,7 @@ class Oracle:
             padding="max_length",
         )
         with torch.inference_mode():
-            found = self.model.get_audio_features(features["input_features"], features["attention_mask"])
-        return getattr(found, "pooler_output", found).reshape(-1, self.model.config.text_config.hidden_size)
+            return audio_features(self.model.model, features["input_features"], features["attention_mask"])
 
     def text(self, ids: Sequence[int]) -> str:
         return self.processor.tokenizer.decode(ids, skip_special_tokens=True)

@@ -18,7 +18,7 @@ class TritonPythonModel:
         os.nice(int(settings["niceness"]))  # before the engine starts threads, which inherit it
         encoder = load_encoder(engine_dir / "audio_encoder", settings["provider"], int(settings["threads"]))
         manifest = Manifest.read(engine_dir)
-        self._max_tokens = manifest.limits.max_audio_tokens
+        self._limits = manifest.limits
         identity = f"{manifest.checkpoint.sha256} {manifest.precision.audio_encoder}"
         self._encoder = CachedEncoder(encoder, identity, int(settings["embedding_cache_mib"]) << 20)
         self._hits = adapter.counter("af3_embedding_cache_hits", "Audio windows that skipped the encoder")
@@ -32,8 +32,8 @@ class TritonPythonModel:
         return responses
 
     def _encode(self, request):
-        pcm = adapter.array(request, contract.PCM)[0]
-        windows = windows_of(pcm, adapter.array(request, contract.PCM_LENGTHS)[0], self._max_tokens)
+        inputs = [adapter.array(request, tensor)[0] for tensor in contract.AUDIO_ENCODER.inputs]
+        windows = windows_of(*inputs, self._limits)
         if not windows:
             return {}
         return {contract.PROMPT_EMBEDDING_TABLE.name: self._encoder.table(windows)}

@@ -5,19 +5,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from af3.encoder.embedding_cache import CachedEncoder
+from af3.encoder.interface import Window
 
 HIDDEN = 4
 
 
 class RecordingEncoder:
-    """Embeddings that name their window: every sample's sum and the length."""
+    """Embeddings that name their window: every sample's sum, the length and the place."""
 
     def __init__(self) -> None:
         self.encoded: list[int] = []  # windows per call
 
-    def encode(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def encode(self, windows: Sequence[Window]) -> list[np.ndarray]:
         self.encoded.append(len(windows))
-        return [np.full((2, HIDDEN), window.sum() + len(window), np.float32) for window in windows]
+        return [
+            np.full((2, HIDDEN), window.samples.sum() + len(window.samples) + 0.5 * window.place, np.float32)
+            for window in windows
+        ]
 
     def join(self, embeddings: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate(embeddings)[None]
@@ -26,8 +30,8 @@ class RecordingEncoder:
 BYTES_OF_A_WINDOW = 2 * HIDDEN * 4
 
 
-def window(seed: int, samples: int = 1600) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(samples).astype(np.float32)
+def window(seed: int, samples: int = 1600, place: int = 0) -> Window:
+    return Window(np.random.default_rng(seed).standard_normal(samples).astype(np.float32), place)
 
 
 def cached(most_bytes: int = 1 << 20, identity: str = "engine") -> tuple[CachedEncoder, RecordingEncoder]:
@@ -55,12 +59,12 @@ def test_a_clip_is_found_beside_others_and_in_any_order() -> None:
 
 def test_one_changed_sample_or_a_cut_end_is_another_clip() -> None:
     cache, encoder = cached()
-    clip = window(1)
+    clip = window(1).samples
     changed = clip.copy()
     changed[800] = np.nextafter(changed[800], np.float32(2))
     negative_zero, zero = np.full(1600, -0.0, np.float32), np.zeros(1600, np.float32)
     for other in (clip, changed, clip[:-1], negative_zero, zero, zero[:800]):
-        cache.table([other])
+        cache.table([Window(other, 0)])
     assert (cache.hits, cache.misses) == (0, 6)
     assert encoder.encoded == [1] * 6
 
@@ -70,7 +74,17 @@ def test_another_engine_has_other_keys() -> None:
     other, _ = cached(identity="engine2")
     assert cache._key(window(1)) != other._key(window(1))
     ends_in_samples, _ = cached(identity="engine" + "AAAA")
-    assert cache._key(np.frombuffer(b"AAAA", np.float32)) != ends_in_samples._key(np.empty(0, np.float32))
+    four_bytes, none = Window(np.frombuffer(b"AAAA", np.float32), 0), Window(np.empty(0, np.float32), 0)
+    assert cache._key(four_bytes) != ends_in_samples._key(none)
+
+
+def test_the_same_samples_at_another_place_of_their_clip_are_not_the_same_embeddings() -> None:
+    cache, encoder = cached()
+    first, second = (cache.table([window(1, place=place)]) for place in (0, 1))
+    assert not np.array_equal(first, second)
+    assert encoder.encoded == [1, 1]
+    assert np.array_equal(cache.table([window(1, place=1)]), second)
+    assert (cache.hits, cache.misses) == (1, 2)
 
 
 def test_memory_is_bounded_and_the_least_recently_used_goes_first() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from af3.encoder.interface import Window
 from af3.encoder.onnx_encoder import BATCH_FRAMES, SHORTEST_IN_BATCH, AudioEncoder, batches
 from af3.inputs.audio import HOP, audio_token_count, fed_frames
 
@@ -28,8 +29,8 @@ class RecordingSession:
 
 def encode(lengths: list[int]) -> tuple[list[np.ndarray], list[tuple[int, int]]]:
     session = RecordingSession()
-    windows = [np.ones(length, np.float32) for length in lengths]
-    return AudioEncoder(session, HIDDEN).encode(windows), session.shapes
+    windows = [Window(np.ones(length, np.float32), 0) for length in lengths]
+    return AudioEncoder(session, HIDDEN, ("pcm", "pcm_lengths")).encode(windows), session.shapes
 
 
 window_lengths = st.lists(st.integers(1, FULL), max_size=40)

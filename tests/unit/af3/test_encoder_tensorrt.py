@@ -2,7 +2,7 @@
 
 import ctypes
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnxruntime
@@ -11,6 +11,7 @@ import torch
 
 from af3.encoder.device import Profile
 from af3.encoder.device_array import CPU
+from af3.encoder.interface import Window
 from af3.encoder.onnx_encoder import AudioEncoder
 from af3.encoder.tensorrt_encoder import (
     GRAPHS_KEPT,
@@ -69,7 +70,7 @@ class StandInDevice:
         self.queued += 1
 
     def capture(
-        self, profile: int, shape: tuple[int, int], pcm: int, pcm_lengths: int, embeddings: int
+        self, profile: int, shape: tuple[int, int], addresses: Mapping[str, int]
     ) -> Callable[[], None]:
         assert self.profiles[profile].covers(shape)
         self.captured.append((profile, shape))
@@ -77,14 +78,16 @@ class StandInDevice:
 
         def launch() -> None:
             feed = {
-                "pcm": self._read(pcm, np.float32, shape),
-                "pcm_lengths": self._read(pcm_lengths, np.int64, (windows,)),
+                value.name: self._read(addresses[value.name], np.int64, (windows,))
+                for value in self.session.get_inputs()
+                if value.name != "pcm"
             }
+            feed["pcm"] = self._read(addresses["pcm"], np.float32, shape)
             rows = torch.from_numpy(self.session.run(None, feed)[0]).to(torch.bfloat16)
             assert rows.shape == (windows, samples // 640, self.hidden_size)
             assert torch.isfinite(rows).all()
-            self._require_live(embeddings, rows.nbytes)
-            ctypes.memmove(embeddings, rows.data_ptr(), rows.nbytes)
+            self._require_live(addresses["audio_embeddings"], rows.nbytes)
+            ctypes.memmove(addresses["audio_embeddings"], rows.data_ptr(), rows.nbytes)
             self.launched.append(shape)
             self.queued += 1
 
@@ -113,14 +116,15 @@ def device(onnx_encoder: AudioEncoder) -> StandInDevice:
     return StandInDevice(onnx_encoder.session)
 
 
-def tones(*seconds: float) -> list[np.ndarray]:
-    """A noisy tone of each length."""
+def tones(*seconds: float) -> list[Window]:
+    """A noisy tone of each length, windows of one clip."""
     draw = np.random.default_rng(7)
     lengths = [int(length * SAMPLE_RATE) for length in seconds]
-    return [
+    samples = [
         (0.3 * np.sin(np.arange(n) * 0.05 * (i + 1)) + 0.02 * draw.standard_normal(n)).astype(np.float32)
         for i, n in enumerate(lengths)
     ]
+    return [Window(window, place) for place, window in enumerate(samples)]
 
 
 def test_the_table_holds_the_same_rows_as_onnx_runtime_gives(onnx_encoder, device):
@@ -130,6 +134,16 @@ def test_the_table_holds_the_same_rows_as_onnx_runtime_gives(onnx_encoder, devic
     assert table.dtype == torch.bfloat16
     assert table.shape == (1, *expected.shape)
     assert torch.allclose(table[0].float(), expected, rtol=2**-7, atol=1e-3)
+
+
+def test_a_window_is_turned_by_its_place_in_its_clip():
+    encoder = AudioEncoder.load(build_random_engines(family="next").engines / "audio_encoder", threads=1)
+    windows = tones(3.3, 12, 0.4, 3.9, 12)
+    table = torch.from_dlpack(TensorRTEncoder(StandInDevice(encoder.session)).table(windows))
+    expected = torch.from_numpy(np.concatenate(encoder.encode(windows)))
+    unturned = torch.from_numpy(np.concatenate(encoder.encode([Window(w.samples, 0) for w in windows])))
+    assert torch.allclose(table[0].float(), expected, rtol=2**-7, atol=1e-3)
+    assert not torch.allclose(table[0].float(), unturned, rtol=2**-7, atol=1e-3)
 
 
 def test_a_request_of_more_windows_than_the_engine_takes_runs_in_several_calls(onnx_encoder):
@@ -217,6 +231,6 @@ def test_the_least_used_graph_makes_room(device):
 
 
 def test_windows_without_a_token_take_no_row(device):
-    windows = [*tones(1.0), np.zeros(320, np.float32)]
+    windows = [*tones(1.0), Window(np.zeros(320, np.float32), 1)]
     table = torch.from_dlpack(TensorRTEncoder(device).table(windows))
     assert table.shape[1] == audio_token_count(SAMPLE_RATE)

@@ -32,6 +32,7 @@ def manifest() -> Manifest:
             audio_token_id=151_669,
             clip_begin_ids=(),
             clip_end_ids=(),
+            rotates_by_time=False,
             im_start_id=151_644,
             im_end_id=151_645,
             stop_token_ids=(151_645, 151_643),

@@ -30,6 +30,7 @@ MODEL = {
     "audio_token_id": 151669,
     "clip_begin_ids": [],
     "clip_end_ids": [],
+    "rotates_by_time": False,
     "im_start_id": 151644,
     "im_end_id": 151645,
     "stop_token_ids": [151645, 151643],
