@@ -12,6 +12,8 @@ Status = Literal[
     "UNIMPLEMENTED",
     "CANCELLED",
     "DEADLINE_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+    "INTERNAL",
 ]
 
 
@@ -19,13 +21,14 @@ class RequestError(Exception):
     """A request of a client that is refused, with its gRPC status and one sentence for the client.
 
     The sentence names which input, what was found, what is allowed and what to do. It holds no path
-    and nothing of another request.
+    and nothing of another request. `retry_s`: when to try again, for errors that pass.
     """
 
-    def __init__(self, status: Status, message: str):
+    def __init__(self, status: Status, message: str, retry_s: int | None = None):
         super().__init__(message)
         self.status: Status = status
         self.message = message
+        self.retry_s = retry_s
 
 
 def invalid(message: str) -> RequestError:

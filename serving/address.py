@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import ipaddress
 import socket
+from contextlib import ExitStack
 from dataclasses import dataclass
+
+import psutil
 
 
 class ServerError(Exception):
@@ -28,21 +33,72 @@ KEY_HEADER = "af3-key"  # opens the Triton behind the door
 
 
 def claim(ports: Ports, host: str) -> Ports:
-    """The ports, checked to be free; 0 replaced by one that is."""
-    sockets = []
-    try:
+    """The ports, checked to be free; 0 replaced by one that is. Raises ServerError."""
+    given = [port for port in vars(ports).values() if port]
+    for name, port in vars(ports).items():
+        if not 0 <= port <= 65535:
+            raise ServerError(f"{name} port {port}: ports are numbers from 0 to 65535")
+        if port and given.count(port) > 1:
+            raise ServerError(f"{name} port {port} is given twice; every port needs a number of its own")
+    with ExitStack() as stack:
+        found = []
         for name, port in vars(ports).items():
-            opened = socket.socket()
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sockets.append(opened)
             try:
-                opened.bind((host, port))
-            except OSError:
-                raise ServerError(
-                    f"{name} port {port} on {host} is taken; stop what listens there or choose another with"
-                    f" {name.upper()}_PORT={port + 10}"
-                ) from None
-        return Ports(*(opened.getsockname()[1] for opened in sockets))
-    finally:
-        for opened in sockets:
-            opened.close()
+                listener = stack.enter_context(listen(host, port))
+            except OSError as error:
+                raise ServerError(_sentence(name, port, host, error)) from None
+            found.append(listener.getsockname()[1])
+        return Ports(*found)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket, IPv4 or IPv6. Raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # A name of both kinds is IPv4, as most clients take it.
+    family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # "::" is every address
+        listener.bind(address)
+        # Binding alone does not find one that listens with SO_REUSEADDR too.
+        listener.listen(2048)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def location(host: str, port: int) -> str:
+    """host:port, as addresses and URLs write it."""
+    try:
+        six = ipaddress.ip_address(host).version == 6
+    except ValueError:
+        six = False
+    return f"[{host}]:{port}" if six else f"{host}:{port}"
+
+
+def _sentence(name: str, port: int, host: str, error: OSError) -> str:
+    where = f"{name} port {port} on {host}"
+    if isinstance(error, socket.gaierror):
+        return f"host '{host}': {error.strerror}; give an address of this machine, such as HOST=127.0.0.1"
+    if isinstance(error, PermissionError):
+        return f"{where}: {error.strerror}; ports below 1024 need a right of their own, choose a higher one"
+    if error.errno != errno.EADDRINUSE:
+        return (
+            f"{where}: {error.strerror}; give an address of this machine, such as HOST=127.0.0.1 or HOST=::1"
+        )
+    other = f"{name.upper()}_PORT={min(port + 10, 65535)}"
+    return f"{where} is taken{_holder(port)}; stop what listens there or choose another with {other}"
+
+
+def _holder(port: int) -> str:
+    """Who listens there, as far as this user may know."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (process {connection.pid})"
+    except psutil.Error:
+        pass
+    return ""

@@ -16,7 +16,8 @@ _files: dict[str, int] = {}
 
 
 def open_at(path: Path) -> None:
-    """Write to this file from now on, and from the processes that are started from now on."""
+    """Write to this file from now on, and from the processes that are started from now on. Raises OSError."""
+    _files[str(path.absolute())] = _opened(str(path.absolute()))
     os.environ[VARIABLE] = str(path.absolute())
 
 
@@ -32,7 +33,11 @@ def write(event: str, **fields: str | float | int | None) -> None:
     line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}) + "\n"
     try:
         if path not in _files:
-            _files[path] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+            _files[path] = _opened(path)
         os.write(_files[path], line.encode())
     except OSError:
         pass  # a full disk must not fail requests; what they cost is still counted on /metrics
+
+
+def _opened(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)

@@ -17,7 +17,7 @@ from perf.analyzer import Load
 from perf.place import Place
 from perf.targets.finding import Finding
 from serving.address import Ports, claim
-from serving.door.door import Behind, Door
+from serving.door.door import Door, TritonAddress
 from serving.host.probe import answers
 from serving.host.triton import MODEL_REPOSITORY, Server
 
@@ -122,6 +122,6 @@ def _door(triton: Place) -> Iterator[Place]:
     """The door before it, in this process: its processor time is not seen, that of Triton is."""
     grpc = int(triton.url.rpartition(":")[2])
     metrics = int((triton.metrics_url or "").rpartition(":")[2].partition("/")[0])
-    with Door(Behind(Ports(grpc, 0, metrics), ""), HOST, claim(Ports(0, 0, 0), HOST)) as door:
+    with Door(TritonAddress(Ports(grpc, 0, metrics), ""), HOST, claim(Ports(0, 0, 0), HOST)) as door:
         door.admission.ready = True
         yield Place(door.url, triton.metrics_url, triton.pid)

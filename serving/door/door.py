@@ -5,28 +5,33 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import grpc.aio
-
-from serving.address import Ports
+from serving.address import Ports, listen, location
 from serving.door.admission import DEFAULT_LIMITS, Admission, Limits
-from serving.door.grpc_door import GrpcDoor
-from serving.door.http_door import HEAD_BYTES, HttpDoor, MetricsDoor
+from serving.door.browser_check import BrowserCheck
+from serving.door.grpc_server import GrpcServer
+from serving.door.http_server import HttpServer
+from serving.door.http_service import HttpService
 from serving.door.metrics import DoorMetrics
+from serving.door.metrics_service import MetricsService
+from serving.door.open_files import connections_allowed
+from serving.door.relay import Relay
+from serving.door.stall_watch import StallWatch
 from serving.door.tls import Tls
 from serving.door.upstream import Upstream
 
 START_TIMEOUT_S = 10.0
-MAX_CONNECTION_AGE_MS = 3_600_000
+METRICS_CONNECTIONS = 32
 
 
 @dataclass(frozen=True)
-class Behind:
-    """The Triton that the door stands before, on loopback."""
+class TritonAddress:
+    """The Triton behind the door, on loopback."""
 
     ports: Ports
     key: str
@@ -34,18 +39,29 @@ class Behind:
 
 
 class Door:
-    """Listens from construction on; nobody is let in before `ready` is set. Use it as a context manager."""
+    """Listens from construction on; requests are refused before `ready` is set. Use it as a context manager."""
 
     def __init__(
-        self, behind: Behind, host: str, ports: Ports, limits: Limits = DEFAULT_LIMITS, tls: Tls | None = None
+        self,
+        triton: TritonAddress,
+        host: str,
+        ports: Ports,
+        limits: Limits = DEFAULT_LIMITS,
+        tls: Tls | None = None,
+        origins: Sequence[str] = (),
+        metrics_host: str | None = None,
     ):
-        """`ports` must be free ones (`serving.address.claim`). Raises TlsError, OSError."""
+        """`ports` must be free ones (`serving.address.claim`); `origins`: web pages that may call.
+
+        Raises TlsError, OSError.
+        """
         self.host = host
+        self.metrics_host = host if metrics_host is None else metrics_host
         self.ports = ports
         self.admission = Admission(limits)
         self.metrics = DoorMetrics(lambda: self.admission.in_flight, lambda: float(self.admission.ready))
-        self._behind = behind
-        self._tls = tls
+        self._triton = triton
+        self._origins = origins
         self._credentials = None if tls is None else tls.grpc_credentials()
         self._ssl = None if tls is None else tls.ssl_context()
         self._loop = asyncio.new_event_loop()
@@ -56,16 +72,16 @@ class Door:
     @property
     def url(self) -> str:
         """gRPC address, as clients take it."""
-        return f"{self.host}:{self.ports.grpc}"
+        return location(self.host, self.ports.grpc)
 
     def drain(self, timeout_s: float) -> int:
-        """Let nobody in and wait for those inside; how many had to be ended, with an error, when time was up."""
+        """Refuse new requests and wait for those in flight; how many had to be ended, with an error, at the end."""
         self.admission.draining = True
         end = time.monotonic() + timeout_s
         while self.admission.in_flight and time.monotonic() < end:
             time.sleep(0.05)
         left = self.admission.in_flight
-        self._call(self._grpc_door.end_all()).result(START_TIMEOUT_S)
+        self._call(self.relay.end_all()).result(START_TIMEOUT_S)
         return left
 
     def close(self) -> None:
@@ -87,47 +103,27 @@ class Door:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     async def _open(self) -> None:
-        behind, limits = self._behind, self.admission.limits
-        self._upstream = Upstream(f"{behind.host}:{behind.ports.grpc}", behind.key)
-        self._grpc_door = GrpcDoor(self._upstream, self.admission, self.metrics)
-        self._server = grpc.aio.server(
-            options=(
-                ("grpc.max_receive_message_length", limits.message_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),
-                # Who is gone without a word, and who stays without reading, leaves in the end.
-                ("grpc.keepalive_time_ms", 60_000),
-                ("grpc.keepalive_timeout_ms", 20_000),
-                ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_MS),
-                ("grpc.max_connection_age_grace_ms", int(1000 * limits.timeout_s)),
-            ),
-            # Beyond that RESOURCE_EXHAUSTED, before a byte of the request is kept.
-            maximum_concurrent_rpcs=4 * limits.in_flight,
-        )
-        self._server.add_generic_rpc_handlers((self._grpc_door,))
-        if self._credentials is None:
-            self._server.add_insecure_port(self.url)
-        else:
-            self._server.add_secure_port(self.url, self._credentials)
-        await self._server.start()
-        http = HttpDoor(
-            behind.host, behind.ports.http, behind.key, self._upstream, self.admission, self.metrics
-        )
-        metrics = MetricsDoor(behind.host, behind.ports.metrics, self.metrics)
-        self._listeners = [
-            await asyncio.start_server(
-                http.handle, self.host, self.ports.http, limit=HEAD_BYTES, ssl=self._ssl
-            ),
-            await asyncio.start_server(metrics.handle, self.host, self.ports.metrics, limit=HEAD_BYTES),
+        triton, connections = self._triton, connections_allowed()
+        self._upstream = Upstream(location(triton.host, triton.ports.grpc), triton.key)
+        self.relay = Relay(self._upstream, self.admission, self.metrics)
+        self._watch = StallWatch()
+        self._grpc = GrpcServer(self.relay, self._watch, self.url, self._credentials, connections)
+        await self._grpc.start()
+        http = HttpService(self.relay, self._watch, BrowserCheck(self._origins))
+        metrics = MetricsService(triton.host, triton.ports.metrics, self.metrics)
+        self._http = [
+            HttpServer(http.app, listen(self.host, self.ports.http), connections, self._ssl),
+            HttpServer(metrics.app, listen(self.metrics_host, self.ports.metrics), METRICS_CONNECTIONS),
         ]
+        for server in self._http:
+            await server.start()
 
     async def _shut(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-        await self._server.stop(grace=0.5)
-        await self._grpc_door.end_all()
+        await self.relay.end_all()
+        await asyncio.gather(self._grpc.close(), *(server.close() for server in self._http))
+        self._watch.close()
         await self._upstream.close()
-        # Nothing of the loop may outlive it: pumps of answers that were let go, connections that idle.
+        # Nothing of the loop may outlive it: answers that are being stopped, idle connections.
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()

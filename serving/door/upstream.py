@@ -1,9 +1,8 @@
-"""The Triton server behind the door."""
+"""The Triton server behind the door, reached by gRPC alone."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import grpc
 import grpc.aio
@@ -20,9 +19,7 @@ OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
-RESPONSES_AHEAD = 4  # read from Triton before a slow client has taken them
-STOP_EVERY_S = 0.25
-STOP_TRIES = 240  # a minute: on a busy machine a step may take long to come to the stop
+UNARY_AT_ONCE = 16
 
 
 def key_metadata(key: str) -> tuple[tuple[str, str], ...]:
@@ -37,100 +34,31 @@ class Upstream:
         self._channel = grpc.aio.insecure_channel(url, options=OPTIONS)
         self._metadata = key_metadata(key)
         self._stream = self._channel.stream_stream(f"{SERVICE}ModelStreamInfer")
+        self._unary = asyncio.Semaphore(UNARY_AT_ONCE)
 
-    def answer(self, request: bytes) -> UpstreamAnswer:
-        """Send one ModelInferRequest."""
-        return UpstreamAnswer(self._stream(_once(request), metadata=self._metadata))
+    def call(self) -> grpc.aio.StreamStreamCall:
+        """A stream for one ModelInferRequest; both ways carry serialised messages."""
+        return self._stream(metadata=self._metadata)
 
     async def unary(self, method: str, request: bytes, timeout_s: float = 10.0) -> bytes:
         """Call a method that has one answer. Raises grpc.aio.AioRpcError."""
         call = self._channel.unary_unary(f"{SERVICE}{method}")
-        return await call(request, metadata=self._metadata, timeout=timeout_s)
+        async with self._unary:
+            return await call(request, metadata=self._metadata, timeout=timeout_s)
 
-    async def stop(self, request_id: str) -> None:
-        """End the text and the speech of a request, wherever it is. Unknown ids are fine."""
-        for step in (contract.LLM, contract.TTS):
-            await self.stop_step(step, request_id)
-
-    async def stop_step(self, step: contract.Step, request_id: str) -> None:
-        answer = self.answer(stop_request(step, request_id).SerializeToString())
+    async def stop(self, step: contract.Step, request_id: str) -> None:
+        """End a request at a step. An unknown id is no error, nor is a Triton that is away."""
+        call = self.call()
         try:
-            async for _ in answer:
+            await call.write(stop_request(step, request_id).SerializeToString())
+            await call.done_writing()
+            async for _ in call:
                 pass
-        except grpc.aio.AioRpcError:  # Triton is away, and the answer with it
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             pass
-
-    async def let_go(self, answer: UpstreamAnswer, request_id: str) -> None:
-        """End an answer that nobody reads any more, and wait for it.
-
-        Stopped, not cancelled: Triton 2.51 does not pass a cancellation on to a step that is at work, and its
-        gRPC front end has trouble with cancelled streams. The stop is repeated, since the LLM may not have
-        the request yet.
-        """
-        answer.abandon()
-        for _ in range(STOP_TRIES):
-            await self.stop(request_id)
-            done, _ = await asyncio.wait({answer.task}, timeout=STOP_EVERY_S)
-            if done:
-                return
-        answer.cancel()
 
     async def close(self) -> None:
         await self._channel.close()
-
-
-class UpstreamAnswer:
-    """The responses to one request, read by a task of their own: who stops reading does not end the call."""
-
-    def __init__(self, call: grpc.aio.StreamStreamCall):
-        self._call = call
-        self._queue: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(RESPONSES_AHEAD)
-        self._abandoned = False
-        self.task = asyncio.create_task(self._pump())
-
-    def __aiter__(self) -> UpstreamAnswer:
-        return self
-
-    async def __anext__(self) -> bytes:
-        message = await self._queue.get()
-        if message is None:
-            raise StopAsyncIteration
-        if isinstance(message, BaseException):
-            raise message
-        return message
-
-    def abandon(self) -> None:
-        """Nobody reads on: the rest is thrown away as it comes."""
-        self._abandoned = True
-        while not self._queue.empty():
-            self._queue.get_nowait()
-
-    def end(self, error: Exception) -> None:
-        """Whoever reads gets this error instead of the rest."""
-        self.abandon()
-        self._queue.put_nowait(error)
-
-    def cancel(self) -> None:
-        self._call.cancel()
-
-    async def _pump(self) -> None:
-        end: BaseException | None = None
-        try:
-            async for message in self._call:
-                await self._put(message)
-        except grpc.aio.AioRpcError as error:
-            end = error
-        except asyncio.CancelledError:
-            end = grpc.aio.UsageError("cancelled")
-        await self._put(end)
-
-    async def _put(self, message: bytes | BaseException | None) -> None:
-        if not self._abandoned:
-            await self._queue.put(message)
-
-
-async def _once(request: bytes) -> AsyncIterator[bytes]:
-    yield request
 
 
 def stop_request(step: contract.Step, request_id: str) -> service_pb2.ModelInferRequest:

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from af3.manifest import ManifestError
 from serving import journal
-from serving.address import Ports, ServerError, claim
+from serving.address import Ports, ServerError, claim, location
 from serving.door import tls
 from serving.door.admission import Limits
-from serving.door.door import Behind, Door
+from serving.door.door import Door, TritonAddress
+from serving.door.http_server import open_access_log
+from serving.door.open_files import raise_limit
 from serving.host import engine_choice
 from serving.host.supervisor import Patience, Supervisor
 from serving.host.triton import Server
@@ -41,8 +43,15 @@ def main() -> int:
             return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.basicConfig(level=logging.WARNING)
-    if arguments.journal is not None:
-        journal.open_at(arguments.journal)
+    raise_limit()
+    try:
+        if arguments.journal is not None:
+            journal.open_at(arguments.journal)
+        if arguments.access_log is not None:
+            open_access_log(arguments.access_log)
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}; name a file that can be written", file=sys.stderr)
+        return 2
     try:
         return _serve(arguments, config)
     except (ServerError, tls.TlsError) as error:
@@ -53,22 +62,35 @@ def main() -> int:
 def _serve(arguments: argparse.Namespace, config: str) -> int:
     log = arguments.log or Path(tempfile.mkstemp(prefix="af3-server-", suffix=".log")[1])
     ports = claim(Ports(arguments.grpc_port, arguments.http_port, arguments.metrics_port), arguments.host)
-    behind = Behind(claim(Ports(0, 0, 0), INSIDE), secrets.token_hex(16))
-    limits = Limits(arguments.max_in_flight, arguments.max_timeout, arguments.max_message_mb << 20)
+    triton = TritonAddress(claim(Ports(0, 0, 0), INSIDE), secrets.token_hex(16))
+    limits = Limits(
+        arguments.max_in_flight,
+        arguments.max_timeout,
+        arguments.max_message_mb << 20,
+        max(arguments.max_upload_mb, arguments.max_message_mb) << 20,
+    )
     certificates = tls.from_options(arguments.tls_cert, arguments.tls_key, arguments.tls_ca)
     tracing = trace_options(arguments.trace_url)
 
     def start() -> Server:
-        return Server(config, arguments.folder, log, behind.ports, INSIDE, tracing, behind.key)
+        return Server(config, arguments.folder, log, triton.ports, INSIDE, tracing, triton.key)
 
     def on_ready() -> None:
         scheme = "" if certificates is None else " (TLS)" if certificates.ca is None else " (mutual TLS)"
         print("Ctrl-C stops it")
         print(f"  gRPC     {door.url}{scheme}")
-        print(f"  HTTP     http{'s' if certificates else ''}://{door.host}:{door.ports.http}")
-        print(f"  metrics  http://{door.host}:{door.ports.metrics}/metrics", flush=True)
+        print(f"  HTTP     http{'s' if certificates else ''}://{location(door.host, door.ports.http)}")
+        print(f"  metrics  http://{location(door.metrics_host, door.ports.metrics)}/metrics", flush=True)
 
-    with Door(behind, arguments.host, ports, limits, certificates) as door:
+    with Door(
+        triton,
+        arguments.host,
+        ports,
+        limits,
+        certificates,
+        origins=arguments.allow_origin,
+        metrics_host=arguments.metrics_host,
+    ) as door:
         print(f"starting tritonserver ({config}), log in {log}", flush=True)
         supervisor = Supervisor(
             door, start, Patience(READY_TIMEOUT_S[config]), lambda line: print(line, flush=True)
@@ -124,6 +146,21 @@ def _parse() -> argparse.Namespace:
         default=limits.message_bytes >> 20,
         help="largest request (default: %(default)s)",
     )
+    parser.add_argument(
+        "--max-upload-mb",
+        type=int,
+        default=limits.upload_bytes >> 20,
+        help="all requests together that are being received (default: %(default)s)",
+    )
+    parser.add_argument("--metrics-host", help="address for /metrics (default: --host)")
+    parser.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="web pages of this origin may call, such as https://voice.example; may be given several times",
+    )
+    parser.add_argument("--access-log", type=Path, help="file for one line per HTTP request")
     parser.add_argument("--log", type=Path, help="file for the server's output (default: a temporary file)")
     parser.add_argument("--journal", type=Path, help="file for one JSON line per request and stage")
     parser.add_argument(

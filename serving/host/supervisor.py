@@ -114,7 +114,7 @@ class Supervisor:
             if found == "failed" and self._probe(server) == "failed":
                 return "failed: a stage does not answer"
             silent_s = now - answered_s
-            unheard_s = now - max(self._door.admission.heard_s, answered_s)
+            unheard_s = now - max(self._door.admission.seen_at, answered_s)
             if unheard_s > self._patience.stall or silent_s > self._patience.hang:
                 return f"hung: no answer for {silent_s:.0f} s"
 

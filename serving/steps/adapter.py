@@ -33,6 +33,8 @@ TRITON_CODES = {
     "UNIMPLEMENTED": "UNSUPPORTED",
     "CANCELLED": "CANCELLED",
     "DEADLINE_EXCEEDED": "UNAVAILABLE",  # Triton has no code of its own for a deadline
+    "RESOURCE_EXHAUSTED": "UNAVAILABLE",
+    "INTERNAL": "INTERNAL",
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving.address import Ports, claim
-from serving.door.door import Behind, Door
+from serving.door.door import Door, TritonAddress
 from serving.host.probe import answers
 from serving.host.triton import Server
 from tests.support.engines import BuiltEngines
@@ -25,7 +25,7 @@ def triton_on(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def door_before(triton: Server) -> Iterator[Door]:
-    with Door(Behind(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST)) as door:
+    with Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST)) as door:
         door.admission.ready = True
         yield door
 

@@ -52,7 +52,6 @@ REFUSED: Mapping[str, tuple[dict[str, Any], str]] = {
     "an unknown parameter": ({**GOOD, "parameters": {"colour": "red"}}, "'colour' is unknown"),
     "a parameter out of range": ({**GOOD, "parameters": {"top_p": 1.5}}, "'top_p'"),
     "max_tokens over 1024": ({**GOOD, "parameters": {"max_tokens": 1025}}, "'max_tokens'.*1024"),
-    "no request id": ({**GOOD, "request_id": ""}, "has no id"),
     "a request id too long": ({**GOOD, "request_id": "x" * 129}, "129 characters"),
     "too many text tokens": ({"prompt": "word 12 " * 8_000}, r"tokens, more than the 16000"),
 }

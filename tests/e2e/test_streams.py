@@ -85,7 +85,7 @@ def test_a_hundred_cancelled_and_vanished_clients_leave_nothing_behind(url: str,
         assert [ids_of(future.result()) for future in kept] == [expected] * 2
     scrape.wait_until(partial(idle, server))
     after = scrape.read(server)
-    left = 'af3_requests_cancelled{model="audio_flamingo"}'
+    left = 'af3_requests_cancelled_total{model="audio_flamingo"}'
     assert after[left] == before.get(left, 0) + 100
     assert after["af3_llm_threads"] == before["af3_llm_threads"]
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from serving.address import Ports, claim
-from serving.door.door import Behind, Door
+from serving.door.door import Door, TritonAddress
 from serving.host.probe import answers
 from serving.host.triton import Server
 from tests.fuzz.requests import case
@@ -38,7 +38,7 @@ def main() -> int:
         log = Path(tempfile.mkstemp(prefix="af3-fuzz-", suffix=".log")[1])
         with (
             Server("cpu", folder, log, Ports(0, 0, 0)) as triton,
-            Door(Behind(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST)) as door,
+            Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST)) as door,
         ):
             triton.wait_until(lambda: answers(triton.url), 120)
             door.admission.ready = True

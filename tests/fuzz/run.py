@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import grpc
 from tritonclient.grpc import service_pb2
 
-from serving.door.sentence import told
+from serving.door.triton_errors import from_triton
 from serving.door.upstream import SERVICE
 from tests.fuzz.requests import Case
 from tests.support.wire import ask, ids_of
@@ -99,7 +99,7 @@ def _send(channel: grpc.Channel, case: Case) -> tuple[str, str]:
         return ("hung" if timed_out else error.code().name), str(error.details())
     if not errors:
         return "answered", ""
-    error = told(errors[0])
+    error = from_triton(errors[0])
     return error.status, error.message
 
 

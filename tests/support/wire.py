@@ -108,6 +108,19 @@ def ask(url: str, *args: Any, **kwargs: Any) -> list[Response]:
     return list(Stream(url, *args, **kwargs))
 
 
+def stop_speech(url: str, request_id: str, model: str = "tts") -> None:
+    """Send `stop` for a request, on a connection of its own. Raises Refused."""
+    request = service_pb2.ModelInferRequest(model_name=model, id=request_id)
+    request.inputs.add(name="stop", datatype="BOOL", shape=[1])
+    request.raw_input_contents.append(b"\x01")
+    with grpc.insecure_channel(url, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        for message in service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(
+            iter([request]), timeout=TIMEOUT_S
+        ):
+            if message.error_message:
+                raise Refused(message.error_message)
+
+
 def text_of(responses: Sequence[Response]) -> str:
     return "".join(response.text for response in responses)
 

@@ -1,0 +1,254 @@
+"""One answer on its way from Triton to a client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+import grpc.aio
+from tritonclient.grpc import service_pb2
+
+from af3 import contract
+from af3.errors import RequestError
+from serving.door.admission import Admission, Slot
+from serving.door.metrics import DoorMetrics
+from serving.door.request_record import RequestRecord
+from serving.door.triton_errors import from_triton, step_died
+from serving.door.upload_budget import Upload
+from serving.door.upstream import Upstream
+
+log = logging.getLogger("af3.door")
+BUFFER_BYTES = 256 << 10  # of responses that the client has not taken yet
+UNREAD_S = 20.0  # a client that takes nothing for so long, with a full buffer, loses its answer
+STOP_EVERY_S = 0.25
+STOP_TRIES = 240  # a minute: on a busy machine a step may take long to come to the stop
+FAILURES = ("UNAVAILABLE", "INTERNAL")
+
+
+@dataclass(frozen=True)
+class Services:
+    """What answers share."""
+
+    upstream: Upstream
+    admission: Admission
+    metrics: DoorMetrics
+
+
+class Answer:
+    """Iterate its responses inside `async with`. Made by `Relay.ask`.
+
+    A task of its own reads from Triton into a bounded buffer: a client that stops reading, or leaves, never breaks
+    off a stream that Triton writes. Triton 2.51 does not pass a cancellation on to a step at work, and a stream that
+    is broken off can block its gRPC threads. An unwanted answer is therefore stopped at the LLM and the voice, again
+    and again, since they may not have the request yet; its slot is held until Triton has ended.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        request: service_pb2.ModelInferRequest,
+        record: RequestRecord,
+        slot: Slot,
+        upload: Upload | None,
+        seconds: float,
+    ):
+        self.request_id = record.request_id
+        self.client_id = record.client_id
+        self._services = services
+        self._record = record
+        self._slot = slot
+        self._upload = upload
+        self._seconds = seconds
+        self._spoken = request.model_name == contract.AUDIO_FLAMINGO_SPEECH.name
+        self._buffer: deque[bytes] = deque()
+        self._buffered_bytes = 0
+        self._status = "CANCELLED"  # unless the client takes the last response, or an error
+        self._error: RequestError | None = None
+        self._ended = False  # Triton has sent the last response
+        self._unwanted = False  # what Triton still sends is thrown away
+        self._failed_at_triton = False  # it ends by itself
+        self._booked = False
+        self._ready: asyncio.Future[None] | None = None  # set by who waits for a response
+        self._room = asyncio.Event()
+        self._stops: dict[str, asyncio.Task[None]] = {}
+        self._next_stop_s: dict[str, float] = {}
+        self._closed: list[Callable[[Answer], None]] = []
+        self._call = services.upstream.call()
+        loop = asyncio.get_running_loop()
+        self._pumping = loop.create_task(self._pump(request.SerializeToString()))
+        self._pumping.add_done_callback(self._triton_ended)
+        self._releasing: asyncio.Task[None] | None = None
+        self._deadline = loop.call_later(seconds, self._out_of_time)
+
+    @property
+    def model(self) -> str:
+        return contract.AUDIO_FLAMINGO_SPEECH.name if self._spoken else contract.AUDIO_FLAMINGO.name
+
+    async def __aenter__(self) -> Answer:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __aiter__(self) -> Answer:
+        return self
+
+    async def __anext__(self) -> service_pb2.ModelStreamInferResponse:
+        """The next response, under the door's id. Raises RequestError where the answer fails."""
+        while not self._buffer:
+            if self._error is not None:
+                raise self._fail_with(self._error)
+            if self._ended:
+                self._status = "OK"
+                raise StopAsyncIteration
+            self._ready = asyncio.get_running_loop().create_future()
+            await self._ready
+        message = self._buffer.popleft()
+        self._buffered_bytes -= len(message)
+        self._room.set()
+        response = service_pb2.ModelStreamInferResponse.FromString(message)
+        if response.error_message:
+            error = from_triton(response.error_message)
+            self._services.admission.suspicious |= error.status in FAILURES
+            self._failed_at_triton = True
+            raise self._fail_with(error)
+        self._record.take(response.infer_response)
+        return response
+
+    def fail(self, error: RequestError) -> None:
+        """End the answer: what is buffered still reaches the client, then the error."""
+        if self._error is None and not self._ended:
+            self._error = error
+            self._unwanted = True
+            self._room.set()
+            self._wake()
+            self._release_triton()
+
+    def cancel(self) -> None:
+        """The client has left, or wants no more of it."""
+        self._buffer.clear()
+        self.fail(RequestError("CANCELLED", "the request was cancelled"))
+
+    async def stop(self, step: contract.Step) -> None:
+        """Let the LLM write no more (the answer ends in order), or the voice speak no more.
+
+        Returns when the step has the stop. At most one is sent at a time, and four a second.
+        """
+        if self._ended:
+            return
+        task = self._stops.get(step.name)
+        if task is None or task.done():
+            task = asyncio.ensure_future(self._send_stop(step))
+            self._stops[step.name] = task
+        await asyncio.shield(task)
+
+    def close(self) -> None:
+        """Book the answer, and stop what Triton still does for it. Called by leaving the `async with` block."""
+        if self._booked:
+            return
+        self._booked = True
+        self._deadline.cancel()
+        self._unwanted = True
+        self._room.set()
+        self._buffer.clear()
+        self._record.book(self._status, self._services.metrics)
+        self._release_triton()
+        for callback in self._closed:
+            callback(self)
+        self._closed.clear()
+
+    def on_closed(self, callback: Callable[[Answer], None]) -> None:
+        self._closed.append(callback)
+
+    def _fail_with(self, error: RequestError) -> RequestError:
+        self._status = error.status
+        return error
+
+    def _out_of_time(self) -> None:
+        self.fail(
+            RequestError("DEADLINE_EXCEEDED", f"not answered within {self._seconds:g} s; allow more time")
+        )
+
+    def _wake(self) -> None:
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
+
+    async def _pump(self, request: bytes) -> None:
+        """Send the request, then move every response into the buffer."""
+        call, admission = self._call, self._services.admission
+        try:
+            await self._send(request)
+            del request
+            async for message in call:
+                admission.seen_at = admission.now()
+                if self._unwanted:
+                    continue
+                self._buffer.append(message)
+                self._buffered_bytes += len(message)
+                self._wake()
+                if self._buffered_bytes > BUFFER_BYTES:
+                    await self._wait_for_room()
+        except grpc.aio.AioRpcError:
+            admission.suspicious = True
+            self._error = self._error or step_died()
+        except Exception:
+            log.exception("reading from Triton failed")
+            raise
+
+    async def _send(self, request: bytes) -> None:
+        try:
+            await self._call.write(request)
+            await self._call.done_writing()
+        except asyncio.InvalidStateError:
+            pass  # Triton is away or has refused; reading tells
+        finally:
+            if self._upload is not None:
+                self._upload.release()
+
+    async def _wait_for_room(self) -> None:
+        while self._buffered_bytes > BUFFER_BYTES and not self._unwanted:
+            self._room.clear()
+            try:
+                await asyncio.wait_for(self._room.wait(), UNREAD_S)
+            except asyncio.TimeoutError:
+                self._buffer.clear()
+                self.fail(
+                    RequestError("CANCELLED", f"nothing of the answer was read for {UNREAD_S:g} s; read it")
+                )
+
+    def _triton_ended(self, pumping: asyncio.Task[None]) -> None:
+        """Nothing more comes, and nothing of the request is left at Triton."""
+        self._ended = True
+        self._deadline.cancel()
+        if not pumping.cancelled() and pumping.exception() is not None:
+            self._error = self._error or step_died()
+        self._slot.release()
+        self._wake()
+
+    def _release_triton(self) -> None:
+        if not self._pumping.done() and self._releasing is None:
+            self._releasing = asyncio.ensure_future(self._stop_until_ended())
+
+    async def _stop_until_ended(self) -> None:
+        if self._failed_at_triton:
+            await asyncio.wait({self._pumping}, timeout=STOP_EVERY_S)
+        steps = (contract.LLM, contract.TTS) if self._spoken else (contract.LLM,)
+        for _ in range(STOP_TRIES):
+            if self._pumping.done():
+                return
+            for step in steps:
+                await self._services.upstream.stop(step, self.request_id)
+            await asyncio.wait({self._pumping}, timeout=STOP_EVERY_S)
+        self._call.cancel()
+
+    async def _send_stop(self, step: contract.Step) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._next_stop_s.get(step.name, 0.0) - loop.time()))
+        await self._services.upstream.stop(step, self.request_id)
+        self._next_stop_s[step.name] = loop.time() + STOP_EVERY_S

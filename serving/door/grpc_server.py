@@ -1,0 +1,58 @@
+"""The gRPC server in the door's event loop, and its limits."""
+
+from __future__ import annotations
+
+import grpc
+import grpc.aio
+
+from serving.door.grpc_service import GrpcService
+from serving.door.relay import Relay
+from serving.door.stall_watch import StallWatch
+
+STREAMS_PER_CONNECTION = 256
+CLOSE_S = 0.5
+
+
+class GrpcServer:
+    """Serves a relay at one address, until `close`."""
+
+    def __init__(
+        self,
+        relay: Relay,
+        watch: StallWatch,
+        url: str,
+        credentials: grpc.ServerCredentials | None,
+        connections: int,
+    ):
+        limits = relay.admission.limits
+        self._server = grpc.aio.server(
+            options=(
+                ("grpc.max_receive_message_length", limits.message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
+                ("grpc.max_allowed_incoming_connections", connections),
+                ("grpc.server_handshake_timeout_ms", 10_000),
+                # Drop clients that vanished, and connections without a call.
+                ("grpc.keepalive_time_ms", 60_000),
+                ("grpc.keepalive_timeout_ms", 20_000),
+                ("grpc.max_connection_idle_ms", 300_000),
+                ("grpc.max_connection_age_ms", 3_600_000),
+                ("grpc.max_connection_age_grace_ms", int(1000 * limits.timeout_s)),
+                # Clients may ping as often as ten times a second, with or without a call.
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 100),
+                ("grpc.keepalive_permit_without_calls", 1),
+            ),
+        )
+        self._server.add_generic_rpc_handlers((GrpcService(relay, watch),))
+        if credentials is None:
+            self._server.add_insecure_port(url)
+        else:
+            self._server.add_secure_port(url, credentials)
+
+    async def start(self) -> None:
+        await self._server.start()
+
+    async def close(self) -> None:
+        """Stop listening, then end what is left."""
+        await self._server.stop(grace=CLOSE_S)

@@ -1,0 +1,136 @@
+"""gRPC: the KServe service, cut down to what a client may call, and the standard health service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from tritonclient.grpc import service_pb2
+
+from af3 import contract
+from af3.errors import RequestError
+from serving.door.collect import collect
+from serving.door.grpc_stream import GrpcStream, OpenStreams, question
+from serving.door.relay import Relay
+from serving.door.request_check import PUBLIC_MODELS
+from serving.door.stall_watch import StallWatch
+from serving.door.upstream import SERVICE
+from serving.door.wire_check import unreadable
+
+HEALTH_SERVICE = "/grpc.health.v1.Health/"
+SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"  # HealthCheckResponse{status: 1} and {status: 2}
+HEALTH_POLL_S = 1.0
+KNOWN_SERVICES = {"", SERVICE.strip("/"), *PUBLIC_MODELS}
+NAMED = {
+    "ModelReady": service_pb2.ModelReadyRequest,
+    "ModelMetadata": service_pb2.ModelMetadataRequest,
+    "ModelConfig": service_pb2.ModelConfigRequest,
+    "ModelStatistics": service_pb2.ModelStatisticsRequest,
+}
+# perf_analyzer reads configuration and statistics of every step (no name: of all); they tell nothing of any request.
+DESCRIBED = {"", *PUBLIC_MODELS, *(step.name for step in contract.AUDIO_FLAMINGO_SPEECH.steps)}
+
+Handler = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
+
+
+class GrpcService(grpc.GenericRpcHandler):
+    """Translates gRPC for the relay. No header of a client reaches Triton."""
+
+    def __init__(self, relay: Relay, watch: StallWatch):
+        self._relay = relay
+        self._watch = watch
+        self._streams = OpenStreams()
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """The handler of a method; None, which is UNIMPLEMENTED, for all that is closed."""
+        name = handler_call_details.method
+        if name == f"{HEALTH_SERVICE}Watch":
+            return grpc.unary_stream_rpc_method_handler(self._watch_health)
+        if name == f"{SERVICE}ModelStreamInfer":
+            return grpc.stream_stream_rpc_method_handler(self._stream)
+        unary: dict[str, Handler] = {
+            f"{HEALTH_SERVICE}Check": self._check_health,
+            f"{SERVICE}ServerLive": self._live,
+            f"{SERVICE}ServerReady": self._ready,
+            f"{SERVICE}ServerMetadata": self._metadata,
+            f"{SERVICE}ModelInfer": self._infer,
+            **{f"{SERVICE}{method}": self._of_model(method) for method in NAMED},
+        }
+        return grpc.unary_unary_rpc_method_handler(unary[name]) if name in unary else None
+
+    async def _live(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        return service_pb2.ServerLiveResponse(live=True).SerializeToString()
+
+    async def _ready(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        return service_pb2.ServerReadyResponse(ready=self._relay.admission.serving).SerializeToString()
+
+    async def _metadata(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        return await self._pass_on("ServerMetadata", request, context)
+
+    async def _check_health(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        try:
+            # HealthCheckRequest is this message on the wire: one string, field 1.
+            name = service_pb2.ModelReadyRequest.FromString(request).name
+        except DecodeError:
+            await abort(context, unreadable())
+        if name not in KNOWN_SERVICES:
+            await abort(context, RequestError("NOT_FOUND", f"there is no service '{name[:64]}'"))
+        return SERVING if self._relay.admission.serving else NOT_SERVING
+
+    async def _watch_health(self, request: bytes, context: grpc.aio.ServicerContext) -> None:
+        """The state now, and whenever it changes."""
+        sent: bytes | None = None
+        while True:
+            now = await self._check_health(request, context)
+            if now != sent:
+                await context.write(now)
+                sent = now
+            await asyncio.sleep(HEALTH_POLL_S)
+
+    def _of_model(self, method: str) -> Handler:
+        async def handle(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+            try:
+                name = NAMED[method].FromString(request).name
+            except DecodeError:
+                await abort(context, unreadable())
+            if name not in DESCRIBED:
+                await abort(context, RequestError("NOT_FOUND", f"there is no model '{name[:64]}'"))
+            return await self._pass_on(method, request, context)
+
+        return handle
+
+    async def _pass_on(self, method: str, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        try:
+            return await self._relay.upstream.unary(method, request)
+        except grpc.aio.AioRpcError as error:
+            await context.abort(error.code(), "the server does not answer; try again in a few seconds")
+            raise AssertionError("abort raises") from None
+
+    async def _infer(self, raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        """The whole answer as one response, for clients that do not stream."""
+        try:
+            asked = question(raw, context, self._relay)
+            del raw
+            async with self._relay.ask(asked) as answer:
+                response = await collect(answer)
+        except RequestError as error:
+            await abort(context, error)
+        response.id = asked.client_id
+        return response.SerializeToString()
+
+    async def _stream(self, requests: object, context: grpc.aio.ServicerContext) -> None:
+        stream = GrpcStream(context, self._relay, self._watch)
+        with self._streams.opened(stream):
+            error = await stream.serve()
+        if error is not None:
+            await abort(context, error)
+
+
+async def abort(context: grpc.aio.ServicerContext, error: RequestError) -> NoReturn:
+    """End a call with a status."""
+    await context.abort(getattr(grpc.StatusCode, error.status), error.message)
+    raise AssertionError("abort raises")

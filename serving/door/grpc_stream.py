@@ -1,0 +1,192 @@
+"""One ModelStreamInfer call: any number of requests, answered side by side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from tritonclient.grpc import service_pb2
+
+from af3 import contract
+from af3.errors import RequestError
+from serving.door.relay import Question, Relay
+from serving.door.stall_watch import StallWatch
+from serving.door.triton_errors import internal_error
+from serving.door.wire_check import refuse_many_parts, unreadable
+
+REAL_STATUS_HEADER = "triton_grpc_error"
+MAX_STREAMS = 1024
+GONE = (grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError)  # the client has left
+STEPS_TO_STOP = {step.name: step for step in (contract.LLM, contract.TTS)}
+
+
+class GrpcStream:
+    """Reads requests, writes their responses in the order they come. Make one in each call's own task."""
+
+    def __init__(self, context: grpc.aio.ServicerContext, relay: Relay, watch: StallWatch):
+        self._context = context
+        self._relay = relay
+        self._watch = watch
+        self._task = asyncio.current_task()
+        # Reading pauses when so many are unfinished, so that a client that does not read cannot pile up answers.
+        # More than are admitted: who asks for too many at once is told so.
+        self._room = asyncio.Semaphore(2 * relay.admission.limits.in_flight)
+        self._running: set[asyncio.Task[None]] = set()
+        self._writing = asyncio.Lock()
+        self._failure: RequestError | None = None
+        self._failed = asyncio.Event()
+        self._peer = context.peer()
+        headers = context.invocation_metadata() or ()
+        self._real_status = any(item == (REAL_STATUS_HEADER, "true") for item in map(tuple, headers))
+        self.evicted = False
+
+    @property
+    def idle(self) -> bool:
+        return not self._running
+
+    def evict(self) -> None:
+        """Close an idle stream, to make room."""
+        self.evicted = True
+        self._failed.set()
+
+    async def serve(self) -> RequestError | None:
+        """Until the client has closed its side and has all answers; the error to end the call with, if any."""
+        self._write = self._watch.begin(self._stalled)
+        reading = asyncio.create_task(self._read())
+        failing = asyncio.create_task(self._failed.wait())
+        try:
+            while not self._failed.is_set() and (not reading.done() or self._running):
+                pending = {failing, *self._running} if reading.done() else {failing, reading}
+                await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+            # A write is never cancelled half way: gRPC would refuse the status that follows.
+            await self._writing.acquire()
+        finally:
+            self._watch.end(self._write)
+            for task in (reading, failing, *self._running):
+                task.cancel()
+        if self.evicted:
+            return RequestError("RESOURCE_EXHAUSTED", "idle stream closed to make room; open another")
+        return self._failure
+
+    async def _read(self) -> None:
+        while True:
+            await self._room.acquire()
+            raw = await self._context.read()
+            if raw is grpc.aio.EOF:
+                return
+            task = asyncio.create_task(self._answer(raw))
+            del raw
+            self._running.add(task)
+            task.add_done_callback(self._answered)
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._room.release()
+
+    async def _answer(self, raw: bytes) -> None:
+        """One request, to its last response or its error."""
+        client_id = ""
+        try:
+            asked = question(raw, self._context, self._relay)
+            del raw
+            client_id = asked.client_id
+            if _is_stop(asked.request):
+                await self._stop(asked)
+            else:
+                await self._relay_answer(asked)
+        except RequestError as error:
+            await self._fail(error, client_id)
+        except GONE:
+            pass
+        except Exception as error:
+            await self._fail(internal_error(error), client_id)
+
+    async def _relay_answer(self, asked: Question) -> None:
+        async with self._relay.ask(asked) as answer:
+            self._relay.sessions.add(self._peer, asked.client_id, answer)
+            async for response in answer:
+                response.infer_response.id = asked.client_id
+                await self._send(response.SerializeToString())
+
+    async def _stop(self, asked: Question) -> None:
+        """`stop`, to the LLM or the voice, for a request that this connection began."""
+        if asked.upload is not None:
+            asked.upload.release()
+        answers = self._relay.sessions.find(self._peer, asked.client_id)
+        self._relay.metrics.stops.add("yes" if answers else "no")
+        step = STEPS_TO_STOP[asked.request.model_name]
+        await asyncio.gather(*(answer.stop(step) for answer in answers))
+        response = service_pb2.ModelStreamInferResponse()
+        response.infer_response.id = asked.client_id
+        response.infer_response.parameters["triton_final_response"].bool_param = True
+        await self._send(response.SerializeToString())
+
+    async def _send(self, message: bytes) -> None:
+        async with self._writing:
+            with self._write:
+                await self._context.write(message)
+
+    def _stalled(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _fail(self, error: RequestError, client_id: str) -> None:
+        """Send an error: as a response, or as the status of the whole stream if the client wants that."""
+        if self._real_status:
+            self._failure = error
+            self._failed.set()
+            return
+        response = service_pb2.ModelStreamInferResponse(error_message=f"{error.status}: {error.message}")
+        response.infer_response.id = client_id
+        with suppress(*GONE):
+            await self._send(response.SerializeToString())
+
+
+class OpenStreams:
+    """All streams of the door. At the limit the one that has been open longest without a request makes room."""
+
+    def __init__(self, most: int = MAX_STREAMS):
+        self._most = most
+        self._streams: dict[GrpcStream, None] = {}  # oldest first
+
+    @contextmanager
+    def opened(self, stream: GrpcStream) -> Iterator[None]:
+        if len(self._streams) >= self._most:
+            idle = next((one for one in self._streams if one.idle and not one.evicted), None)
+            if idle is not None:
+                idle.evict()
+        self._streams[stream] = None
+        try:
+            yield
+        finally:
+            del self._streams[stream]
+
+
+def question(raw: bytes, context: grpc.aio.ServicerContext, relay: Relay) -> Question:
+    """One serialised ModelInferRequest. Raises RequestError, booked, for what cannot be read or held in memory."""
+    upload = None
+    try:
+        refuse_many_parts(raw)
+        upload = relay.uploads.open()
+        upload.grow(len(raw))
+        request = service_pb2.ModelInferRequest.FromString(raw)
+    except (RequestError, DecodeError) as error:
+        if upload is not None:
+            upload.release()
+        refusal = error if isinstance(error, RequestError) else unreadable()
+        relay.refuse("grpc", "", "", len(raw), refusal)
+        raise refusal from None
+    return Question("grpc", request, request.id, len(raw), context.time_remaining(), upload)
+
+
+def _is_stop(request: service_pb2.ModelInferRequest) -> bool:
+    """The one thing a client may send to an inner model."""
+    return request.model_name in STEPS_TO_STOP and any(
+        tensor.name == contract.STOP.name for tensor in request.inputs
+    )

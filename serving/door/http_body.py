@@ -1,0 +1,96 @@
+"""Reading the body of an HTTP request, and refusing one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.types import Receive, Send
+
+from af3.errors import RequestError, Status, invalid
+from serving.door.generate_request import error_json
+from serving.door.json_body import StructureCount
+from serving.door.upload_budget import Upload, UploadBudget
+
+IDLE_S = 30.0  # a client that sends nothing for so long is given up
+DRAIN_S = 30.0  # of a body that was refused, so that its client comes to read why
+CODES: Mapping[Status, int] = {
+    "INVALID_ARGUMENT": 400,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "RESOURCE_EXHAUSTED": 413,
+    "CANCELLED": 499,
+    "INTERNAL": 500,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+
+
+class ClientLeft(Exception):
+    """The connection was closed before the whole request had come."""
+
+
+async def read_body(request: Request, budget: UploadBudget) -> tuple[bytearray, Upload]:
+    """The whole body, and the memory it holds. Raises RequestError, at once where it must not be read at all."""
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise invalid(f"Content-Encoding '{coding[:32]}' is not read; send plain JSON")
+    announced = request.headers.get("content-length", "0")
+    upload = budget.open(int(announced) if announced.isdigit() and len(announced) < 20 else 0)
+    body, structure = bytearray(), StructureCount()
+    try:
+        while True:
+            message = await asyncio.wait_for(request.receive(), IDLE_S)
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            block = message.get("body", b"")
+            upload.grow(len(block))
+            structure.feed(block)
+            body += block
+            if not message.get("more_body", False):
+                return body, upload
+    except asyncio.TimeoutError:
+        upload.release()
+        raise RequestError(
+            "DEADLINE_EXCEEDED", f"nothing of the request came for {IDLE_S:g} s; send it faster"
+        ) from None
+    except BaseException:
+        upload.release()
+        raise
+
+
+async def send_error(
+    request: Request, send: Send, error: RequestError, headers: Mapping[str, str], more_body: bool
+) -> None:
+    """The error as JSON; with `more_body` then read on what is left of the request.
+
+    Many clients read the reply only after they have sent all of their request; a connection that is closed before
+    loses it.
+    """
+    body = error_json(error)
+    fields = {"content-type": "application/json", "content-length": str(len(body)), **headers}
+    if error.retry_s is not None:
+        fields["retry-after"] = str(error.retry_s)
+    if more_body and "expect" in request.headers:
+        fields["connection"] = "close"  # the body may follow, or not
+        more_body = False
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
+    await send({"type": "http.response.start", "status": CODES[error.status], "headers": raw})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    if more_body:
+        await _drain(request.receive)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _drain(receive: Receive) -> None:
+    end = asyncio.get_running_loop().time() + DRAIN_S
+    while True:
+        left_s = end - asyncio.get_running_loop().time()
+        try:
+            message = await asyncio.wait_for(receive(), left_s)
+        except asyncio.TimeoutError:
+            return
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return

@@ -1,0 +1,147 @@
+"""uvicorn's HTTP/1.1 connection, with the limits and the leniency that an open port needs.
+
+Beyond uvicorn (0.54): a limit for the size and the time of a request's head; a limit of connections, of which idle ones
+make room; clients that close their side after the request and still wait for the answer (RFC 9112 §9.6); bytes after a
+request that do not end its answer; no chunks for clients of HTTP/1.0; refusals in JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from uvicorn.protocols.http import httptools_impl
+
+HEAD_BYTES = 32 << 10
+HEAD_S = 30.0
+PROBE_S = 1.0
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Connection(httptools_impl.HttpToolsProtocol):
+    """One TCP connection. `most` of the class is how many there may be."""
+
+    most = 1024
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._in_head = True
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._half_closed = False
+        self._deaf = False  # what still comes is not HTTP and is thrown away
+        if len(self.connections) >= self.most and not self._evict_idle():
+            transport.abort()
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    @property
+    def answering(self) -> bool:
+        """A request has come whose answer is not complete."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _evict_idle(self) -> bool:
+        """Close a connection without a request, to make room."""
+        for other in self.connections:
+            if isinstance(other, Connection) and not other.answering:
+                other.transport.abort()
+                self.connections.discard(other)
+                return True
+        return False
+
+    def _expect_head(self) -> None:
+        self._stop_head_timer()
+        self._head_timer = self.loop.call_later(HEAD_S, self._late)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _late(self) -> None:
+        if self.answering:
+            self.cycle.keep_alive = False
+        else:
+            self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response(f"the head of the request has more than {HEAD_BYTES} bytes")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+        self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._head_bytes = 0
+        self._stop_head_timer()
+        before = self.cycle
+        super().on_headers_complete()
+        self.scope.setdefault("extensions", {})["af3.connection"] = self  # type: ignore[assignment]
+        if self.cycle is not before and self.scope["http_version"] == "1.0":
+            # uvicorn makes the cycle itself, and knows chunks alone for a body without a length.
+            self.cycle.__class__ = _UntilClosed
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._in_head = True
+
+    def send_400_response(self, msg: str) -> None:
+        """Bytes that are not HTTP. After a request that is being answered they are ignored."""
+        if self.answering:
+            self._deaf = True
+            self.cycle.keep_alive = False
+            return
+        self._deaf = True
+        body = json.dumps({"error": f"INVALID_ARGUMENT: {msg}"}).encode()
+        head = (
+            f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        )
+        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
+        self.transport.close()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """The client has closed its side. It may still wait for the answer, or be gone; only writing tells which."""
+        if not self.answering or self.scheme == "https":
+            return None
+        if self.cycle.more_body:
+            return None  # the request itself is cut short
+        self._half_closed = True
+        self.cycle.keep_alive = False
+        self.loop.call_later(PROBE_S, self._probe)
+        return True
+
+    def _probe(self) -> None:
+        """Write something that HTTP/1.1 allows before an answer: a client that is gone resets the connection."""
+        if self.transport.is_closing() or not self.answering or self.cycle.response_started:
+            return
+        if self.scope["http_version"] == "1.1":
+            self.transport.write(CONTINUE)
+            self.loop.call_later(PROBE_S / 4, self._probe)
+
+
+class _UntilClosed(httptools_impl.RequestResponseCycle):
+    """The answer to a client of HTTP/1.0: a body without a length ends with the connection."""
+
+    open_ended = False
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message.get("headers", [])}
+            self.open_ended = b"content-length" not in names
+            if self.open_ended:
+                self.chunked_encoding = False
+        elif self.open_ended:
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)

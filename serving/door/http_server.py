@@ -1,0 +1,70 @@
+"""uvicorn in the door's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from serving.door.http_connection import Connection
+
+KEEP_ALIVE_S = 75
+CLOSE_S = 2
+
+
+class HttpServer:
+    """Serves one application on one socket, until `close`."""
+
+    def __init__(
+        self, app: ASGIApp, listener: socket.socket, connections: int, tls: ssl.SSLContext | None = None
+    ):
+        """connections: how many may be open at once."""
+        limited = type("LimitedConnection", (Connection,), {"most": connections})
+        config = uvicorn.Config(
+            app,
+            http=limited,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=True,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=CLOSE_S,
+        )
+        config.load()
+        config.ssl = tls
+        # Warnings are about bytes that are not HTTP: their client is told, strangers do not write on the terminal.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+        self._server = uvicorn.Server(config)
+        self._listener = listener
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        while not self._server.started:
+            await asyncio.sleep(0.005)
+            if self._task.done():
+                self._task.result()
+                raise OSError("the HTTP server did not start")
+
+    async def close(self) -> None:
+        """Stop listening; answers that are not complete have two seconds."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+
+def open_access_log(path: Path) -> None:
+    """One line per HTTP request: client, method and path, status. Raises OSError."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log = logging.getLogger("uvicorn.access")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False

@@ -1,0 +1,169 @@
+"""A JSON body → Python values, so that no body can hold up the door.
+
+The door's event loop, the supervisor and every stream share one interpreter lock, which `json.loads` holds from the
+first byte to the last. So a body's structure is counted while it arrives and bounded (`StructureCount`), and long
+strings, which are clips, are cut out before the rest is parsed: they are copied once, and never become a `str`.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from af3.errors import RequestError, invalid
+
+MAX_MARKS = 100_000  # commas, colons, brackets and quotes
+MAX_ESCAPES = 4_000_000  # PHP writes every "/" of a base64 text as "\/"
+LONG_STRING = 64 << 10
+MAX_DIGITS = 40
+BACKSLASH = ord("\\")
+
+
+class StructureCount:
+    """Counts what makes JSON expensive to parse, block by block."""
+
+    def __init__(self) -> None:
+        self._marks = 0
+        self._escapes = 0
+
+    def feed(self, block: bytes) -> None:
+        """Raises RequestError when it is too much."""
+        self._marks += sum(block.count(mark) for mark in (b",", b":", b"[", b"{", b'"'))
+        self._escapes += block.count(b"\\")
+        if self._marks > MAX_MARKS or self._escapes > MAX_ESCAPES:
+            raise invalid(
+                f"the JSON has more than {MAX_MARKS} commas, colons, brackets and quotes; send fewer values"
+            )
+
+
+class LongString:
+    """A string of the body that was too long to be parsed with the rest; its JSON escapes are still in it."""
+
+    def __init__(self, raw: memoryview, escaped: bool):
+        self._raw = raw
+        self._escaped = escaped
+
+    def as_bytes(self) -> bytes | memoryview:
+        """UTF-8. Raises RequestError for broken escapes."""
+        if not self._escaped:
+            return self._raw
+        raw = bytes(self._raw)
+        if raw.count(b"\\/") == raw.count(b"\\"):
+            return raw.replace(b"\\/", b"/")
+        return utf8(self.as_text(), "a string")
+
+    def as_text(self) -> str:
+        """Raises RequestError for broken escapes or UTF-8."""
+        try:
+            text: str = json.loads(b'"' + bytes(self._raw) + b'"')
+        except ValueError:
+            raise _not_json() from None
+        return text
+
+
+def parse(body: bytes | bytearray) -> dict[str, Any]:
+    """The object in a body. Long strings in it are LongString. Raises RequestError for anything else.
+
+    Takes milliseconds for a body that `StructureCount` has let through; to be called in a thread.
+    """
+    nonce = secrets.token_hex(8)
+    skeleton, long_strings = _cut(body, nonce)
+    try:
+        value = json.loads(
+            skeleton.decode("utf-8-sig"),
+            object_pairs_hook=_object,
+            parse_int=_bounded(int),
+            parse_float=_bounded(float),
+            parse_constant=_no_constant,
+        )
+    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
+        raise _not_json() from None
+    if not isinstance(value, dict):
+        raise invalid('the body is not a JSON object; send {"prompt": …}')
+    restored = _restore(value, nonce, long_strings) if long_strings else value
+    assert isinstance(restored, dict)
+    return restored
+
+
+def utf8(text: str, name: str) -> bytes:
+    """Raises RequestError for half of a surrogate pair, which JSON can write and UTF-8 cannot."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise invalid(
+            f"{name}: character {error.start} is half of a surrogate pair; send valid Unicode"
+        ) from None
+
+
+def _cut(body: bytes | bytearray, nonce: str) -> tuple[bytes, list[LongString]]:
+    """The body with each long string replaced by the nonce and its number."""
+    if len(body) <= LONG_STRING:
+        return bytes(body), []
+    view = memoryview(body)
+    pieces: list[bytes | memoryview] = []
+    found: list[LongString] = []
+    kept = position = 0
+    while (start := body.find(b'"', position)) >= 0:
+        end = _string_end(body, start + 1)
+        if end < 0:
+            break  # the parser will say that it is not JSON
+        if end - start > LONG_STRING:
+            pieces += [view[kept : start + 1], f"{nonce}{len(found)}".encode()]
+            found.append(LongString(view[start + 1 : end], body.find(b"\\", start, end) >= 0))
+            kept = end
+        position = end + 1
+    return b"".join([*pieces, view[kept:]]), found
+
+
+def _string_end(body: bytes | bytearray, start: int) -> int:
+    """Where the quote is that ends the string; -1 when there is none."""
+    end = body.find(b'"', start)
+    while end >= 0:
+        backslashes = end
+        while backslashes > start and body[backslashes - 1] == BACKSLASH:
+            backslashes -= 1
+        if (end - backslashes) % 2 == 0:
+            return end
+        end = body.find(b'"', end + 1)
+    return -1
+
+
+def _restore(value: Any, nonce: str, found: list[LongString]) -> Any:
+    if isinstance(value, dict):
+        return {key: _restore(item, nonce, found) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_restore(item, nonce, found) for item in value]
+    if isinstance(value, str) and value.startswith(nonce):
+        return found[int(value[len(nonce) :])]
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        double = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise invalid(f"the key '{double[:64]}' stands twice in one JSON object; send it once")
+    return made
+
+
+def _bounded(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def number(digits: str) -> float:
+        if len(digits) > MAX_DIGITS:
+            raise invalid(f"a number has {len(digits)} digits; at most {MAX_DIGITS} are read")
+        value = kind(digits)
+        if value in (float("inf"), float("-inf")):
+            raise invalid(f"the number {digits} is too large")
+        return value
+
+    return number
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise invalid(f"{name} is not JSON; send a number")
+
+
+def _not_json() -> RequestError:
+    return invalid("the body is not valid JSON")

@@ -1,0 +1,114 @@
+"""The one way to Triton. Every protocol is a translator in front of it:
+
+    parse → Question → Relay.ask → Answer → write
+
+The relay admits (`Admission`), gives the request an id of its own, keeps its deadline, stops it when nobody wants it
+any more, turns errors into sentences, and books it (`RequestRecord`). A translator knows its protocol and nothing
+else:
+
+    async with relay.ask(question) as answer:       # RequestError: refused
+        async for response in answer:               # RequestError: failed, cancelled, out of time
+            await write(response)
+
+Leaving the block before the end cancels the answer. `cancel`, `stop` and `fail` may be called at any time from
+another task of the same loop, and a session may have any number of answers at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass
+
+from tritonclient.grpc import service_pb2
+
+from af3.errors import RequestError
+from serving.door.admission import Admission
+from serving.door.answer import Answer, Services
+from serving.door.metrics import DoorMetrics
+from serving.door.request_check import allowed_s, check
+from serving.door.request_record import RequestRecord
+from serving.door.session_answers import SessionAnswers
+from serving.door.upload_budget import Upload, UploadBudget
+from serving.door.upstream import Upstream
+
+END_ALL_S = 4.0  # for clients to read that the server is shutting down
+
+
+@dataclass
+class Question:
+    """One request of a client, translated.
+
+    protocol: its name in the journal.
+    request: `id` is ignored; the relay takes the message over and may change it.
+    client_id: what the client calls its request; any string. It goes back to the client and into the journal.
+    request_bytes: size on the wire.
+    transport_s: seconds until the call's own deadline, in protocols that have one.
+    upload: memory that the request holds, released once Triton has it.
+    """
+
+    protocol: str
+    request: service_pb2.ModelInferRequest
+    client_id: str
+    request_bytes: int
+    transport_s: float | None = None
+    upload: Upload | None = None
+
+
+class Relay:
+    """For one event loop."""
+
+    def __init__(self, upstream: Upstream, admission: Admission, metrics: DoorMetrics):
+        self.admission = admission
+        self.metrics = metrics
+        self.uploads = UploadBudget(admission.limits)
+        self.upstream = upstream
+        self.sessions = SessionAnswers()
+        self._answers: set[Answer] = set()
+
+    def ask(self, question: Question) -> Answer:
+        """Send a request to Triton. Raises RequestError when it is refused, which is booked too."""
+        request_id = uuid.uuid4().hex
+        record = RequestRecord(
+            question.protocol,
+            question.request.model_name,
+            request_id,
+            question.client_id,
+            question.request_bytes,
+        )
+        try:
+            check(question.request, question.client_id)
+            seconds = allowed_s(self.admission.limits, question.transport_s, question.request)
+            slot = self.admission.enter()
+        except RequestError as error:
+            self._refuse(record, error, question.upload)
+            raise
+        question.request.id = request_id
+        services = Services(self.upstream, self.admission, self.metrics)
+        answer = Answer(services, question.request, record, slot, question.upload, seconds)
+        question.request = service_pb2.ModelInferRequest()  # its clips are not kept while it is answered
+        self._answers.add(answer)
+        answer.on_closed(self._answers.discard)
+        return answer
+
+    def refuse(
+        self, protocol: str, model: str, client_id: str, request_bytes: int, error: RequestError
+    ) -> None:
+        """Book a request that a translator could not even turn into a question."""
+        record = RequestRecord(protocol, model, uuid.uuid4().hex, client_id, request_bytes)
+        self._refuse(record, error, None)
+
+    async def end_all(self) -> None:
+        """End every answer with an error, and give its client time to read it."""
+        for answer in list(self._answers):
+            answer.fail(RequestError("UNAVAILABLE", "the server shut down before the answer was complete"))
+        end = time.monotonic() + END_ALL_S
+        while (self._answers or self.admission.in_flight) and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+
+    def _refuse(self, record: RequestRecord, error: RequestError, upload: Upload | None) -> None:
+        self.metrics.refused.add(error.status)
+        record.book(error.status, self.metrics)
+        if upload is not None:
+            upload.release()

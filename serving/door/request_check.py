@@ -1,0 +1,88 @@
+"""What of a request is checked before Triton sees it: the model, and which and how many names it holds.
+
+Values are the business of the steps. Triton 2.51 takes quadratic time over many inputs, and repeats names in its
+sentences; so only the ensembles' own names, each once, are let through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from tritonclient.grpc import service_pb2
+
+from af3 import contract
+from af3.errors import RequestError, invalid
+from serving.door.admission import Limits
+
+ENSEMBLES = {
+    ensemble.name: ensemble for ensemble in (contract.AUDIO_FLAMINGO, contract.AUDIO_FLAMINGO_SPEECH)
+}
+PUBLIC_MODELS = tuple(ENSEMBLES)
+MAX_PARAMETERS = 32
+MAX_CLIPS = 1024
+SHOWN = 64  # characters of a name that are repeated to the client
+
+
+def check(request: service_pb2.ModelInferRequest, client_id: str) -> None:
+    """Raise RequestError for a request that Triton must not see."""
+    refuse_inner_model(request.model_name)
+    if request.model_version not in ("", "1"):
+        raise RequestError(
+            "NOT_FOUND",
+            f"version '{request.model_version[:SHOWN]}' is not served; leave it out, or ask for 1",
+        )
+    if len(client_id) > contract.MAX_REQUEST_ID:
+        raise invalid(
+            f"the request id has {len(client_id)} characters, at most {contract.MAX_REQUEST_ID} are kept"
+        )
+    ensemble = ENSEMBLES[request.model_name]
+    _check_names("input", request.inputs, {tensor.name for tensor in ensemble.inputs})
+    _check_names("output", request.outputs, {tensor.name for tensor in ensemble.outputs})
+    if len(request.parameters) > MAX_PARAMETERS:
+        raise invalid(f"more than {MAX_PARAMETERS} parameters; send fewer")
+    if len(request.raw_input_contents) > len(request.inputs):
+        raise invalid(
+            f"{len(request.raw_input_contents)} raw_input_contents for {len(request.inputs)} inputs; send one for each"
+        )
+
+
+def refuse_inner_model(name: str) -> None:
+    """Raise RequestError for a model that only the ensembles may call."""
+    if name not in ENSEMBLES:
+        raise RequestError(
+            "NOT_FOUND",
+            f"model '{name[:SHOWN]}' is not served to clients; ask {' or '.join(PUBLIC_MODELS)}",
+        )
+
+
+def allowed_s(limits: Limits, transport_s: float | None, request: service_pb2.ModelInferRequest) -> float:
+    """Seconds the request may take: the least of the limit, the call's own deadline and the parameter `timeout`.
+
+    Raises RequestError for a `timeout` that is no positive number of microseconds.
+    """
+    given = [limits.timeout_s, transport_s]
+    if "timeout" in request.parameters:
+        parameter = request.parameters["timeout"]
+        kind = parameter.WhichOneof("parameter_choice")
+        microseconds = getattr(parameter, kind) if kind in ("int64_param", "uint64_param") else None
+        if microseconds is None or microseconds <= 0:
+            found = "no whole number" if microseconds is None else microseconds
+            raise invalid(f"parameter 'timeout': {found}; must be a positive number of microseconds")
+        given.append(microseconds / 1e6)
+    return min(seconds for seconds in given if seconds is not None)
+
+
+def _check_names(
+    kind: str, tensors: Iterable[service_pb2.ModelInferRequest.InferInputTensor], known: Collection[str]
+) -> None:
+    seen: set[str] = set()
+    for tensor in tensors:
+        if tensor.name not in known:
+            raise invalid(f"{kind} '{tensor.name[:SHOWN]}' is unknown; known are {', '.join(sorted(known))}")
+        if tensor.name in seen:
+            raise invalid(f"{kind} '{tensor.name}' stands twice; send it once")
+        if len(tensor.parameters):
+            raise invalid(
+                f"{kind} '{tensor.name}' has parameters of its own, such as shared memory; send its contents"
+            )
+        seen.add(tensor.name)

@@ -1,0 +1,62 @@
+"""What Triton says of a failed request → the status and sentence for the client, without our insides."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from typing import get_args
+
+from af3.errors import RequestError, Status
+
+log = logging.getLogger("af3.door")
+RETRY_S = 5
+STATUSES: tuple[Status, ...] = get_args(Status)
+# Triton puts these before a sentence. The id is the door's own: no text of a client stands here.
+PREFIX = re.compile(r"^(\[request id: \w*\] )?(in ensemble '\w+', )?(\[request id: \w*\] )?")
+FROM_A_STEP = re.compile(rf"({'|'.join(STATUSES)}): (.*)", re.DOTALL)
+NO_SHARED_MEMORY = re.compile(
+    r"(Failed to process the request\(s\) for model '\w+', message: .{0,80})?"
+    r"Failed to increase the shared memory pool",
+    re.DOTALL,
+)
+# Triton's own phrases for a step that has died, or a server that is stopping; at the start of the sentence, so that
+# nothing a client named can be taken for them. All else of Triton's own is about the request.
+DIED = re.compile(
+    r"Stub process|Server is stopping|Failed to (process|initialize|create|allocate)|Unable to (allocate|create)"
+    r"|Request for unknown model|failed to (allocate|open|get)|Internal error|Out of memory|unable to (allocate|create)"
+    r"|.{0,40}(is not healthy|is not (at )?ready)",
+)
+
+
+def from_triton(sentence: str) -> RequestError:
+    """A step's errors begin with their status. Triton's own are about the request, or say that a step died."""
+    said = sentence[PREFIX.match(sentence).end() :]  # type: ignore[union-attr]  # it matches the empty string
+    ours = FROM_A_STEP.fullmatch(said)
+    if ours:
+        return RequestError(ours[1], ours[2])  # type: ignore[arg-type]
+    if NO_SHARED_MEMORY.match(said):
+        return RequestError(
+            "UNAVAILABLE",
+            "the server has too little shared memory (/dev/shm) for this request; send shorter clips, or have"
+            " its operator enlarge it",
+        )
+    if DIED.match(said):
+        return step_died()
+    return RequestError("INVALID_ARGUMENT", said)
+
+
+def step_died() -> RequestError:
+    """A part of the server has failed; the supervisor replaces it."""
+    return RequestError(
+        "UNAVAILABLE",
+        "a part of the server failed and is being restarted; try again in a few seconds",
+        retry_s=RETRY_S,
+    )
+
+
+def internal_error(error: Exception) -> RequestError:
+    """A fault of the door's own: the traceback goes to the log, a reference number to the client."""
+    reference = secrets.token_hex(4)
+    log.error("internal error %s", reference, exc_info=error)
+    return RequestError("INTERNAL", f"internal error, reference {reference}")

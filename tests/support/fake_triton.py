@@ -1,0 +1,149 @@
+"""A Triton that answers as it is told, in this process: what the door does with it is seen in milliseconds.
+
+The prompt of a request says what happens: words of `WORDS`, separated by spaces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any
+
+import grpc
+import grpc.aio
+from tritonclient.grpc import service_pb2
+
+from af3 import contract
+from serving.address import Ports
+
+SERVICE = "/inference.GRPCInferenceService/"
+
+
+class FakeTriton:
+    """`seen`: requests by id; `stops`: how often each id was stopped at a step; use it as a context manager.
+
+    say=TEXT answers with the text; many=N in N responses; forever: until stopped; big=N: N bytes of speech a response;
+    error=SENTENCE fails; die breaks the stream off; wait: no response before `go` is set; deaf: ignores stops.
+    """
+
+    def __init__(self) -> None:
+        self.seen: dict[str, service_pb2.ModelInferRequest] = {}
+        self.stops: Counter[tuple[str, str]] = Counter()
+        self.live = 0
+        self._stopped: dict[str, asyncio.Event] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> FakeTriton:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._server.stop(0), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    @property
+    def ports(self) -> Ports:
+        return Ports(self._port, 0, 9)  # nothing serves metrics
+
+    def go(self) -> None:
+        """Let those that wait go on."""
+        self._loop.call_soon_threadsafe(self._going.set)
+
+    async def _start(self) -> None:
+        self._going = asyncio.Event()
+        self._server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
+        self._server.add_generic_rpc_handlers((_Handlers(self),))
+        self._port = self._server.add_insecure_port("127.0.0.1:0")
+        await self._server.start()
+
+    async def stream(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> None:
+        async for raw in requests:
+            request = service_pb2.ModelInferRequest.FromString(raw)
+            if any(tensor.name == contract.STOP.name for tensor in request.inputs):
+                self.stops[request.model_name, request.id] += 1
+                if request.model_name == contract.LLM.name:
+                    self._stopped.setdefault(request.id, asyncio.Event()).set()
+                return
+            self.seen[request.id] = request
+            self.live += 1
+            try:
+                await self._answer(request, context)
+            finally:
+                self.live -= 1
+
+    async def _answer(self, request: Any, context: grpc.aio.ServicerContext) -> None:
+        words = dict(word.partition("=")[::2] for word in _prompt(request).split("|"))
+        stopped = self._stopped.setdefault(request.id, asyncio.Event())
+        if "deaf" in words:
+            stopped = asyncio.Event()
+        if "wait" in words:
+            await asyncio.wait(
+                {asyncio.ensure_future(self._going.wait()), asyncio.ensure_future(stopped.wait())},
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        if "error" in words:
+            message = service_pb2.ModelStreamInferResponse(error_message=words["error"])
+            message.infer_response.id = request.id
+            await context.write(message.SerializeToString())
+            return
+        count = 10**9 if "forever" in words else int(words.get("many", 1))
+        for index in range(count):
+            if "die" in words and index == int(words["die"] or 0):
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+            last = index == count - 1 or stopped.is_set()
+            pcm = bytes(int(words.get("big", 0)))
+            text = words.get("say", "a ")
+            await context.write(response(request, text, index, last, pcm).SerializeToString())
+            if last:
+                break
+            await asyncio.sleep(0.002 if "forever" in words else 0)
+
+
+def response(request: Any, text: str, index: int, last: bool, pcm: bytes) -> Any:
+    """One response of an ensemble, as Triton writes it."""
+    message = service_pb2.ModelStreamInferResponse()
+    found = message.infer_response
+    found.model_name, found.model_version, found.id = request.model_name, "1", request.id
+    found.parameters["triton_final_response"].bool_param = last
+    said = text.encode()
+    reason = b"stop" if last else b""
+    values = [
+        (contract.TEXT, len(said).to_bytes(4, "little") + said),
+        (contract.FINISH_REASON, len(reason).to_bytes(4, "little") + reason),
+        (contract.TOKEN_COUNT, (index + 1).to_bytes(4, "little")),
+        (contract.INDEX, index.to_bytes(4, "little")),
+        (contract.TOKEN_IDS, index.to_bytes(4, "little")),
+    ]
+    if pcm:
+        values += [(contract.SPEECH, pcm), (contract.SAMPLE_RATE, (16_000).to_bytes(4, "little"))]
+    for tensor, raw in values:
+        datatype = "BYTES" if tensor.dtype == "STRING" else tensor.dtype
+        shape = [len(raw) // 2] if tensor is contract.SPEECH else [1]
+        found.outputs.add(name=tensor.name, datatype=datatype, shape=shape)
+        found.raw_output_contents.append(raw)
+    return message
+
+
+def _prompt(request: Any) -> str:
+    for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=False):
+        if tensor.name == contract.PROMPT.name:
+            return bytes(raw[4:]).decode()
+    return ""
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    def __init__(self, triton: FakeTriton):
+        self._triton = triton
+
+    def service(self, handler_call_details: Any) -> Any:
+        if handler_call_details.method == f"{SERVICE}ModelStreamInfer":
+            return grpc.stream_stream_rpc_method_handler(self._triton.stream)
+        return None

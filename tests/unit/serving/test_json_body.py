@@ -1,0 +1,174 @@
+"""JSON bodies: what is read, what is refused, and how long the interpreter is held."""
+
+import json
+import sys
+import threading
+import time
+
+import pytest
+
+from af3.errors import RequestError
+from serving.door.generate_request import to_json, to_request
+from serving.door.json_body import LONG_STRING, MAX_MARKS, LongString, StructureCount, parse
+
+MODEL = "audio_flamingo"
+
+
+def request_of(body: object):
+    return to_request(MODEL, parse(json.dumps(body).encode()))
+
+
+def inputs(request) -> dict[str, bytes]:
+    return dict(zip((tensor.name for tensor in request.inputs), request.raw_input_contents, strict=True))
+
+
+def element(text: str | bytes) -> bytes:
+    raw = text.encode() if isinstance(text, str) else text
+    return len(raw).to_bytes(4, "little") + raw
+
+
+@pytest.mark.parametrize(
+    "escape", [lambda text: text, lambda text: text.replace("/", "\\/")], ids=["plain", "PHP"]
+)
+def test_a_long_clip_comes_through_byte_for_byte(escape) -> None:
+    uri = "data:audio/wav;base64," + "ab+/" * LONG_STRING
+    body = f'{{"prompt": "a \\"quoted\\" \\\\", "audio": ["{escape(uri)}", "short"]}}'.encode()
+    request, _ = to_request(MODEL, parse(body))
+    assert inputs(request)["audio"] == element(uri) + element("short")
+    assert inputs(request)["prompt"] == element('a "quoted" \\')
+
+
+def test_a_long_text_keeps_its_escapes() -> None:
+    text = 'é\n"\\ \U0001f600' * LONG_STRING
+    request, _ = request_of({"prompt": text})
+    assert inputs(request)["prompt"] == element(text)
+    request, _ = request_of({"messages": [{"role": "user", "content": text}]})
+    assert json.loads(inputs(request)["messages"][4:]) == [{"role": "user", "content": text}]
+
+
+def test_parameters_have_the_type_of_their_value_and_null_is_none() -> None:
+    request, client_id = request_of(
+        {
+            "prompt": "?",
+            "id": None,
+            "max_tokens": 5,
+            "temperature": 0.5,
+            "think": True,
+            "seed": None,
+            "stop": ["a", "b"],
+        }
+    )
+    found = {
+        name: getattr(value, value.WhichOneof("parameter_choice"))
+        for name, value in request.parameters.items()
+    }
+    assert found == {"max_tokens": 5, "temperature": 0.5, "think": True, "stop": '["a", "b"]'}
+    assert client_id == ""
+
+
+def test_messages_may_be_json_or_a_string_that_holds_it() -> None:
+    turns = [{"role": "user", "content": "hi"}]
+    assert inputs(request_of({"messages": turns})[0]) == inputs(
+        request_of({"messages": json.dumps(turns)})[0]
+    )
+
+
+def test_nested_parameters_are_parameters() -> None:
+    request, _ = request_of({"prompt": "?", "parameters": {"max_tokens": 5}})
+    assert request.parameters["max_tokens"].int64_param == 5
+
+
+@pytest.mark.parametrize("client_id", ["x", "", "a\0b", "\ud800", "ü" * 100, "x] HACKED: "])
+def test_any_string_is_an_id_and_comes_back_as_it_was(client_id: str) -> None:
+    _, found = request_of({"id": client_id, "prompt": "?"})
+    assert found == client_id
+    assert json.loads(to_json(_empty_response(), found)).get("id", "") == client_id
+
+
+def _empty_response():
+    from tritonclient.grpc import service_pb2
+
+    return service_pb2.ModelInferResponse(model_name=MODEL)
+
+
+@pytest.mark.parametrize(
+    ("body", "cause"),
+    [
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe{\x00}\x00", "not valid JSON"),
+        (b"[1]", "not a JSON object"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b'{"x":' * 40_000, "not valid JSON"),
+        (b'{"x": ' + b"9" * 5000 + b"}", "5000 digits"),
+        (b'{"x": 1e400}', "too large"),
+        (b'{"x": NaN}', "NaN is not JSON"),
+        (b'{"id": "a", "id": "b"}', "the key 'id' stands twice"),
+        (b'{"id": 7}', "id: 7 is not a string"),
+        (b'{"id": {"a": 1}}', "id: a JSON object is not a string"),
+        (b'{"prompt": 7}', "prompt: 7 is not a string"),
+        (b'{"audio": ["a", 7]}', r"audio\[1\]: 7 is not a string"),
+        (b'{"prompt": "\\ud800"}', "half of a surrogate pair"),
+        (b'{"\\ud800": 1}', "half of a surrogate pair"),
+        (b'{"messages": ["\\ud800"]}', "half of a surrogate pair"),
+        (b'{"x": {"a": 1}}', "'x': a JSON object is not a string, a number"),
+        (b'{"x": [1]}', "'x': a list is not a string"),
+        (b'{"x": 99999999999999999999}', "is not a 64-bit number"),
+        (b'{"x": 1, "parameters": {"x": 2}}', "'x' stands in the body and in its parameters"),
+        (b'{"parameters": [1]}', "parameters: a list is not a JSON object"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_cause(body: bytes, cause: str) -> None:
+    with pytest.raises(RequestError, match=cause) as refused:
+        to_request(MODEL, parse(body))
+    assert refused.value.status == "INVALID_ARGUMENT"
+    assert len(refused.value.message) < 400
+
+
+@pytest.mark.parametrize("part", [b"[],", b'"a":1,', b'"",', b"{{{{"])
+def test_a_body_of_many_small_parts_is_refused_while_it_arrives(part: bytes) -> None:
+    count = StructureCount()
+    block = part * (65536 // len(part))
+    with pytest.raises(RequestError, match=f"more than {MAX_MARKS}"):
+        for _ in range(250):  # 16 MB
+            count.feed(block)
+
+
+WORST = {
+    "a 40 MB clip": b'{"audio":"' + b"ab+/" * (10 << 20) + b'"}',
+    "a 40 MB clip from PHP": b'{"audio":"' + (b"abcdefgh" * 7 + b"abcdef\\/") * (40 << 14) + b'"}',
+    "as many lists as are let through": b'{"x":[' + b"[]," * (MAX_MARKS // 2 - 10) + b"1]}",
+    "a string of quotes": b'{"x":"' + b'\\"' * (MAX_MARKS - 10) + b'"}',
+}
+
+
+@pytest.mark.parametrize("name", WORST)
+def test_no_body_that_is_let_through_holds_the_interpreter_for_long(name: str) -> None:
+    """Another thread, as the event loop is one, sees how long it cannot run."""
+    count = StructureCount()
+    count.feed(WORST[name])
+    longest, done = 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal longest
+        last = time.perf_counter()
+        while not done.is_set():
+            time.sleep(0.001)
+            now = time.perf_counter()
+            longest, last = max(longest, now - last), now
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    before = time.thread_time()
+    try:
+        found = parse(WORST[name])
+        if isinstance(found.get("audio"), LongString):
+            to_request(MODEL, found)
+    finally:
+        done.set()
+        watching.join()
+    spent = time.thread_time() - before
+    print(f"{name}: {1000 * spent:.0f} ms, held up {1000 * longest:.0f} ms", file=sys.stderr)
+    assert spent < 1.0
+    # The old door: json.loads of 16 MB of lists held it for 1.4 s of processor time.
+    assert longest < 0.5
