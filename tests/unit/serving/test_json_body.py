@@ -1,8 +1,6 @@
 """JSON bodies: what is read, what is refused, and how long the interpreter is held."""
 
 import json
-import sys
-import threading
 import time
 
 import pytest
@@ -143,32 +141,12 @@ WORST = {
 
 
 @pytest.mark.parametrize("name", WORST)
-def test_no_body_that_is_let_through_holds_the_interpreter_for_long(name: str) -> None:
-    """Another thread, as the event loop is one, sees how long it cannot run."""
+def test_no_body_that_is_let_through_takes_long_to_parse(name: str) -> None:
+    """All of it together is less than the event loop may be held up; `json.loads` of 16 MB of lists took 1.4 s."""
     count = StructureCount()
     count.feed(WORST[name])
-    longest, done = 0.0, threading.Event()
-
-    def watch() -> None:
-        nonlocal longest
-        last = time.perf_counter()
-        while not done.is_set():
-            time.sleep(0.001)
-            now = time.perf_counter()
-            longest, last = max(longest, now - last), now
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    before = time.thread_time()
-    try:
-        found = parse(WORST[name])
-        if isinstance(found.get("audio"), LongString):
-            to_request(MODEL, found)
-    finally:
-        done.set()
-        watching.join()
-    spent = time.thread_time() - before
-    print(f"{name}: {1000 * spent:.0f} ms, held up {1000 * longest:.0f} ms", file=sys.stderr)
-    assert spent < 1.0
-    # The old door: json.loads of 16 MB of lists held it for 1.4 s of processor time.
-    assert longest < 0.5
+    before_s = time.thread_time()
+    found = parse(WORST[name])
+    if isinstance(found.get("audio"), LongString):
+        to_request(MODEL, found)
+    assert time.thread_time() - before_s < 0.7  # of the processor; 0.01 to 0.2 s on an idle machine
