@@ -173,9 +173,10 @@ def test_a_full_server_says_when_to_try_again(protocol: str, triton: FakeTriton)
 def test_a_request_leaves_one_line_in_the_journal(
     protocol: str, door: Door, triton: FakeTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "journal").touch()
     monkeypatch.setenv(journal.VARIABLE, str(tmp_path / "journal"))
     assert ask(protocol, door, "say=secret|many=3", client_id="né").status == "OK"
-    wait_until(lambda: (tmp_path / "journal").exists())
+    wait_until(lambda: "\n" in (tmp_path / "journal").read_text())
     (line,) = (tmp_path / "journal").read_text().splitlines()
     found = json.loads(line)
     assert found["id"] in triton.seen
