@@ -160,20 +160,20 @@ def serving_folder(folder: Path) -> Path:
 
 def hit(server: Launched, fault: str, act: Callable[[], None], model: str = "audio_flamingo") -> Outcome:
     """Under load: strike, wait until a restart is seen and over."""
-    restarts = server.said().count("restarting in")
+    restarts = server.said().count("; restarting ")
     ready = server.said().count("ready after")
     with load(server.url, model) as running:
         server.until(lambda: running.seen["answered"] >= CLIENTS, "answering")
         began = time.monotonic()
         act()
-        server.until(lambda: server.said().count("restarting in") > restarts, "noticed")
+        server.until(lambda: server.said().count("; restarting ") > restarts, "noticed")
         noticed_s = time.monotonic() - began
         server.until(lambda: server.said().count("ready after") > ready, "ready again")
         server.until(server.healthy, "healthy again")
         healthy_s = time.monotonic() - began
         answered = running.seen["answered"]
         server.until(lambda: running.seen["answered"] > answered, "answering again")
-    why = re.findall(r"^(.*); restarting in", server.said(), re.MULTILINE)[-1]
+    why = re.findall(r"^(.*); restarting ", server.said(), re.MULTILINE)[-1]
     return Outcome(
         fault, dict(running.seen), running.longest_s, healthy_s, f"noticed after {noticed_s:.0f} s: {why}"
     )

@@ -202,7 +202,7 @@ def _soak(server: Launched, minutes: float) -> int:
     for what, count in sorted(traffic.seen.items()):
         print(f"| {what} | {count} |")
     bad = [*traffic.wrong[:20], *sorted(set(traffic.failed))[:20], *grew(samples)]
-    bad += re.findall(r"^.*; restarting in.*$", server.said(), re.MULTILINE)
+    bad += re.findall(r"^.*; restarting .*$", server.said(), re.MULTILINE)
     crash = (server.output.parent / "log").read_text(errors="replace").partition("Signal (11)")[1:]
     bad += "".join(crash).splitlines()[:12]
     print("\n".join(bad) or "no wrong answer, nothing grew, no restart")

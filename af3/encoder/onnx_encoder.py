@@ -8,7 +8,7 @@ reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,15 +28,22 @@ SHORTEST_IN_BATCH = 0.8  # of the longest row: below that, padding costs more th
 class AudioEncoder:
     """The encoder of `engines/<target>/audio_encoder/`.
 
-    hidden_size: the width of an audio embedding. input_names: what the graph reads.
+    hidden_size: the width of an audio embedding. input_names: what the graph reads. moved: called before every run.
     """
 
     session: onnxruntime.InferenceSession
     hidden_size: int
     input_names: tuple[str, ...]
+    moved: Callable[[], None] = lambda: None
 
     @classmethod
-    def load(cls, folder: Path, provider: str = "CPUExecutionProvider", threads: int = 0) -> AudioEncoder:
+    def load(
+        cls,
+        folder: Path,
+        provider: str = "CPUExecutionProvider",
+        threads: int = 0,
+        moved: Callable[[], None] = lambda: None,
+    ) -> AudioEncoder:
         """Load `folder/model.onnx`; `threads` = 0 takes every core."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -48,7 +55,7 @@ class AudioEncoder:
         )  # the LLM needs the cores too
         session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=[provider])
         names = tuple(value.name for value in session.get_inputs())
-        return cls(session, session.get_outputs()[0].shape[-1], names)
+        return cls(session, session.get_outputs()[0].shape[-1], names, moved)
 
     def encode(self, windows: Sequence[Window]) -> list[np.ndarray]:
         """The embeddings of each window, float32 [tokens, hidden_size].
@@ -57,6 +64,7 @@ class AudioEncoder:
         """
         embeddings = [np.zeros((0, self.hidden_size), np.float32) for _ in windows]
         for batch in batches([len(window.samples) for window in windows]):
+            self.moved()
             rows = self.encode_batch([windows[index] for index in batch])
             for index, row in zip(batch, rows, strict=True):
                 embeddings[index] = row

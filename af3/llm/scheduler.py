@@ -48,11 +48,17 @@ class Scheduler:
         max_queue: int,
         prefill_tokens: int,
         report: Callable[[int, int], None] = lambda running, waiting: None,
+        turned: Callable[[bool], None] = lambda busy: None,
     ):
-        """`report` gets how many sequences hold a row and how many requests wait, when that has changed."""
+        """`report` gets how many sequences hold a row and how many requests wait, when that has changed.
+
+        `turned` is called before and after every turn: whether there is anything to decode. Both from the
+        scheduler's thread.
+        """
         self._decoder = decoder
         self._prefill_tokens = prefill_tokens
         self._report_counts = report
+        self._turned = turned
         self._reported = 0, 0
         self._next_cancel_check = 0.0
         self._intake = Intake(max_queue)
@@ -100,7 +106,9 @@ class Scheduler:
 
     def _run(self) -> None:
         while self._intake.wait(busy=len(self._rows) > 0):
+            self._turned(True)
             self._turn()
+            self._turned(len(self._rows) > 0)
         self._fail_rows(shutting_down())
         for waiting in self._intake.remove_all():
             waiting.listener.failed(shutting_down())

@@ -102,8 +102,8 @@ class Postprocessor:
     ) -> Delta | None:
         """The next response of the LLM to a request: `ids` are its new tokens, none in the last.
 
-        None: they go with the next response, or the answer had ended before. `given_parameters` is asked once per request, at its first
-        response; `cancelled` whenever one is due.
+        None: they go with the next response, or the answer had ended before. `given_parameters` is asked once per
+        request, at its first response; `cancelled` whenever one is due.
         """
         now = self._clock()
         with self._lock:

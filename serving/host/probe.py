@@ -7,7 +7,7 @@ import io
 import sys
 import uuid
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import grpc
 import numpy as np
@@ -24,49 +24,76 @@ TONE_HZ = 440
 Health = Literal["answers", "busy", "silent", "failed"]
 
 
+class Finding(NamedTuple):
+    """What a probe found, and the sentence that says why; empty when all is well."""
+
+    health: Health
+    reason: str = ""
+
+
 def answers(url: str, timeout_s: float = 10.0) -> bool:
     """True when the ensemble at `url` (gRPC) answers a question about a 0.5 s tone with at least one token."""
     with grpc.insecure_channel(url) as channel:
-        return _health(channel, timeout_s, "", ()) == "answers"
+        return _ask(channel, timeout_s, "").health == "answers"
 
 
-def every_stage_answers(url: str, key: str, timeout_s: float = 10.0) -> Health:
+def every_stage_answers(url: str, key: str, timeout_s: float = 10.0) -> Finding:
     """One tiny inference through each of the five steps of a Triton that is closed by `key`."""
     with grpc.insecure_channel(url) as channel:
-        heard = _health(channel, timeout_s, key, ())
-        return heard if heard != "answers" else _health(channel, timeout_s, key, (_spoken(),))
+        found = _ask(channel, timeout_s, key)
+        return found if found.health != "answers" else _ask(channel, timeout_s, key, _spoken())
 
 
-def health(url: str, timeout_s: float, tls: Tls | None = None) -> Health:
+def front_end_answers(url: str, key: str, timeout_s: float) -> bool:
+    """Does Triton itself answer? Asks nothing of a step, so it waits in no queue."""
+    with grpc.insecure_channel(url) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        request, metadata = service_pb2.ServerLiveRequest(), key_metadata(key)
+        try:
+            return bool(stub.ServerLive(request, timeout=timeout_s, metadata=metadata).live)
+        except grpc.RpcError:
+            return False
+
+
+def examine(url: str, timeout_s: float, tls: Tls | None = None) -> Finding:
     """What a client at the door finds. A server that refuses for being full is well."""
     with channel_to(url, tls) as channel:
-        return _health(channel, timeout_s, "", ())
+        return _ask(channel, timeout_s, "")
+
+
+def health(url: str, timeout_s: float) -> Health:
+    """`examine`, without the sentence."""
+    return examine(url, timeout_s).health
 
 
 def channel_to(url: str, tls: Tls | None) -> grpc.Channel:
     return grpc.insecure_channel(url) if tls is None else grpc.secure_channel(url, tls.credentials())
 
 
-def _health(
-    channel: grpc.Channel, timeout_s: float, key: str, requests: tuple[service_pb2.ModelInferRequest, ...]
-) -> Health:
+def _ask(
+    channel: grpc.Channel, timeout_s: float, key: str, request: service_pb2.ModelInferRequest | None = None
+) -> Finding:
+    """Send `request`, or a question about a tone."""
     stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
     metadata = key_metadata(key)
     try:
         if not stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=timeout_s, metadata=metadata).ready:
-            return "failed"
-        responses = list(
-            stub.ModelStreamInfer(iter(requests or (_heard(),)), timeout=timeout_s, metadata=metadata)
-        )
+            return Finding("failed", "the server says that it is not ready")
+        requests = iter((_heard() if request is None else request,))
+        responses = list(stub.ModelStreamInfer(requests, timeout=timeout_s, metadata=metadata))
     except grpc.RpcError as error:
-        return "silent" if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED else "failed"
+        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Finding("silent", f"no answer within {timeout_s:g} s")
+        return Finding("failed", f"{error.code().name}: {error.details()}")
     errors = [response.error_message for response in responses if response.error_message]
     if errors:
-        return "busy" if "UNAVAILABLE: " in errors[0] else "failed"
+        return Finding("busy" if "UNAVAILABLE: " in errors[0] else "failed", errors[0])
     counts = [
         InferResult(response.infer_response).as_numpy(contract.TOKEN_COUNT.name) for response in responses
     ]
-    return "answers" if any(count is not None and count[0] > 0 for count in counts) else "failed"
+    if any(count is not None and count[0] > 0 for count in counts):
+        return Finding("answers")
+    return Finding("failed", "the answer had no token")
 
 
 def _heard() -> service_pb2.ModelInferRequest:
@@ -116,9 +143,9 @@ def main() -> int:
     parser.add_argument("--tls-key", type=Path, help="PEM file of its key")
     given = parser.parse_args()
     tls = None if given.tls_ca is None else Tls(given.tls_ca, given.tls_cert, given.tls_key)
-    found = health(given.url, given.timeout, tls)
-    well = found in ("answers", "busy")
-    print("ready" if well else f"{given.url} does not answer ({found})")
+    found = examine(given.url, given.timeout, tls)
+    well = found.health in ("answers", "busy")
+    print("ready" if well else f"{given.url} does not answer ({found.health}): {found.reason}")
     return 0 if well else 1
 
 

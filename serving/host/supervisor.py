@@ -9,35 +9,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
-from dataclasses import dataclass
 
 from serving.address import ServerCrashed, ServerError
 from serving.door.door import Door
-from serving.host.probe import Health, every_stage_answers
-from serving.host.triton import Server
+from serving.host.exit_watch import ExitWatch
+from serving.host.patience import Patience, Signs, why_hung
+from serving.host.probe import Finding, every_stage_answers, front_end_answers
+from serving.host.triton import TRITON, Server
 
-
-@dataclass(frozen=True)
-class Patience:
-    """Seconds. `probe_timeout`: for one probe; `stall`: without a word from Triton while a probe is silent, and
-    `hang`: of silence while other answers go on (a probe waits in the same queues as they do); `start`: until
-    ready; `calm`: of good health after which the next restart is the first again; `drain`: for
-    answers in flight when the server is told to stop.
-    """
-
-    start: float
-    probe_every: float = 5.0
-    probe_timeout: float = 10.0
-    stall: float = 30.0
-    hang: float = 300.0
-    first_backoff: float = 1.0
-    longest_backoff: float = 60.0
-    calm: float = 300.0
-    drain: float = 20.0
+SECOND_LOOK_S = 2.0  # several heartbeats
 
 
 class Supervisor:
-    """Runs until an exception, such as KeyboardInterrupt, ends it. `say` takes one line for the operator."""
+    """Runs until an exception, such as KeyboardInterrupt, ends it. `say` takes one line for the operator.
+
+    restarts: why each was needed, in order.
+    alive: False while the server cannot be started; True again once it is ready.
+    """
 
     def __init__(
         self, door: Door, start: Callable[[], Server], patience: Patience, say: Callable[[str], None] = print
@@ -47,42 +35,74 @@ class Supervisor:
         self._patience = patience
         self._say = say
         self._prober = ThreadPoolExecutor(thread_name_prefix="probe")
-        self._probing: Future[Health] | None = None
+        self._probing: Future[Finding] | None = None
+        self.restarts: list[str] = []
+        self.alive = True
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """`on_ready` is called once. Raises ServerError when the first start fails, after a crash the second."""
-        backoff_s = self._patience.first_backoff
+        try:
+            self._run(on_ready)
+        finally:
+            self._prober.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self, on_ready: Callable[[], None]) -> None:
         first, crashed = True, False
+        failed_starts = 0
+        ready_s = time.monotonic()  # when it last was
         while True:
             began_s = time.monotonic()
             try:
                 with self._start() as server:
                     self._wait_until_ready(server)
-                    self._say(f"ready after {time.monotonic() - began_s:.1f} s")
+                    failed_starts, self.alive = 0, True
+                    self._say_ready(time.monotonic() - began_s)
                     if first:
                         on_ready()
                         first = False
-                    ready_s = time.monotonic()
                     why = self._watch_or_drain(server)
+                    ready_s = time.monotonic()
                     self._door.admission.ready = False
                     server.kill()  # a dead step would hold up an orderly end
-                    if time.monotonic() - ready_s > self._patience.calm:
-                        backoff_s = self._patience.first_backoff
-            except ServerError as error:
+            except (ServerError, OSError) as error:  # OSError: no file handles, no memory, no disk
                 if first and (crashed or not isinstance(error, ServerCrashed)):
                     raise
                 crashed = True
+                failed_starts += 1
+                self.alive = time.monotonic() - ready_s < self._patience.give_up
                 why = f"start failed: {error}"
             finally:
                 self._door.admission.ready = False
                 self._probing = None
             self._door.metrics.restarts.add(why.split(":")[0])
-            self._say(f"{why}; restarting in {backoff_s:g} s")
-            time.sleep(backoff_s)
-            backoff_s = min(2 * backoff_s, self._patience.longest_backoff)
+            self.restarts.append(why)
+            # Only starts that fail are slowed down: a server that was ready is replaced at once, whoever broke it.
+            pause_s = self._backoff_s(failed_starts)
+            self._say(f"{why}; restarting {f'in {pause_s:g} s' if pause_s else 'at once'}")
+            time.sleep(pause_s)
+
+    def _backoff_s(self, failed_starts: int) -> float:
+        if not failed_starts:
+            return 0.0
+        return min(self._patience.first_backoff * 2 ** (failed_starts - 1), self._patience.longest_backoff)
+
+    def _say_ready(self, seconds: float) -> None:
+        count = len(self.restarts)
+        again = f" (restart {count}, after: {self.restarts[-1].splitlines()[0]})" if count else ""
+        self._say(f"ready after {seconds:.1f} s{again}")
 
     def _wait_until_ready(self, server: Server) -> None:
-        server.wait_until(lambda: self._probe(server) == "answers", self._patience.start)
+        found = Finding("silent", "it was never asked")
+
+        def ready() -> bool:
+            nonlocal found
+            found = self._probe(server)
+            return found.health == "answers"
+
+        try:
+            server.wait_until(ready, self._patience.start)
+        except ServerError as error:
+            raise type(error)(f"{error}\nthe last probe found: {found.health}: {found.reason}") from None
         self._door.admission.ready = True
 
     def _watch_or_drain(self, server: Server) -> str:
@@ -95,40 +115,59 @@ class Supervisor:
 
     def _watch(self, server: Server) -> str:
         """Until the server is not fit to go on; why."""
-        answered_s = time.monotonic()
-        steps = server.steps()
-        while True:
-            if not self._lives_on(server, steps, self._patience.probe_every):
-                code = server.exit_code
-                return (
-                    "died: the process of a step"
-                    if code is None
-                    else f"ended: tritonserver, with code {code}"
-                )
-            found = self._probe(server)
-            now = time.monotonic()
-            if found in ("answers", "busy"):
-                answered_s = now
-                continue
-            # The second look: one refusal may be a slip, and a dead stage fails again at once.
-            if found == "failed" and self._probe(server) == "failed":
-                return "failed: a stage does not answer"
-            silent_s = now - answered_s
-            unheard_s = now - max(self._door.admission.seen_at, answered_s)
-            if unheard_s > self._patience.stall or silent_s > self._patience.hang:
-                return f"hung: no answer for {silent_s:.0f} s"
+        answered_s = front_end_s = time.monotonic()
+        with server.exit_watch() as processes:
+            while True:
+                ended = self._wait(processes, self._patience.probe_every)
+                if ended is not None:
+                    return self._epitaph(server, ended)
+                found = self._probe(server)
+                # The second look: one refusal may be a slip, and a dead stage fails again at once.
+                if found.health == "failed":
+                    found = self._probe(server)
+                now = time.monotonic()
+                if found.health in ("answers", "busy"):
+                    answered_s = front_end_s = now
+                    continue
+                if found.health == "failed":
+                    return f"failed: a stage does not answer: {found.reason}"
+                if front_end_answers(server.url, server.key, self._patience.probe_timeout):
+                    front_end_s = time.monotonic()
+                why = self._why_hung(server, answered_s, front_end_s)
+                if why is not None:
+                    return why
 
-    def _lives_on(self, server: Server, steps: frozenset[int], seconds: float) -> bool:
-        """Wait, shorter when Triton has just failed an answer; False as soon as a process of it has ended."""
+    def _why_hung(self, server: Server, answered_s: float, front_end_s: float) -> str | None:
+        def look() -> str | None:
+            now = time.monotonic()
+            heard_s = max(self._door.admission.seen_at, answered_s)
+            signs = Signs(now - answered_s, now - heard_s, now - front_end_s, server.pulses())
+            return why_hung(signs, self._patience)
+
+        if look() is None:
+            return None
+        # The whole machine may just have been paused, and the steps be about to beat again.
+        time.sleep(SECOND_LOOK_S)
+        return look()
+
+    def _epitaph(self, server: Server, ended: str) -> str:
+        """What is to be said of a process that has ended."""
+        # A step may be seen to end first when Triton takes it along.
+        if ended == TRITON or server.exit_code is not None:
+            return f"ended: {TRITON}, with code {server.exit_code}"
+        return f"died: the process of {ended}"
+
+    def _wait(self, processes: ExitWatch, seconds: float) -> str | None:
+        """Wait, shorter when Triton has just failed an answer; the process that has ended, if one has."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self._door.admission.suspicious:
-            if server.exit_code is not None or not steps <= server.steps():
-                return False
-            time.sleep(0.2)
+            ended = processes.wait(0.2)
+            if ended is not None:
+                return ended
         self._door.admission.suspicious = False
-        return server.exit_code is None and steps <= server.steps()
+        return processes.wait(0)
 
-    def _probe(self, server: Server) -> Health:
+    def _probe(self, server: Server) -> Finding:
         """What the probe found. One that takes longer is waited for again next time, never broken off: a stream
         that Triton 2.51 is writing, broken off, can block its threads or bring it down.
         """
@@ -139,6 +178,8 @@ class Supervisor:
         try:
             found = self._probing.result(self._patience.probe_timeout)
         except TimeoutError:
-            return "silent"
+            return Finding("silent", f"no answer within {self._patience.probe_timeout:g} s")
+        except Exception as error:  # of the probe itself: it says nothing of the server
+            found = Finding("silent", f"the probe failed: {error}")
         self._probing = None
         return found

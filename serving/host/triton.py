@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -15,7 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from serving import heartbeat
 from serving.address import DEFAULT_PORTS, KEY_HEADER, Ports, ServerCrashed, ServerError, claim
+from serving.host.exit_watch import ExitWatch
 from serving.machine import install
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -23,10 +25,10 @@ MODEL_REPOSITORY = REPOSITORY / "model_repository"
 EXIT_TIMEOUT_S = 10
 CLOSED_TO_ALL = ("shared-memory", "model-repository", "trace", "logging")
 CLOSED_BY_KEY = ("health", "metadata", "inference", "model-config", "statistics")
-PR_SET_PDEATHSIG = 1
 SHARED_MEMORY = Path("/dev/shm")
-STUB = b"triton_python_backend_stub"
-LIBC = ctypes.CDLL(None)  # loaded here, not between fork and exec
+STUB = "triton_python_backend_stub"
+TRITON = "tritonserver"
+CHILD = Path(__file__).with_name("child.py")
 
 
 class Server:
@@ -60,15 +62,14 @@ class Server:
         command = [*_command(config, models, self.ports, host), *_restrictions(key), *extra]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), *command],
                 cwd=folder,
-                env=_environment(),
+                env=_environment() | {heartbeat.VARIABLE: self._heartbeats},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C is for us; the server is told to finish its requests first.
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
             )
 
     @property
@@ -81,7 +82,10 @@ class Server:
         return self._process.pid
 
     def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> None:
-        """Poll `ready` until it is true. Raises ServerError when the server ends first or time is up."""
+        """Poll `ready` until it is true; then no other user can read what the server holds in shared memory.
+
+        Raises ServerError when the server ends first or time is up.
+        """
         end = time.monotonic() + timeout_s
         while not ready():
             if self._process.poll() is not None:
@@ -90,21 +94,44 @@ class Server:
             if time.monotonic() > end:
                 raise ServerError(f"not ready after {timeout_s:.0f} s; see {self.log}:\n{self._log_tail()}")
             time.sleep(0.1)
+        self._hide_shared_memory()
 
     @property
     def exit_code(self) -> int | None:
         """None while the server runs."""
         return self._process.poll()
 
-    def steps(self) -> frozenset[int]:
-        """Ids of the processes of the Python steps that are alive."""
-        found = set()
+    def steps(self) -> dict[int, str]:
+        """The processes of the Python steps that are alive, and the names of their steps."""
+        found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it has just ended
                 state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-                if int(parent) == self.pid and state != "Z" and STUB in (entry / "cmdline").read_bytes():
-                    found.add(int(entry.name))
-        return frozenset(found)
+                if int(parent) != self.pid or state == "Z":
+                    continue
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+                if STUB in command:
+                    model = re.search(r"/(\w+)/1/model\.py", command)
+                    found[int(entry.name)] = model[1] if model else "?"
+        return found
+
+    def exit_watch(self) -> ExitWatch:
+        """Of the server and of its steps, whose names are those of the steps."""
+        return ExitWatch({self.pid: TRITON} | self.steps())
+
+    def pulses(self) -> list[heartbeat.Pulse]:
+        """The signs of life of the Python steps."""
+        return heartbeat.pulses(self._heartbeats)
+
+    def _hide_shared_memory(self) -> None:
+        """What clients ask passes through it, and Triton creates it readable for every user, whatever the umask."""
+        for region in _shared(f"{_shm_prefix(self.ports)}*"):
+            with suppress(OSError):
+                region.chmod(0o600)
+
+    @property
+    def _heartbeats(self) -> str:
+        return str(SHARED_MEMORY / f"{_shm_prefix(self.ports)}heart-")
 
     def stop(self) -> None:
         """SIGTERM, requests in flight finish, then the process ends; killed if it does not."""
@@ -121,8 +148,7 @@ class Server:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         # What a killed server, or a killed step, could not take away itself.
-        for left in SHARED_MEMORY.glob(f"{_shm_prefix(self.ports)}*"):
-            left.unlink(missing_ok=True)
+        _remove(f"{_shm_prefix(self.ports)}*")
 
     def __enter__(self) -> Server:
         return self
@@ -168,9 +194,25 @@ def _pid_namespace() -> int:
 
 def _sweep_shared_memory() -> None:
     """Remove what servers left whose launcher was killed: the id of a process that is no more is in the name."""
-    for left in SHARED_MEMORY.glob(f"af3-{_pid_namespace()}-*"):
-        if not Path("/proc", left.name.split("-")[2]).exists():
-            left.unlink(missing_ok=True)
+    for left in _shared(f"af3-{_pid_namespace()}-*"):
+        owner = left.name.split("-")[2]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            with suppress(OSError):  # another user's
+                left.unlink()
+
+
+def _remove(pattern: str) -> None:
+    for left in _shared(pattern):
+        with suppress(OSError):  # gone, or another user's
+            left.unlink()
+
+
+def _shared(pattern: str) -> list[Path]:
+    """Files in shared memory; none when there is no file handle left to look."""
+    try:
+        return list(SHARED_MEMORY.glob(pattern))
+    except OSError:
+        return []
 
 
 def _restrictions(key: str) -> list[str]:
@@ -215,8 +257,3 @@ def _libpython_folder() -> str:
         f"{name} is missing, which Triton's Python backend loads; install the package"
         f" libpython3.{sys.version_info.minor} (Debian, Ubuntu), or a Python that was built shared, then `make setup`"
     )
-
-
-def _die_with_parent() -> None:
-    """Linux: the server is told to end when the process that started it dies, however it dies."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,6 +1,4 @@
-"""What every model.py shares: settings and tensors in, tensors and errors out. The one place that knows
-Triton.
-"""
+"""What every model.py shares: tensors in, tensors and errors out."""
 
 from __future__ import annotations
 
@@ -38,16 +36,18 @@ TRITON_CODES = {
 }
 
 
-def settings(args: Mapping[str, str]) -> dict[str, str]:
-    """The `parameters` of a config.pbtxt."""
-    parameters = json.loads(args["model_config"])["parameters"]
-    return {name: value["string_value"] for name, value in parameters.items()}
-
-
 def array(request: Any, tensor: Tensor) -> np.ndarray | None:
     """An input of a request, or None when an optional one is absent."""
     found = pb_utils.get_input_tensor_by_name(request, tensor.name)
     return None if found is None else found.as_numpy()
+
+
+def required(request: Any, tensor: Tensor) -> np.ndarray:
+    """An input of a request. Raises RequestError when it is absent."""
+    value = array(request, tensor)
+    if value is None:
+        raise invalid(f"{tensor.name}: missing")
+    return value
 
 
 def text(request: Any, tensor: Tensor) -> str | None:

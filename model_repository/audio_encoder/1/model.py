@@ -1,33 +1,37 @@
+import json
 import os
-from pathlib import Path
 
 from af3 import contract
 from af3.encoder.choose import load_encoder
 from af3.encoder.embedding_cache import CachedEncoder
 from af3.encoder.windows import windows_of
 from af3.manifest import Manifest
+from serving.heartbeat import Heart
 from serving.steps import adapter
+from serving.steps.settings import EncoderSettings
 
 
 class TritonPythonModel:
     """PCM windows in, one table of audio embeddings out; nothing for a request without audio."""
 
     def initialize(self, args):
-        settings = adapter.settings(args)
-        engine_dir = Path(settings["engine_dir"])
-        os.nice(int(settings["niceness"]))  # before the engine starts threads, which inherit it
-        encoder = load_encoder(engine_dir / "audio_encoder", settings["provider"], int(settings["threads"]))
-        manifest = Manifest.read(engine_dir)
+        settings = EncoderSettings.from_config(json.loads(args["model_config"]))
+        os.nice(settings.niceness)  # before the engine starts threads, which inherit it
+        self._heart = Heart("audio_encoder")
+        folder = settings.engine_dir / "audio_encoder"
+        encoder = load_encoder(folder, settings.provider, settings.threads, self._heart.moved)
+        manifest = Manifest.read(settings.engine_dir)
         self._limits = manifest.limits
         identity = f"{manifest.checkpoint.sha256} {manifest.precision.audio_encoder}"
-        self._encoder = CachedEncoder(encoder, identity, int(settings["embedding_cache_mib"]) << 20)
+        self._encoder = CachedEncoder(encoder, identity, settings.embedding_cache_bytes)
         self._hits = adapter.counter("af3_embedding_cache_hits", "Audio windows that skipped the encoder")
         self._misses = adapter.counter("af3_embedding_cache_misses", "Audio windows that were encoded")
         self._bytes = adapter.gauge("af3_embedding_cache_bytes", "Embeddings kept for later questions")
         self._reported = 0, 0
 
     def execute(self, requests):
-        responses = [adapter.answer(request, self._encode, "audio_encoder") for request in requests]
+        with self._heart.at_work():
+            responses = [adapter.answer(request, self._encode, "audio_encoder") for request in requests]
         self._report()
         return responses
 

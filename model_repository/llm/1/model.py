@@ -1,5 +1,5 @@
+import json
 import threading
-from pathlib import Path
 
 import triton_python_backend_utils as pb_utils
 
@@ -8,7 +8,9 @@ from af3.llm.decoder import Decoder
 from af3.llm.generation import generation, stop_requested
 from af3.llm.scheduler import Scheduler
 from af3.manifest import Manifest
+from serving.heartbeat import Heart
 from serving.steps import adapter
+from serving.steps.settings import LlmSettings
 from serving.steps.stream import Stream
 
 
@@ -16,12 +18,11 @@ class TritonPythonModel:
     """The TensorRT-LLM backend's contract on a CPU: token ids and a prompt table in, new tokens out."""
 
     def initialize(self, args):
-        settings = adapter.settings(args)
-        engine_dir = Path(settings["engine_dir"])
-        limits = Manifest.read(engine_dir).limits
-        decoder = Decoder(
-            engine_dir / "llm", int(settings["slots"]), limits.max_sequence_tokens, int(settings["threads"])
-        )
+        settings = LlmSettings.from_config(json.loads(args["model_config"]))
+        limits = Manifest.read(settings.engine_dir).limits
+        folder = settings.engine_dir / "llm"
+        decoder = Decoder(folder, settings.slots, limits.max_sequence_tokens, settings.threads)
+        heart = Heart("llm")
         running = adapter.gauge("af3_llm_running", "Sequences that hold a slot of the KV cache")
         waiting = adapter.gauge("af3_llm_waiting", "Requests that wait for a slot")
         threads = adapter.gauge("af3_llm_threads", "Python threads of the LLM process")
@@ -31,9 +32,10 @@ class TritonPythonModel:
             waiting.set(waiting_count)
             threads.set(threading.active_count())
 
-        self._scheduler = Scheduler(
-            decoder, int(settings["max_queue"]), int(settings["prefill_tokens"]), report
-        )
+        def turned(busy):
+            (heart.moved if busy else heart.idle)()
+
+        self._scheduler = Scheduler(decoder, settings.max_queue, settings.prefill_tokens, report, turned)
 
     def execute(self, requests):
         for request in requests:

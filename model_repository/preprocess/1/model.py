@@ -1,19 +1,22 @@
+import json
 import os
-from pathlib import Path
 
 from af3 import contract
 from af3.inputs.audio import SAMPLE_RATE
 from af3.inputs.prepare import Preprocessor
+from serving.heartbeat import Heart
 from serving.steps import adapter
+from serving.steps.settings import PreprocessSettings
 
 
 class TritonPythonModel:
     """Audio files and a prompt or messages in; PCM windows, token ids and sampling tensors out."""
 
     def initialize(self, args):
-        settings = adapter.settings(args)
-        os.nice(int(settings["niceness"]))
-        self._preprocessor = Preprocessor.load(Path(settings["engine_dir"]))
+        settings = PreprocessSettings.from_config(json.loads(args["model_config"]))
+        os.nice(settings.niceness)
+        self._heart = Heart("preprocess")
+        self._preprocessor = Preprocessor.load(settings.engine_dir)
         self._heard = adapter.counter("af3_audio_seconds", "Seconds of audio that were asked about")
 
     def execute(self, requests):
@@ -21,13 +24,14 @@ class TritonPythonModel:
 
     def _prepare(self, request):
         files = adapter.array(request, contract.AUDIO)
-        tensors = self._preprocessor.prepare(
-            request.request_id(),
-            adapter.parameters(request),
-            [] if files is None else [bytes(file) for file in files],
-            adapter.text(request, contract.PROMPT),
-            adapter.text(request, contract.MESSAGES),
-        )
+        with self._heart.at_work():
+            tensors = self._preprocessor.prepare(
+                request.request_id(),
+                adapter.parameters(request),
+                [] if files is None else [bytes(file) for file in files],
+                adapter.text(request, contract.PROMPT),
+                adapter.text(request, contract.MESSAGES),
+            )
         if files is not None:
             self._heard.increment(tensors[contract.PCM_LENGTHS.name].sum() / SAMPLE_RATE)
         return tensors

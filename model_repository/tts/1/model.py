@@ -1,10 +1,12 @@
-from pathlib import Path
+import json
 
 from af3 import contract
 from af3.parameters import parse_parameters
 from af3.speech.catalogue import Catalogue
 from af3.speech.session import Speech
+from serving.heartbeat import Heart
 from serving.steps import adapter
+from serving.steps.settings import TtsSettings
 from serving.steps.speech_sink import SpeechMetrics, SpeechSink
 
 
@@ -12,21 +14,24 @@ class TritonPythonModel:
     """Text deltas in; the same at once, and their speech as it is made, out."""
 
     def initialize(self, args):
-        settings = adapter.settings(args)
-        threads = int(settings["threads"])
-        voices = Catalogue.load(Path(settings["engine_dir"]), threads, settings["provider"])
-        self._speech = Speech(voices, threads, float(settings["idle_s"]), SpeechMetrics())
+        self._heart = Heart("tts")
+        settings = TtsSettings.from_config(json.loads(args["model_config"]))
+        voices = Catalogue.load(settings.engine_dir, settings.threads, settings.provider)
+        self._speech = Speech(voices, settings.threads, settings.idle_s, SpeechMetrics())
 
     def execute(self, requests):
-        for request in requests:
-            sink = SpeechSink(request)
-            try:
-                self._take(request, sink)
-            except Exception as error:
-                sink.refuse(error)
+        with self._heart.at_work():
+            for request in requests:
+                self._take_or_refuse(request, SpeechSink(request))
 
     def finalize(self):
         self._speech.close()
+
+    def _take_or_refuse(self, request, sink):
+        try:
+            self._take(request, sink)
+        except Exception as error:
+            sink.refuse(error)
 
     def _take(self, request, sink):
         if adapter.array(request, contract.STOP) is not None:

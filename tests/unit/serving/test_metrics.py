@@ -1,12 +1,14 @@
 """Metrics that several threads change, with a stand-in for Triton's module, which exists only in its processes."""
 
-import importlib
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from types import ModuleType, SimpleNamespace
 
 import pytest
+
+from tests.support import pb_utils_stand_in
+
+# isort: split
+from serving.steps import adapter
 
 
 class TritonMetric:
@@ -38,18 +40,14 @@ class Family:
         return TritonMetric()
 
 
-@pytest.fixture
-def adapter(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    stand_in = SimpleNamespace(MetricFamily=Family)
-    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stand_in)
-    monkeypatch.delitem(sys.modules, "serving.steps.adapter", raising=False)
-    return importlib.import_module("serving.steps.adapter")
-
-
 @pytest.mark.parametrize(
     ("kind", "change"), [("gauge", "set"), ("counter", "increment"), ("histogram", "observe")]
 )
-def test_a_metric_is_changed_by_one_thread_at_a_time(adapter: ModuleType, kind: str, change: str) -> None:
+def test_a_metric_is_changed_by_one_thread_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, kind: str, change: str
+) -> None:
+    assert adapter.pb_utils.MetricFamily is pb_utils_stand_in.MetricFamily
+    monkeypatch.setattr(adapter.pb_utils, "MetricFamily", Family)
     metric = getattr(adapter, kind)("af3_test", "A test")
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(getattr(metric, change), range(40)))

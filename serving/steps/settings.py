@@ -1,0 +1,97 @@
+"""The settings of each step: the `parameters` of its config.pbtxt, checked when it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from serving.address import ServerError
+
+Settings = TypeVar("Settings", bound="StepSettings")
+
+
+class StepSettings(BaseModel):
+    """What every step has: the folder of the engines, relative to the folder that is served from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine_dir: Path
+
+    @classmethod
+    def from_config(cls: type[Settings], model_config: Mapping[str, Any]) -> Settings:
+        """Of a model configuration as Triton hands it to `initialize`, and as JSON spells a config.pbtxt.
+
+        Raises ServerError that names the model and every setting that is missing, unknown or out of range.
+        """
+        given = {name: value["string_value"] for name, value in model_config.get("parameters", {}).items()}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            problems = "; ".join(map(_sentence, error.errors()))
+            raise ServerError(
+                f"model '{model_config.get('name', '?')}': {problems}; see the parameters of its config.pbtxt"
+            ) from None
+
+
+class PreprocessSettings(StepSettings):
+    """niceness: 0 to 19, as for nice(1)."""
+
+    niceness: int = Field(ge=0, le=19)
+
+
+class EncoderSettings(StepSettings):
+    """provider: TensorRT or one of ONNX Runtime. threads: 0 is every core. embedding_cache_mib: 0 keeps none."""
+
+    provider: str = Field(min_length=1)
+    threads: int = Field(ge=0)
+    embedding_cache_mib: int = Field(ge=0)
+    niceness: int = Field(ge=0, le=19)
+
+    @property
+    def embedding_cache_bytes(self) -> int:
+        return self.embedding_cache_mib << 20
+
+
+class LlmSettings(StepSettings):
+    """slots: rows of the KV cache. max_queue: requests that wait for one. prefill_tokens: read in one turn."""
+
+    slots: int = Field(ge=1)
+    max_queue: int = Field(ge=0)
+    prefill_tokens: int = Field(ge=1)
+    threads: int = Field(ge=0)
+
+
+class PostprocessSettings(StepSettings):
+    """idle_s: an answer without a token for so long is forgotten. most_responses_per_s: of all answers together."""
+
+    idle_s: float = Field(gt=0, allow_inf_nan=False)
+    most_responses_per_s: float = Field(gt=0, allow_inf_nan=False)
+
+
+class TtsSettings(StepSettings):
+    """threads: segments that are spoken at a time. idle_s: an answer without text for so long is forgotten."""
+
+    provider: str = Field(min_length=1)
+    threads: int = Field(ge=1)
+    idle_s: float = Field(gt=0, allow_inf_nan=False)
+
+
+OF_STEP: dict[str, type[StepSettings]] = {
+    "preprocess": PreprocessSettings,
+    "audio_encoder": EncoderSettings,
+    "llm": LlmSettings,
+    "postprocess": PostprocessSettings,
+    "tts": TtsSettings,
+}
+
+
+def _sentence(problem: Any) -> str:
+    name = ".".join(str(step) for step in problem["loc"])
+    if problem["type"] == "missing":
+        return f"setting '{name}' is missing"
+    if problem["type"] == "extra_forbidden":
+        return f"setting '{name}' is unknown"
+    return f"setting '{name}' is {problem['input']!r}: {problem['msg']}"

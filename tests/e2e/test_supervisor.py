@@ -1,0 +1,119 @@
+"""A real Triton that is slow is left alone; one that hangs is replaced. With less patience than an operator has."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from clients import AudioFlamingo
+from serving.address import Ports, claim
+from serving.door.door import Door, TritonAddress
+from serving.host.supervisor import Patience, Supervisor
+from serving.host.triton import MODEL_REPOSITORY, Server
+from tests.support.clips import clip
+from tests.support.engines import BuiltEngines
+
+HOST = "127.0.0.1"
+WINDOW_S = 6.0
+WAIT_S = 120
+# A window takes longer than a probe may, and all windows of a clip longer than Triton may be silent.
+PATIENCE = Patience(start=120, probe_every=0.5, probe_timeout=1, silence=4, still=20, stall=4, drain=1)
+SLOW = f"""
+
+import time
+from af3.encoder.onnx_encoder import AudioEncoder
+_encode_batch = AudioEncoder.encode_batch
+
+
+def _slowly(self, windows):
+    if max(map(len, windows)) > 400_000:
+        time.sleep({WINDOW_S})
+    return _encode_batch(self, windows)
+
+
+AudioEncoder.encode_batch = _slowly
+"""
+
+
+class Supervised:
+    """Door, supervisor and Triton, whose encoder takes WINDOW_S for a whole window."""
+
+    def __init__(self, folder: Path):
+        models = folder / "models"
+        shutil.copytree(MODEL_REPOSITORY, models)
+        with (models / "audio_encoder" / "1" / "model.py").open("a") as file:
+            file.write(SLOW)
+        triton = TritonAddress(claim(Ports(0, 0, 0), HOST), "key")
+        self.door = Door(triton, HOST, claim(Ports(0, 0, 0), HOST))
+        self.said: list[str] = []
+        self.server: Server | None = None
+        self.ending = threading.Event()
+
+        def start() -> Server:
+            if self.ending.is_set():
+                raise KeyboardInterrupt
+            self.server = Server("cpu", folder, folder / "log", triton.ports, HOST, key="key", models=models)
+            return self.server
+
+        self.supervisor = Supervisor(self.door, start, PATIENCE, self.said.append)
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with suppress(KeyboardInterrupt):
+            self.supervisor.run(lambda: None)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + WAIT_S
+        while not condition():
+            assert time.monotonic() < end and self._thread.is_alive(), self.said
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        self.ending.set()
+        if self.server is not None:
+            self.server.kill()
+        self._thread.join()
+        self.door.close()
+
+
+@pytest.fixture(scope="module")
+def supervised(engines: BuiltEngines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervised]:
+    folder: Path = tmp_path_factory.mktemp("supervised")
+    (folder / "engines").symlink_to(engines.engines.parent)
+    running = Supervised(folder)
+    running.until(lambda: running.door.admission.ready)
+    yield running
+    running.close()
+
+
+def test_a_long_encode_is_answered_and_nothing_is_replaced(supervised: Supervised) -> None:
+    began = time.monotonic()
+    with AudioFlamingo(supervised.door.url) as flamingo:
+        answer = flamingo.ask(clip(88.0), "What is it?", max_tokens=3, timeout_s=WAIT_S).text()
+    assert answer is not None
+    assert time.monotonic() - began > 2 * WINDOW_S
+    assert supervised.supervisor.restarts == []
+
+
+@pytest.mark.parametrize("name", ["llm", "audio_encoder", "preprocess"])
+def test_a_step_that_does_not_run_is_replaced(supervised: Supervised, name: str) -> None:
+    before = len(supervised.supervisor.restarts)
+    assert supervised.server is not None
+    for pid in [pid for pid, step in supervised.server.steps().items() if step == name]:
+        os.kill(pid, signal.SIGSTOP)
+    supervised.until(lambda: len(supervised.supervisor.restarts) > before)
+    assert f"hung: {name} has shown no sign of life" in supervised.supervisor.restarts[-1]
+    supervised.until(lambda: supervised.door.admission.ready)
+
+
+def test_what_clients_ask_can_be_read_by_nobody_else(supervised: Supervised) -> None:
+    assert supervised.server is not None
+    files = list(Path("/dev/shm").glob(f"af3-*-{supervised.server.ports.grpc}-*"))
+    assert files and all(path.stat().st_mode & 0o077 == 0 for path in files)
