@@ -32,7 +32,7 @@ _encode_batch = AudioEncoder.encode_batch
 
 
 def _slowly(self, windows):
-    if max(map(len, windows)) > 400_000:
+    if max(len(window.samples) for window in windows) > 400_000:
         time.sleep({WINDOW_S})
     return _encode_batch(self, windows)
 

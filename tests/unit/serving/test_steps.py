@@ -185,7 +185,7 @@ class Encoder:
     """Every window gives one row that holds its length."""
 
     def encode(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [np.full((1, 4), len(window), np.float32) for window in windows]
+        return [np.full((1, 4), len(window.samples), np.float32) for window in windows]
 
     def join(self, embeddings: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate(embeddings)[None]
@@ -205,10 +205,16 @@ def test_audio_encoder_answers_each_request_alone(engines: Path, monkeypatch: py
     def request(*lengths: int) -> Request:
         size = max(lengths, default=0)
         pcm = np.zeros((1, len(lengths), size), np.float32)
-        return Request({"pcm": pcm, "pcm_lengths": np.array([lengths], np.int32)})
+        return Request(
+            {
+                "pcm": pcm,
+                "pcm_lengths": np.array([lengths], np.int32),
+                "window_index": np.arange(len(lengths), dtype=np.int32)[None],
+            }
+        )
 
-    one, silent, again = model.execute([request(8_000, 4_000), request(), request(4_000)])
-    assert one.tensors["prompt_embedding_table"][0, :, 0].tolist() == [8_000, 4_000]
+    one, silent, again = model.execute([request(4_000, 8_000), request(), request(4_000)])
+    assert one.tensors["prompt_embedding_table"][0, :, 0].tolist() == [4_000, 8_000]
     assert silent.error is None and silent.tensors == {}
     assert again.tensors["prompt_embedding_table"][0, :, 0].tolist() == [4_000]
     assert MetricFamily.values["af3_embedding_cache_misses"] == 2
@@ -256,6 +262,9 @@ def test_the_supervisor_sees_every_window_that_is_encoded(
         def get_outputs(self) -> list[Any]:
             return [SimpleNamespace(shape=[None, None, 4])]
 
+        def get_inputs(self) -> list[Any]:
+            return [SimpleNamespace(name="pcm"), SimpleNamespace(name="pcm_lengths")]
+
         def run(self, names: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
             (pulse,) = pulses(f"{tmp_path}/heart-")
             assert pulse.working
@@ -274,7 +283,8 @@ def test_the_supervisor_sees_every_window_that_is_encoded(
     )
     pcm = np.zeros((1, 2, 480_000), np.float32)
     lengths = np.full((1, 2), 480_000, np.int32)
-    (response,) = model.execute([Request({"pcm": pcm, "pcm_lengths": lengths})])
+    index = np.arange(2, dtype=np.int32)[None]
+    (response,) = model.execute([Request({"pcm": pcm, "pcm_lengths": lengths, "window_index": index})])
     assert response.error is None
     assert len(seen) == 2 and max(seen) < 0.25
     assert not pulses(f"{tmp_path}/heart-")[0].working
