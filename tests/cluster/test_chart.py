@@ -1,0 +1,205 @@
+"""The Helm chart, rendered by the real helm and judged by Kubernetes' own schemas. Never applied to a cluster."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CHART = Path(__file__).parents[2] / "deploy" / "chart"
+KUBERNETES = "1.35"
+VALUES = ("cpu", "trtllm", "vllm")
+KINDS_OF_OTHERS = {"PodMonitor", "ScaledObject", "InferencePool", "ServingRuntime"}
+SETTINGS = {
+    "plain": (),
+    "routing-none": ("routing.kind=none",),
+    "inference-pool": ("routing.kind=inferencePool",),
+    "kserve": ("kserve.enabled=true",),
+    "oci-engines": (
+        "engines.source=image",
+        "engines.image.reference=registry.example/engines:1",
+        "build.enabled=false",
+    ),
+    "tls": ("tls.secret=cert",),
+    "mutual-tls": ("tls.secret=cert", "tls.mutual=true"),
+    "all": ("build.enabled=true", "podMonitor.enabled=true", "autoscaling.enabled=true"),
+}
+CASES = [(values, name) for values in VALUES for name in SETTINGS]
+
+
+def helm(*words: str) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("helm", path=str(Path(sys.executable).parent)) or shutil.which("helm")
+    if program is None:
+        pytest.skip("helm is not installed; `make test-cluster` installs it")
+    return subprocess.run([program, *words], capture_output=True, text=True, check=False)
+
+
+@cache
+def rendered(values: str, name: str) -> tuple[dict[str, Any], ...]:
+    settings = [word for setting in ("image.tag=0.1.0", *SETTINGS[name]) for word in ("--set", setting)]
+    done = helm("template", "af3", str(CHART), "--values", str(CHART / f"values-{values}.yaml"), *settings)
+    assert done.returncode == 0, done.stderr
+    return tuple(document for document in yaml.safe_load_all(done.stdout) if document)
+
+
+def of_kind(documents: tuple[dict[str, Any], ...], kind: str) -> list[dict[str, Any]]:
+    return [document for document in documents if document["kind"] == kind]
+
+
+def pods(documents: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
+    return [
+        document["spec"]["template"] for document in documents if document["kind"] in ("Deployment", "Job")
+    ]
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_helm_lint_finds_nothing(values):
+    done = helm(
+        "lint",
+        "--strict",
+        str(CHART),
+        "--values",
+        str(CHART / f"values-{values}.yaml"),
+        "--set",
+        "image.tag=0.1.0",
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(("values", "name"), CASES)
+def test_every_object_is_valid_by_its_schema(values, name):
+    validate = pytest.importorskip("kubernetes_validate", reason="`make test-cluster` installs it")
+    for document in rendered(values, name):
+        if document["kind"] not in KINDS_OF_OTHERS:
+            validate.validate(document, KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize(("values", "name"), CASES)
+def test_a_pod_is_bounded_and_has_no_rights(values, name):
+    for pod in pods(rendered(values, name)):
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["automountServiceAccountToken"] is False
+        for container in spec["containers"]:
+            own = container["securityContext"]
+            assert own["readOnlyRootFilesystem"] is True
+            assert own["allowPrivilegeEscalation"] is False
+            assert own["capabilities"] == {"drop": ["ALL"]}
+            assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+            assert "memory" in container["resources"]["limits"]
+            assert re.search(r"(:[\w.-]+|@sha256:[0-9a-f]{64})$", container["image"])
+            assert not container["image"].endswith(":latest")
+
+
+@pytest.mark.parametrize(("values", "name"), CASES)
+def test_servers_are_probed_drained_and_given_time(values, name):
+    for deployment in of_kind(rendered(values, name), "Deployment"):
+        spec = deployment["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
+        wait = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert spec["terminationGracePeriodSeconds"] >= max(60, wait + 35)  # the door drains 20 s, Triton 15
+        assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+
+
+@pytest.mark.parametrize(("values", "name"), CASES)
+def test_selectors_find_their_pods(values, name):
+    documents = rendered(values, name)
+    labels = [pod["metadata"]["labels"] for pod in pods(documents)]
+    selectors = [
+        *(document["spec"]["selector"] for document in of_kind(documents, "Service")),
+        *(document["spec"]["selector"]["matchLabels"] for kind in ("Deployment", "PodDisruptionBudget", "PodMonitor")
+          for document in of_kind(documents, kind)),
+        *(document["spec"]["podSelector"]["matchLabels"] for document in of_kind(documents, "NetworkPolicy")),
+        *(document["spec"]["selector"]["matchLabels"] for document in of_kind(documents, "InferencePool")),
+    ]  # fmt: skip
+    assert selectors
+    for selector in selectors:
+        assert any(selector.items() <= found.items() for found in labels), selector
+
+
+@pytest.mark.parametrize("values", ["trtllm", "vllm"])
+def test_a_gpu_server_asks_for_its_gpu(values):
+    for pod in pods(rendered(values, "routing-none")):
+        (container,) = pod["spec"]["containers"]
+        assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+
+
+def test_a_scaled_deployment_leaves_its_size_to_keda():
+    documents = rendered("cpu", "all")
+    server = next(
+        document for document in of_kind(documents, "Deployment") if document["metadata"]["name"] == "af3"
+    )
+    assert "replicas" not in server["spec"]
+    (scaled,) = of_kind(documents, "ScaledObject")
+    assert scaled["spec"]["scaleTargetRef"]["name"] == "af3"
+    queries = [trigger["metadata"]["query"] for trigger in scaled["spec"]["triggers"]]
+    assert "af3_llm_waiting" in queries[0]
+    assert "af3_time_to_first_token_seconds_bucket" in queries[1]
+    assert scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"][
+        "stabilizationWindowSeconds"
+    ] >= 300  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", ["replica=3", "image.tag=latest", "routing.kind=nginx", "gracePeriodSeconds=10",
+                                     "image.digest=sha256:1"])  # fmt: skip
+def test_a_wrong_value_is_refused(setting):
+    done = helm("template", "af3", str(CHART), "--set", "image.tag=0.1.0", "--set", setting)
+    assert done.returncode != 0
+    assert "schema" in done.stderr
+
+
+def test_an_image_without_a_version_is_refused_with_what_to_do():
+    done = helm("template", "af3", str(CHART))
+    assert done.returncode != 0
+    assert "image.tag: name the version to run" in done.stderr
+
+
+def test_an_upgrade_recreates_nothing_that_has_state():
+    """Claims and selectors stay as they are from one values file to the next."""
+    for name in ("PersistentVolumeClaim", "Deployment", "Service"):
+        found = [
+            {
+                document["metadata"]["name"]: document["spec"].get(
+                    "selector", document["spec"].get("accessModes")
+                )
+                for document in of_kind(rendered(values, "plain"), name)
+            }
+            for values in VALUES
+        ]
+        assert found[0] == found[1] == found[2] != {}
+    (claim,) = of_kind(rendered("cpu", "plain"), "PersistentVolumeClaim")
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_the_build_job_has_another_name_when_it_builds_something_else():
+    names = {of_kind(rendered(values, "all"), "Job")[0]["metadata"]["name"] for values in VALUES}
+    assert len(names) == 3
+
+
+def test_envoy_gets_the_configuration_that_runs_here(tmp_path):
+    from deploy.envoy import EnvoyMissing, binary
+
+    (config,) = of_kind(rendered("cpu", "plain"), "ConfigMap")
+    text = config["data"]["envoy.yaml"]
+    assert "af3-servers.default.svc" in text
+    assert "servers.audio-flamingo" not in text
+    try:
+        program = binary()
+    except EnvoyMissing as missing:
+        pytest.skip(str(missing))
+    (tmp_path / "envoy.yaml").write_text(text)
+    words = [str(program), "--mode", "validate", "--use-dynamic-base-id", "-c", str(tmp_path / "envoy.yaml")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_every_value_is_in_the_schema():
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert set(yaml.safe_load((CHART / "values.yaml").read_text())) <= set(schema["properties"])
