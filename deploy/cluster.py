@@ -20,7 +20,7 @@ from types import TracebackType
 
 import yaml
 
-from deploy.envoy import HOST, EnvoyMissing, binary, configuration
+from deploy.envoy import HOST, EnvoyMissing, binary, configuration, write_endpoints
 from serving.address import Ports, ServerError, claim
 
 READY_TIMEOUT_S = 300.0
@@ -63,9 +63,31 @@ class Cluster:
         pairs = (line.split(": ", 1) for line in reply.splitlines() if ": " in line)
         return {name: float(value) for name, value in pairs if value.replace(".", "").isdigit()}
 
+    def restart(self, server: Member) -> None:
+        """As a Deployment is rolled: out of the list, then told to end; back when it is ready again."""
+        others = [one.ports for one in self.servers if one is not server]
+        write_endpoints(self._logs, others)
+        self._wait_for_members(len(others))
+        server.stop()
+        server.start()
+        server.wait_until_ready()
+        write_endpoints(self._logs, [one.ports for one in self.servers])
+        self._wait_for_members(len(self.servers))
+
+    def _wait_for_members(self, count: int) -> None:
+        def agreed() -> bool:
+            stats = self.stats()
+            return all(
+                stats[f"cluster.servers-{kind}.membership_healthy"] == count for kind in ("http", "grpc")
+            )
+
+        if not wait_for(agreed, 30.0):
+            raise ServerError(f"envoy does not see {count} healthy servers")
+
     def _start_envoy(self) -> None:
+        write_endpoints(self._logs, [server.ports for server in self.servers])
         path = self._logs / "envoy.yaml"
-        path.write_text(yaml.safe_dump(configuration(self.ports, [server.ports for server in self.servers])))
+        path.write_text(yaml.safe_dump(configuration(self.ports, self._logs)))
         log = self._stack.enter_context((self._logs / "envoy.log").open("wb"))
         command = [
             str(binary()),

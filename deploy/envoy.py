@@ -30,19 +30,41 @@ def binary() -> Path:
     return Path(found)
 
 
-def configuration(listen: Ports, servers: Sequence[Ports], text: str | None = None) -> dict[str, Any]:
-    """Envoy's bootstrap for `servers` on loopback: it listens at `listen` (gRPC, HTTP; `metrics`: its admin page)."""
-    config: dict[str, Any] = yaml.safe_load(text or CONFIG.read_text(encoding="utf-8"))
+def configuration(listen: Ports, folder: Path) -> dict[str, Any]:
+    """Envoy's bootstrap for loopback: it listens at `listen` (gRPC, HTTP; `metrics`: its admin page).
+
+    Which servers there are it reads, and reads again, from the files of `write_endpoints` in `folder`: as
+    Kubernetes does it, a server leaves the list before it is told to end.
+    """
+    config: dict[str, Any] = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    config["node"] = {"id": "envoy", "cluster": "loopback"}
     config["admin"]["address"] = _address(listen.metrics)
     listeners = {listener["name"]: listener for listener in config["static_resources"]["listeners"]}
     listeners["http"]["address"] = _address(listen.http)
     listeners["grpc"]["address"] = _address(listen.grpc)
     for cluster in config["static_resources"]["clusters"]:
-        cluster["type"] = "STATIC"
-        name = cluster["name"]
-        endpoints = [_endpoint(ports, name == "servers-grpc") for ports in servers]
-        cluster["load_assignment"] = {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]}
+        del cluster["load_assignment"], cluster["dns_refresh_rate"], cluster["respect_dns_ttl"]
+        cluster["type"] = "EDS"
+        cluster["ignore_health_on_host_removal"] = True
+        source = {"path_config_source": {"path": str(_endpoint_file(folder, cluster["name"]))}}
+        cluster["eds_cluster_config"] = {"eds_config": {**source, "resource_api_version": "V3"}}
     return config
+
+
+def write_endpoints(folder: Path, servers: Sequence[Ports]) -> None:
+    """The servers that Envoy may send requests to, from now on."""
+    for name in ("servers-http", "servers-grpc"):
+        endpoints = [_endpoint(ports, name == "servers-grpc") for ports in servers]
+        kind = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+        assignment = {"@type": kind, "cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]}
+        path = _endpoint_file(folder, name)
+        draft = path.with_suffix(".new")
+        draft.write_text(yaml.safe_dump({"resources": [assignment]}))
+        draft.replace(path)  # Envoy watches for files that are moved into place
+
+
+def _endpoint_file(folder: Path, cluster: str) -> Path:
+    return folder / f"{cluster}.yaml"
 
 
 def _endpoint(ports: Ports, grpc: bool) -> dict[str, Any]:
