@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+# Audio Flamingo 3's own limits. Each checkpoint has its own in the manifest of its engines, up to the longest of the
+# family, Audio Flamingo Next's.
+LONGEST_CLIP_SECONDS = 1800
+LONGEST_ANSWER_TOKENS = 4096
 MAX_NEW_TOKENS = 1024  # Audio Flamingo 3 model card: longest answer
 MAX_TEXT_TOKENS = 16_000  # Audio Flamingo 3 model card: longest text
 MAX_CLIP_SECONDS = 600  # 20 windows of 30 s

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 FILE_NAME = "manifest.json"
 TOKENIZER_FOLDER = "tokenizer"  # beside it
+WINDOW_SECONDS = 30
 
 Target = Literal["cpu", "h100", "a100", "l40s", "h200"]
 
@@ -43,6 +44,10 @@ class Limits(_Section):
     max_output_tokens: int
     max_sequence_tokens: int  # prompt and answer
     max_batch_size: int
+
+    @property
+    def max_clip_seconds(self) -> int:
+        return self.max_windows_per_clip * WINDOW_SECONDS
 
 
 class ModelFacts(_Section):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from af3.contract import MAX_NEW_TOKENS
+from af3.contract import LONGEST_ANSWER_TOKENS
 from af3.errors import invalid
 
 # Set by Triton's front ends, not by the client: the HTTP `id` arrives as a parameter too.
@@ -21,7 +21,7 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    max_tokens: int = Field(256, ge=1, le=MAX_NEW_TOKENS)
+    max_tokens: int = Field(256, ge=1, le=LONGEST_ANSWER_TOKENS)
     temperature: float = Field(0.0, ge=0.0, le=2.0)
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     top_k: int = Field(0, ge=0, le=1024)  # 0: all tokens
@@ -53,15 +53,22 @@ class Parameters(BaseModel):
         return self.temperature == 0.0
 
 
-def parse_parameters(given: dict[str, Any]) -> Parameters:
+def parse_parameters(given: dict[str, Any], longest_answer: int = LONGEST_ANSWER_TOKENS) -> Parameters:
     """Parameters of a request, as Triton hands them on (`json.loads(request.parameters())`).
 
-    Raises RequestError that names every parameter that is unknown or out of range.
+    longest_answer: in tokens, of the engines that will answer. Raises RequestError that names every parameter that
+    is unknown or out of range.
     """
     try:
-        return Parameters(**{name: value for name, value in given.items() if name not in TRITON_OWN})
+        parameters = Parameters(**{name: value for name, value in given.items() if name not in TRITON_OWN})
     except ValidationError as error:
         raise invalid("; ".join(map(_sentence, error.errors()))) from None
+    if parameters.max_tokens > longest_answer:
+        raise invalid(
+            f"parameter 'max_tokens': {parameters.max_tokens} is more than the {longest_answer} tokens of this model's "
+            "longest answer; lower it"
+        )
+    return parameters
 
 
 def _sentence(problem: Any) -> str:

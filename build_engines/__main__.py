@@ -79,6 +79,7 @@ def _build(arguments: argparse.Namespace) -> None:
 
 
 def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
+    from build_engines.source import reach
     from build_engines.source.checkpoint import open_checkpoint
     from build_engines.stage import run
     from build_engines.targets import cpu  # torch and transformers take seconds; --help should not
@@ -89,8 +90,12 @@ def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
         raise BuildError(f"PRECISION={arguments.precision}: cpu knows {', '.join(known)}")
     if arguments.think:
         raise BuildError("THINK=1: the think adapter is merged into engines of a GPU only")
+    if arguments.dry_run and not Path(arguments.checkpoint).exists():
+        _describe_cpu(arguments.checkpoint, output)
+        return
     source = open_checkpoint(arguments.checkpoint)
     stages = cpu.stages(source, precision)
+    print(reach.describe(cpu.limits(source)))
     if arguments.voice:
         from build_engines.voice import export_voice
 
@@ -104,6 +109,17 @@ def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
         return
     cpu.write_manifest(source, precision, stamps, output)
     print(f"engines are in {output}")
+
+
+def _describe_cpu(name: str, output: Path) -> None:
+    """What would be built of a checkpoint that is not here; downloads nothing."""
+    from build_engines.source import reach
+    from build_engines.source.checkpoint import LICENCE_NOTICE
+    from build_engines.targets import cpu
+
+    print(LICENCE_NOTICE.format(name=name))
+    print(f"{name}: not here; it would be downloaded, and built into {output}: tokenizer, audio_encoder, llm")
+    print(reach.describe(reach.published(name).limits(cpu.ROWS)))
 
 
 def _job(arguments: argparse.Namespace, target: Target, output: Path) -> "Job":

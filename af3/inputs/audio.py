@@ -44,7 +44,7 @@ def file_bytes(element: bytes, name: str) -> bytes:
         raise invalid(f"{name}: the base64 text of the data: URI is broken; encode the whole file") from None
 
 
-def decode(data: bytes, name: str) -> np.ndarray:
+def decode(data: bytes, name: str, max_seconds: float = MAX_CLIP_SECONDS) -> np.ndarray:
     """A whole WAV, FLAC, MP3 or OGG file → float32 mono samples at 16 kHz, [n].
 
     Channels are averaged, then resampled with soxr's HQ filter: the steps, the order and the precision of
@@ -57,8 +57,8 @@ def decode(data: bytes, name: str) -> np.ndarray:
     riff_ogg.refuse_truncated(data, name)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
-            _refuse_unservable(file, name)
-            mono = _read_mono(file, name)
+            _refuse_unservable(file, name, max_seconds)
+            mono = _read_mono(file, name, max_seconds)
             rate = file.samplerate
     except soundfile.LibsndfileError as error:
         raise invalid(
@@ -82,7 +82,7 @@ def _reason(error: soundfile.LibsndfileError) -> str:
     return error.error_string.rstrip(". ")
 
 
-def _refuse_unservable(file: soundfile.SoundFile, name: str) -> None:
+def _refuse_unservable(file: soundfile.SoundFile, name: str, max_seconds: float) -> None:
     low, high = SOURCE_RATES_HZ
     if file.format not in FORMATS:
         raise invalid(f"{name}: {file.format} files are not read; convert it to WAV, FLAC, MP3 or OGG")
@@ -95,24 +95,24 @@ def _refuse_unservable(file: soundfile.SoundFile, name: str) -> None:
             f"{name}: {file.channels} channels, at most {MAX_CHANNELS} are mixed; mix it down first"
         )
     if file.seekable() and 0 < file.frames < (1 << 62):
-        _refuse_too_long(file.frames / file.samplerate, name)
+        _refuse_too_long(file.frames / file.samplerate, name, max_seconds)
 
 
-def _refuse_too_long(seconds: float, name: str) -> None:
-    if seconds > MAX_CLIP_SECONDS:
+def _refuse_too_long(seconds: float, name: str, max_seconds: float) -> None:
+    if seconds > max_seconds:
         raise invalid(
-            f"{name}: {seconds:.1f} s is longer than the {MAX_CLIP_SECONDS} s that Audio Flamingo 3 hears;"
-            " split it or send fewer clips"
+            f"{name}: {seconds:.1f} s is longer than the {max_seconds:g} s that this model hears; split it"
+            " or send fewer clips"
         )
 
 
-def _read_mono(file: soundfile.SoundFile, name: str) -> np.ndarray:
+def _read_mono(file: soundfile.SoundFile, name: str, max_seconds: float) -> np.ndarray:
     """All frames, channels averaged block by block, so that memory is bounded by one mono clip."""
     blocks: list[np.ndarray] = []
     frames = 0
     while len(block := file.read(READ_FRAMES // file.channels + 1, dtype="float32", always_2d=True)):
         frames += len(block)
-        _refuse_too_long(frames / file.samplerate, name)
+        _refuse_too_long(frames / file.samplerate, name, max_seconds)
         # mean over the first axis of [channels, n], as Transformers does: the same sum order, the same bits.
         blocks.append(block.T.mean(axis=0) if file.channels > 1 else block[:, 0].copy())
     if frames == 0:

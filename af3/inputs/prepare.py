@@ -26,6 +26,7 @@ class Preprocessor:
 
     def __init__(self, manifest: Manifest, tokenizer: Tokenizer, voices: Sequence[str]):
         self._model = manifest.model
+        self._limits = manifest.limits
         self._voices = voices
         self._prompts = PromptBuilder(tokenizer, manifest.model, manifest.limits, manifest.checkpoint.sha256)
 
@@ -48,12 +49,12 @@ class Preprocessor:
         Raises RequestError for anything that must not reach an engine.
         """
         refuse_bad_id(request_id)
-        parameters = parse_parameters(given_parameters)
+        parameters = parse_parameters(given_parameters, self._limits.max_output_tokens)
         if parameters.voice is not None:
             check_voice(parameters.voice, self._voices)
         conversation = _conversation(prompt, messages, len(files))
         clips = [
-            audio.decode(audio.file_bytes(file, name), name)
+            audio.decode(audio.file_bytes(file, name), name, self._limits.max_clip_seconds)
             for file, name in zip(files, _names(len(files)), strict=True)
         ]
         built = self._prompts.build(conversation, clips, parameters.max_tokens, parameters.think)

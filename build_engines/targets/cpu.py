@@ -5,7 +5,6 @@ from pathlib import Path
 
 import af3.inputs.chat_messages
 import af3.tokenizer
-from af3.contract import MAX_CLIP_SECONDS, MAX_NEW_TOKENS, MAX_TEXT_TOKENS
 from af3.manifest import CheckpointIdentity, Limits, Manifest
 from af3.manifest import Precision as Precisions
 from af3.speech.catalogue import VOICE_FOLDER
@@ -13,13 +12,11 @@ from af3.speech.engines.vits import built_voice
 from build_engines.encoder import export_encoder, time_rotation, verify_encoder
 from build_engines.encoder.export_encoder import Rotation
 from build_engines.llm import decoder_files, decoder_graph, quantize, verify_decoder
-from build_engines.llm.decoder_graph import Precision, Shape
-from build_engines.source import checkpoint, tokenizer_files
+from build_engines.llm.decoder_graph import Precision
+from build_engines.source import checkpoint, reach, tokenizer_files
 from build_engines.source.checkpoint import Checkpoint
 from build_engines.stage import Stage, Stamp, read_stamp
 
-WINDOW_SECONDS = 30
-TOKENS_PER_SECOND = 25
 ROWS = 8  # sequences that are decoded together; more only make each slower on a CPU
 
 
@@ -57,17 +54,8 @@ def audio_encoder_stage(source: Checkpoint, rotation: Rotation = "formula") -> S
 
 
 def limits(source: Checkpoint) -> Limits:
-    """AF3's own limits; a sequence can be no longer than the decoder has positions for."""
-    audio_tokens = MAX_CLIP_SECONDS * TOKENS_PER_SECOND
-    positions = Shape.of(source.text_config).positions
-    return Limits(
-        max_windows_per_clip=MAX_CLIP_SECONDS // WINDOW_SECONDS,
-        max_audio_tokens=audio_tokens,
-        max_text_tokens=MAX_TEXT_TOKENS,
-        max_output_tokens=MAX_NEW_TOKENS,
-        max_sequence_tokens=min(positions, audio_tokens + MAX_TEXT_TOKENS + MAX_NEW_TOKENS),
-        max_batch_size=ROWS,
-    )
+    """The checkpoint's own limits."""
+    return reach.of(source).limits(ROWS)
 
 
 def write_manifest(source: Checkpoint, precision: Precision, stamps: dict[str, Stamp], output: Path) -> None:

@@ -13,7 +13,7 @@ EXIT_STOPPED = 130  # 128 + SIGINT, as shells have it
 EXIT_CODES = "Exit code: 0 answered, 1 an error (told on stderr), 2 wrong usage, 130 stopped by Ctrl-C."
 
 _HELP = {
-    "max_tokens": (int, "N", "longest answer in tokens, at most 1024 (server's default: 256)"),
+    "max_tokens": (int, "N", "longest answer in tokens, up to the model's limit (server's default: 256)"),
     "temperature": (float, "T", "above 0: sample instead of taking the likeliest token"),
     "top_p": (float, "P", "sample from the likeliest tokens that make up probability P"),
     "top_k": (int, "K", "sample from the K likeliest tokens"),

@@ -29,7 +29,7 @@ def stream(answer: Answer, waiting_for: str) -> None:
         if answer.text_so_far:
             print(flush=True)
     if answer.finish_reason == "length":
-        note(f"cut after {answer.token_count} tokens; --max-tokens allows more, up to 1024")
+        note(f"cut after {answer.token_count} tokens; --max-tokens allows more")
 
 
 def note(text: str) -> None:

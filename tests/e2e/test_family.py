@@ -12,10 +12,10 @@ import torch
 from transformers.audio_utils import load_audio
 
 from tests.e2e.conftest import door_before, triton_on
-from tests.support.clips import clip, saved
+from tests.support.clips import clip, file_bytes, saved
 from tests.support.engines import BuiltEngines, build_random_engines
 from tests.support.oracle import Oracle
-from tests.support.wire import ask, ids_of, text_of
+from tests.support.wire import Refused, ask, ids_of, text_of
 from training.random_model import SYSTEM_PROMPT
 
 QUESTION = "What do you hear in this clip?"
@@ -61,6 +61,32 @@ def test_one_clip_and_a_question(seconds: float, url: str, oracle: Oracle, tmp_p
     responses = ask(url, [path.read_bytes()], QUESTION, parameters={"max_tokens": TOKENS})
     assert ids_of(responses) == expected
     assert text_of(responses) == oracle.text(expected)
+
+
+@pytest.mark.timeout(1800)  # a minute on a quiet machine
+def test_half_an_hour(url: str, oracle: Oracle, tmp_path: Path) -> None:
+    path = saved(tmp_path, clip(1800, seed=10), "long.wav")
+    expected = oracle.generate([oracle.user(QUESTION, path)], 12)
+    assert ids_of(ask(url, [path.read_bytes()], QUESTION, parameters={"max_tokens": 12})) == expected
+
+
+REFUSED = {
+    "31 minutes": (
+        {"audio": [file_bytes(np.zeros(31 * 60 * 8_000), 8_000, subtype="PCM_U8")], "prompt": "?"},
+        r"audio\[0\]: 1860.0 s is longer than the 1800 s that this model hears",
+    ),
+    "a longer answer": (
+        {"prompt": "?", "parameters": {"max_tokens": 4097}},
+        "'max_tokens'.*4096",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_limits_are_those_of_the_checkpoint(name: str, url: str) -> None:
+    request, cause = REFUSED[name]
+    with pytest.raises(Refused, match=cause):
+        ask(url, **request)
 
 
 def test_a_last_window_without_a_token_is_not_heard(url: str, oracle: Oracle, tmp_path: Path) -> None:

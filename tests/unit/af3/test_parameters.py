@@ -6,7 +6,7 @@ from af3.errors import RequestError
 from af3.parameters import Parameters, parse_parameters
 
 REFUSED = [
-    ({"max_tokens": 1025}, "'max_tokens'"),
+    ({"max_tokens": 4097}, "'max_tokens'"),
     ({"max_tokens": 0}, "'max_tokens'"),
     ({"max_tokens": True}, "'max_tokens'"),
     ({"max_tokens": "12"}, "'max_tokens'"),
@@ -34,6 +34,12 @@ def test_a_bad_parameter_is_named(given: dict[str, object], cause: str) -> None:
 def test_every_bad_parameter_is_named_at_once() -> None:
     with pytest.raises(RequestError, match=r"'top_k'.*'colour'"):
         parse_parameters({"top_k": -1, "colour": "red"})
+
+
+def test_an_answer_is_no_longer_than_its_model_gives() -> None:
+    assert parse_parameters({"max_tokens": 2048}, longest_answer=2048).max_tokens == 2048
+    with pytest.raises(RequestError, match="'max_tokens': 2049 is more than the 2048 tokens of this model's"):
+        parse_parameters({"max_tokens": 2049}, longest_answer=2048)
 
 
 def test_the_default_is_greedy() -> None:
