@@ -50,7 +50,8 @@ class Answer:
     def __init__(
         self,
         services: Services,
-        request: service_pb2.ModelInferRequest,
+        model: str,
+        message: bytes,
         record: RequestRecord,
         slot: Slot,
         upload: Upload | None,
@@ -63,7 +64,8 @@ class Answer:
         self._slot = slot
         self._upload = upload
         self._seconds = seconds
-        self._spoken = request.model_name == contract.AUDIO_FLAMINGO_SPEECH.name
+        self.model = model
+        self._spoken = model == contract.AUDIO_FLAMINGO_SPEECH.name
         self._buffer: deque[bytes] = deque()
         self._buffered_bytes = 0
         self._status = "CANCELLED"  # unless the client takes the last response, or an error
@@ -79,14 +81,10 @@ class Answer:
         self._closed: list[Callable[[Answer], None]] = []
         self._call = services.upstream.call()
         loop = asyncio.get_running_loop()
-        self._pumping = loop.create_task(self._pump(request.SerializeToString()))
+        self._pumping = loop.create_task(self._pump(message))
         self._pumping.add_done_callback(self._triton_ended)
         self._releasing: asyncio.Task[None] | None = None
         self._deadline = loop.call_later(seconds, self._out_of_time)
-
-    @property
-    def model(self) -> str:
-        return contract.AUDIO_FLAMINGO_SPEECH.name if self._spoken else contract.AUDIO_FLAMINGO.name
 
     async def __aenter__(self) -> Answer:
         return self

@@ -182,7 +182,7 @@ def question(raw: bytes, context: grpc.aio.ServicerContext, relay: Relay) -> Que
         refusal = error if isinstance(error, RequestError) else unreadable()
         relay.refuse("grpc", "", "", len(raw), refusal)
         raise refusal from None
-    return Question("grpc", request, request.id, len(raw), context.time_remaining(), upload)
+    return Question("grpc", request, request.id, len(raw), raw, context.time_remaining(), upload)
 
 
 def _is_stop(request: service_pb2.ModelInferRequest) -> bool:

@@ -79,18 +79,18 @@ async def send_error(
     raw = [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
     await send({"type": "http.response.start", "status": CODES[error.status], "headers": raw})
     await send({"type": "http.response.body", "body": body, "more_body": True})
-    if more_body:
-        await _drain(request.receive)
+    if more_body and not await _drained(request.receive):
+        request.scope["extensions"]["af3.connection"].transport.close()
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _drain(receive: Receive) -> None:
+async def _drained(receive: Receive) -> bool:
+    """Whether the rest of the body has come."""
     end = asyncio.get_running_loop().time() + DRAIN_S
     while True:
-        left_s = end - asyncio.get_running_loop().time()
         try:
-            message = await asyncio.wait_for(receive(), left_s)
+            message = await asyncio.wait_for(receive(), end - asyncio.get_running_loop().time())
         except asyncio.TimeoutError:
-            return
+            return False
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            return
+            return True

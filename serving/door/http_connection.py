@@ -15,7 +15,9 @@ from uvicorn.protocols.http import httptools_impl
 
 HEAD_BYTES = 32 << 10
 HEAD_S = 30.0
+TOO_LONG = f"the head of the request has more than {HEAD_BYTES} bytes"
 PROBE_S = 1.0
+LINGER_S = 2.0
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -75,7 +77,7 @@ class Connection(httptools_impl.HttpToolsProtocol):
             self._head_bytes += len(data)
         super().data_received(data)
         if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response(f"the head of the request has more than {HEAD_BYTES} bytes")
+            self.send_400_response(TOO_LONG)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -86,6 +88,8 @@ class Connection(httptools_impl.HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._stop_head_timer()
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
+            raise ValueError(TOO_LONG)  # the parser stops, and calls send_400_response
         before = self.cycle
         super().on_headers_complete()
         self.scope.setdefault("extensions", {})["af3.connection"] = self  # type: ignore[assignment]
@@ -104,12 +108,16 @@ class Connection(httptools_impl.HttpToolsProtocol):
             self.cycle.keep_alive = False
             return
         self._deaf = True
+        self._stop_head_timer()
         body = json.dumps({"error": f"INVALID_ARGUMENT: {msg}"}).encode()
         head = (
             f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         )
         self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
-        self.transport.close()
+        # Closed at once, the client might lose the reply: what it still sends would reset the connection.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """The client has closed its side. It may still wait for the answer, or be gone; only writing tells which."""

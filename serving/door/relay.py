@@ -44,6 +44,7 @@ class Question:
     request: `id` is ignored; the relay takes the message over and may change it.
     client_id: what the client calls its request; any string. It goes back to the client and into the journal.
     request_bytes: size on the wire.
+    serialised: the request as it came, where the protocol has it: it is sent on without being written anew.
     transport_s: seconds until the call's own deadline, in protocols that have one.
     upload: memory that the request holds, released once Triton has it.
     """
@@ -52,6 +53,7 @@ class Question:
     request: service_pb2.ModelInferRequest
     client_id: str
     request_bytes: int
+    serialised: bytes | None = None
     transport_s: float | None = None
     upload: Upload | None = None
 
@@ -84,10 +86,12 @@ class Relay:
         except RequestError as error:
             self._refuse(record, error, question.upload)
             raise
-        question.request.id = request_id
+        model = question.request.model_name
+        message = _with_id(question, request_id)
+        # Its clips are not kept while it is answered.
+        question.request, question.serialised = service_pb2.ModelInferRequest(), None
         services = Services(self.upstream, self.admission, self.metrics)
-        answer = Answer(services, question.request, record, slot, question.upload, seconds)
-        question.request = service_pb2.ModelInferRequest()  # its clips are not kept while it is answered
+        answer = Answer(services, model, message, record, slot, question.upload, seconds)
         self._answers.add(answer)
         answer.on_closed(self._answers.discard)
         return answer
@@ -112,3 +116,12 @@ class Relay:
         record.book(error.status, self.metrics)
         if upload is not None:
             upload.release()
+
+
+def _with_id(question: Question, request_id: str) -> bytes:
+    """The serialised request under the door's id. A field that stands twice in a message has its last value."""
+    if question.serialised is not None:
+        return question.serialised + service_pb2.ModelInferRequest(id=request_id).SerializeToString()
+    question.request.id = request_id
+    message: bytes = question.request.SerializeToString()
+    return message

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 import uuid
 from pathlib import Path
@@ -11,16 +10,16 @@ from typing import Literal, NamedTuple
 
 import grpc
 import numpy as np
-import soundfile
 from tritonclient.grpc import InferResult, service_pb2, service_pb2_grpc
 
 from af3 import contract
-from af3.inputs.audio import SAMPLE_RATE
 from clients.request import prompt_request
+from clients.sound.samples import Samples
 from clients.tls import Tls
 from serving.door.upstream import key_metadata
 
 TONE_HZ = 440
+PROBE_HZ = 16_000
 Health = Literal["answers", "busy", "silent", "failed"]
 
 
@@ -127,11 +126,8 @@ def _bytes(value: bytes) -> bytes:
     return len(value).to_bytes(4, "little") + value
 
 
-def _tone() -> bytes:
-    file = io.BytesIO()
-    tone = 0.1 * np.sin(2 * np.pi * TONE_HZ * np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE)
-    soundfile.write(file, tone, SAMPLE_RATE, format="WAV")
-    return file.getvalue()
+def _tone() -> Samples:
+    return Samples(0.1 * np.sin(2 * np.pi * TONE_HZ * np.arange(PROBE_HZ // 2) / PROBE_HZ), PROBE_HZ)
 
 
 def main() -> int:

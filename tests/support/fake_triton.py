@@ -57,6 +57,10 @@ class FakeTriton:
         """Let those that wait go on."""
         self._loop.call_soon_threadsafe(self._going.set)
 
+    def hold(self) -> None:
+        """Let those that wait wait again."""
+        self._loop.call_soon_threadsafe(self._going.clear)
+
     async def _start(self) -> None:
         self._going = asyncio.Event()
         self._server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])

@@ -1,0 +1,333 @@
+"""What HTTP clients do to a connection, byte by byte; Triton is a stand-in."""
+
+import json
+import socket
+import struct
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from serving.address import Ports, claim
+from serving.door import answer as answer_module
+from serving.door import http_body, http_connection
+from serving.door.admission import Limits
+from serving.door.door import Door, TritonAddress
+from tests.support.fake_triton import FakeTriton
+from tests.support.scrape import wait_until
+
+HOST = "127.0.0.1"
+STREAM = "/v2/models/audio_flamingo/generate_stream"
+
+
+@pytest.fixture(scope="module")
+def triton() -> Iterator[FakeTriton]:
+    with FakeTriton() as fake:
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def door(triton: FakeTriton) -> Iterator[Door]:
+    limits = Limits(message_bytes=4 << 20, upload_bytes=16 << 20)
+    with Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST), limits) as made:
+        made.admission.ready = True
+        yield made
+
+
+def connect(door: Door) -> socket.socket:
+    return socket.create_connection((HOST, door.ports.http), timeout=30)
+
+
+def post(body: object, *head: str, path: str = STREAM, version: str = "1.1") -> bytes:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"POST {path} HTTP/{version}", "Host: x", f"Content-Length: {len(data)}", *head]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + data
+
+
+def to_the_end(connection: socket.socket) -> bytes:
+    found = b""
+    while block := connection.recv(65536):
+        found += block
+    return found
+
+
+def reply(connection: socket.socket) -> tuple[int, bytes]:
+    """One reply with a Content-Length or in chunks; the connection stays open."""
+    file = connection.makefile("rb")
+    status = int(file.readline().split()[1])
+    headers = {}
+    while line := file.readline().strip():
+        name, _, value = line.partition(b":")
+        headers[name.lower()] = value.strip()
+    if headers.get(b"transfer-encoding") == b"chunked":
+        body = b""
+        while size := int(file.readline(), 16):
+            body += file.read(size)
+            file.readline()
+        file.readline()
+        return status, body
+    return status, file.read(int(headers.get(b"content-length", 0)))
+
+
+def test_a_connection_serves_one_request_after_the_other(door: Door) -> None:
+    with connect(door) as connection:
+        for text in ("one", "two"):
+            connection.sendall(post({"prompt": f"say={text}"}))
+            status, body = reply(connection)
+            assert status == 200
+            assert f'"text": "{text}"'.encode() in body
+        connection.sendall(post({"prompt": "error=INVALID_ARGUMENT: no"}))
+        assert reply(connection) == (400, b'{"error": "INVALID_ARGUMENT: no"}')
+        connection.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert reply(connection) == (200, b"")
+
+
+def test_chunks_are_read(door: Door) -> None:
+    data = json.dumps({"prompt": "say=chunked"}).encode()
+    chunks = b"".join(
+        b"%x\r\n%s\r\n" % (len(data[at : at + 7]), data[at : at + 7]) for at in range(0, len(data), 7)
+    )
+    with connect(door) as connection:
+        head = f"POST {STREAM} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        connection.sendall(head + chunks + b"0\r\n\r\n")
+        assert b"chunked" in reply(connection)[1]
+
+
+def test_a_client_that_waits_for_100_continue_gets_it_at_once(door: Door) -> None:
+    whole = post({"prompt": "say=hi"}, "Expect: 100-continue")
+    head, _, body = whole.partition(b"\r\n\r\n")
+    with connect(door) as connection:
+        connection.sendall(head + b"\r\n\r\n")
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert reply(connection)[0] == 200
+
+
+def test_a_refused_client_that_waits_for_100_continue_need_not_send_its_body(door: Door) -> None:
+    head = f"POST {STREAM} HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n"
+    with connect(door) as connection:
+        connection.sendall(head.encode())
+        found = to_the_end(connection)
+    assert found.startswith(b"HTTP/1.1 413 ")
+    assert b"RESOURCE_EXHAUSTED: the request has 99999999 bytes, the limit is 4194304" in found
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "in chunks"])
+def test_a_client_that_sends_all_of_a_body_too_large_still_reads_why(announced: bool, door: Door) -> None:
+    data = bytes(8 << 20)
+    with connect(door) as connection:
+        if announced:
+            connection.sendall(post(data))
+        else:
+            head = f"POST {STREAM} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+            connection.sendall(head + b"%x\r\n" % len(data) + data + b"\r\n0\r\n\r\n")
+        assert reply(connection)[0] == 413
+        connection.sendall(post({"prompt": "say=hi"}))  # and the connection is as good as before
+        assert reply(connection)[0] == 200
+
+
+@pytest.mark.parametrize("prompt", ["say=whole|many=50", "wait|say=whole"])
+def test_a_client_that_closes_its_side_gets_its_answer(prompt: str, door: Door, triton: FakeTriton) -> None:
+    with connect(door) as connection:
+        connection.sendall(post({"prompt": prompt}))
+        connection.shutdown(socket.SHUT_WR)
+        if "wait" in prompt:
+            time.sleep(1.5 * http_connection.PROBE_S)  # it is probed meanwhile, and stays
+            triton.go()
+        found = to_the_end(connection)
+    assert b"200 OK" in found
+    assert b'"finish_reason": "stop"' in found
+
+
+def test_a_client_that_is_gone_before_the_first_response_is_noticed(door: Door, triton: FakeTriton) -> None:
+    triton.hold()
+    seen = len(triton.seen)
+    with connect(door) as connection:
+        connection.sendall(post({"prompt": "wait"}))
+        wait_until(lambda: len(triton.seen) > seen)
+    wait_until(lambda: door.admission.in_flight == 0, timeout_s=10)
+
+
+@pytest.mark.parametrize(
+    "after", [b"\r\n", b"\r\n\r\n", b"nonsense\r\n\r\n", b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"]
+)
+def test_bytes_after_a_request_do_not_end_its_answer(after: bytes, door: Door) -> None:
+    with connect(door) as connection:
+        connection.sendall(post({"prompt": "say=whole|many=30"}) + after)
+        status, body = reply(connection)
+    assert status == 200
+    assert body.count(b"whole") == 30
+
+
+def test_http_1_0_gets_no_chunks_and_the_end_of_the_connection(door: Door) -> None:
+    with connect(door) as connection:
+        connection.sendall(post({"prompt": "say=old|many=3"}, version="1.0"))
+        head, _, body = to_the_end(connection).partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head.lower()
+    assert [line[:6] for line in body.splitlines() if line] == [b"data: "] * 3
+
+
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready", "/v2/health/ready?x=1"])
+def test_head_works_on_health(path: str, door: Door) -> None:
+    with connect(door) as connection:
+        connection.sendall(f"HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert to_the_end(connection).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_any_bytes_may_stand_in_a_header(door: Door) -> None:
+    with connect(door) as connection:
+        connection.sendall(post({"prompt": "say=hi"}, "X-Name: \xe9\xff \xc3\xa9"))
+        assert reply(connection)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 4 + b"\r\n",
+        b"NONSENSE\r\n\r\n",
+        f"POST {STREAM} HTTP/1.1\r\nHost: x\r\nContent-Length: {'9' * 5000}\r\n\r\n".encode(),
+        f"POST {STREAM} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n".encode(),
+        f"POST {STREAM} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n".encode(),
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: a\r\n" * 20_000 + b"\r\n",
+        b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n",
+    ],
+    ids=[
+        "TLS",
+        "no HTTP",
+        "digits",
+        "smuggled",
+        "two lengths",
+        "long header",
+        "many headers",
+        "long path",
+        "NUL",
+    ],
+)
+def test_what_is_not_http_is_refused_in_json_and_closed(bad: bytes, door: Door) -> None:
+    with connect(door) as connection:
+        connection.sendall(bad)
+        head, _, body = to_the_end(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["error"].startswith("INVALID_ARGUMENT: ")
+
+
+def test_a_stream_is_neither_cached_nor_held_back(door: Door) -> None:
+    with connect(door) as connection:
+        connection.sendall(post({"prompt": "say=hi"}, "Connection: close"))
+        head = to_the_end(connection).partition(b"\r\n\r\n")[0].lower()
+    for line in (
+        b"content-type: text/event-stream",
+        b"cache-control: no-store",
+        b"x-accel-buffering: no",
+        b"x-request-id: ",
+    ):
+        assert line in head
+
+
+def test_a_refusal_that_passes_says_after_how_long(door: Door) -> None:
+    door.admission.draining = True
+    with connect(door) as connection:
+        connection.sendall(post({"prompt": "say=hi"}, "Connection: close"))
+        found = to_the_end(connection)
+    door.admission.draining = False
+    assert found.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 5\r\n" in found.lower()
+
+
+def test_a_head_that_never_ends_is_given_up(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "HEAD_S", 0.2)
+    for start in (b"", b"POST / HT", b"POST / HTTP/1.1\r\nX: "):
+        with connect(door) as connection:
+            connection.sendall(start)
+            assert to_the_end(connection) == b""
+
+
+def test_a_body_that_never_ends_is_given_up_and_frees_its_memory(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_body, "IDLE_S", 0.2)
+    monkeypatch.setattr(http_body, "DRAIN_S", 0.2)
+    with connect(door) as connection:
+        connection.sendall(post(b"x" * 1000)[:-10])
+        wait_until(lambda: door.relay.uploads.bytes == 990)
+        assert to_the_end(connection).startswith(b"HTTP/1.1 504 ")
+    wait_until(lambda: (door.relay.uploads.bytes, door.relay.uploads.count) == (0, 0))
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_frees_its_memory(door: Door) -> None:
+    with connect(door) as connection:
+        connection.sendall(post(b"x" * 1000)[:-10])
+        wait_until(lambda: door.relay.uploads.bytes == 990)
+    wait_until(lambda: (door.relay.uploads.bytes, door.relay.uploads.count) == (0, 0))
+
+
+def test_uploads_beyond_the_budget_are_refused_before_they_are_read(door: Door) -> None:
+    held = [connect(door) for _ in range(4)]
+    for connection in held:
+        connection.sendall(post(b" " * (4 << 20))[:-1])
+    wait_until(lambda: door.relay.uploads.bytes > (15 << 20))
+    with connect(door) as connection:
+        connection.sendall(
+            post(b" " * (3 << 20), "Expect: 100-continue").partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+        )
+        found = to_the_end(connection)
+    assert found.startswith(b"HTTP/1.1 503 ")
+    assert b"are being received, the most that fit in memory" in found
+    for connection in held:
+        connection.close()
+    wait_until(lambda: door.relay.uploads.bytes == 0)
+
+
+def test_a_web_page_of_another_origin_may_not_call(triton: FakeTriton, door: Door) -> None:
+    def status(*head: str, to: Door = door) -> bytes:
+        with connect(to) as connection:
+            connection.sendall(post({"prompt": "say=hi"}, "Connection: close", *head))
+            return to_the_end(connection).split(b"\r\n")[0].split()[1]
+
+    assert status("Origin: http://evil.example") == b"403"
+    assert status("Origin: null") == b"403"
+    assert status("Origin: http://x") == b"403"  # the name of this server to that page: DNS rebinding
+    own = f"127.0.0.1:{door.ports.http}"
+    with connect(door) as connection:
+        request = post({"prompt": "say=hi"}, f"Origin: http://{own}", "Connection: close")
+        connection.sendall(request.replace(b"Host: x", f"Host: {own}".encode()))
+        assert to_the_end(connection).startswith(b"HTTP/1.1 200")
+    ports = claim(Ports(0, 0, 0), HOST)
+    with Door(TritonAddress(triton.ports, ""), HOST, ports, origins=["https://voice.example"]) as other:
+        other.admission.ready = True
+        assert status("Origin: https://voice.example", to=other) == b"200"
+        assert status("Origin: http://evil.example", to=other) == b"403"
+
+
+def test_a_client_that_does_not_read_loses_its_stream_and_no_slot_of_others(
+    triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_module, "UNREAD_S", 0.3)
+    with Door(
+        TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST), Limits(in_flight=1)
+    ) as small:
+        small.admission.ready = True
+        with connect(small) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.sendall(
+                post({"prompt": "forever|big=60000"}, path=STREAM.replace("go/", "go_speech/"))
+            )
+            wait_until(lambda: small.admission.in_flight == 1)
+            wait_until(lambda: small.admission.in_flight == 0)  # it never read a byte
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def test_connections_without_a_request_make_room_for_those_with_one(
+    triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.door.door.connections_allowed", lambda: 8)
+    with Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST)) as small:
+        small.admission.ready = True
+        idle = [connect(small) for _ in range(40)]
+        with connect(small) as connection:
+            connection.sendall(post({"prompt": "say=hi"}))
+            assert reply(connection)[0] == 200
+        for connection in idle:
+            connection.close()
