@@ -95,7 +95,8 @@ class Connection(httptools_impl.HttpToolsProtocol):
         self.scope.setdefault("extensions", {})["af3.connection"] = self  # type: ignore[assignment]
         if self.cycle is not before and self.scope["http_version"] == "1.0":
             # uvicorn makes the cycle itself, and knows chunks alone for a body without a length.
-            self.cycle.__class__ = _UntilClosed
+            self.cycle.__class__ = _Http10Cycle
+            self.cycle.may_stay = self.parser.should_keep_alive()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -139,17 +140,22 @@ class Connection(httptools_impl.HttpToolsProtocol):
             self.loop.call_later(PROBE_S / 4, self._probe)
 
 
-class _UntilClosed(httptools_impl.RequestResponseCycle):
+class _Http10Cycle(httptools_impl.RequestResponseCycle):
     """The answer to a client of HTTP/1.0: a body without a length ends with the connection."""
 
+    may_stay = False  # the client asked for Connection: keep-alive
     open_ended = False
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
-            names = {name.lower() for name, _ in message.get("headers", [])}
+            headers = list(message.get("headers", []))
+            names = {name.lower() for name, _ in headers}
             self.open_ended = b"content-length" not in names
             if self.open_ended:
                 self.chunked_encoding = False
+            elif self.may_stay and b"connection" not in names:
+                self.keep_alive = True
+                message = {**message, "headers": [*headers, (b"connection", b"keep-alive")]}
         elif self.open_ended:
             self.expected_content_length = len(message.get("body", b""))
         await super().send(message)
