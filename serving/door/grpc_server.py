@@ -44,7 +44,8 @@ class GrpcServer:
                 ("grpc.keepalive_permit_without_calls", 1),
             ),
         )
-        self._server.add_generic_rpc_handlers((GrpcService(relay, watch),))
+        self.service = GrpcService(relay, watch)
+        self._server.add_generic_rpc_handlers((self.service,))
         if credentials is None:
             self._server.add_insecure_port(url)
         else:

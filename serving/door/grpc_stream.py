@@ -25,13 +25,12 @@ STEPS_TO_STOP = {step.name: step for step in (contract.LLM, contract.TTS)}
 
 
 class GrpcStream:
-    """Reads requests, writes their responses in the order they come. Make one in each call's own task."""
+    """Reads requests, writes their responses in the order they come."""
 
     def __init__(self, context: grpc.aio.ServicerContext, relay: Relay, watch: StallWatch):
         self._context = context
         self._relay = relay
         self._watch = watch
-        self._task = asyncio.current_task()
         # Reading pauses when so many are unfinished, so that a client that does not read cannot pile up answers.
         # More than are admitted: who asks for too many at once is told so.
         self._room = asyncio.Semaphore(2 * relay.admission.limits.in_flight)
@@ -42,6 +41,7 @@ class GrpcStream:
         self._peer = context.peer()
         headers = context.invocation_metadata() or ()
         self._real_status = any(item == (REAL_STATUS_HEADER, "true") for item in map(tuple, headers))
+        self._stuck = False
         self.evicted = False
 
     @property
@@ -64,8 +64,8 @@ class GrpcStream:
                 await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
                 reading.result()
-            # A write is never cancelled half way: gRPC would refuse the status that follows.
-            await self._writing.acquire()
+            if not self._stuck:
+                await self._writing.acquire()  # the last write is complete
         finally:
             self._watch.end(self._write)
             for task in (reading, failing, *self._running):
@@ -133,8 +133,10 @@ class GrpcStream:
                 await self._context.write(message)
 
     def _stalled(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        """The status goes out behind the write that is stuck, should the client ever read again."""
+        self._stuck = True
+        self._failure = RequestError("CANCELLED", "the client did not read its answers; read them as they come")
+        self._failed.set()
 
     async def _fail(self, error: RequestError, client_id: str) -> None:
         """Send an error: as a response, or as the status of the whole stream if the client wants that."""
@@ -154,6 +156,12 @@ class OpenStreams:
     def __init__(self, most: int = MAX_STREAMS):
         self._most = most
         self._streams: dict[GrpcStream, None] = {}  # oldest first
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def __iter__(self) -> Iterator[GrpcStream]:
+        return iter(list(self._streams))
 
     @contextmanager
     def opened(self, stream: GrpcStream) -> Iterator[None]:

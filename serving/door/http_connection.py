@@ -96,7 +96,7 @@ class Connection(httptools_impl.HttpToolsProtocol):
         if self.cycle is not before and self.scope["http_version"] == "1.0":
             # uvicorn makes the cycle itself, and knows chunks alone for a body without a length.
             self.cycle.__class__ = _Http10Cycle
-            self.cycle.may_stay = self.parser.should_keep_alive()
+            self.cycle.may_stay = self.parser.should_keep_alive()  # type: ignore[attr-defined]
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
