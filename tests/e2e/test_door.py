@@ -16,7 +16,7 @@ from serving.address import Ports, claim
 from serving.door import tls
 from serving.door.admission import DEFAULT_LIMITS, Limits
 from serving.door.door import Door, TritonAddress
-from serving.host.probe import health
+from serving.host.probe import examine, health
 from serving.host.triton import Server
 from tests.support import scrape
 from tests.support.clips import clip
@@ -297,7 +297,7 @@ def test_tls_lets_in_who_trusts_the_server(triton: Server, certificates: Path) -
     with door_before(triton, certificates=own) as closed:
         with AudioFlamingo(closed.url, tls=Tls(certificates / "ca.pem")) as flamingo:
             assert flamingo.ask([], "What is it?", max_tokens=4).text()
-        assert health(closed.url, 30, Tls(certificates / "ca.pem")) == "answers"
+        assert examine(closed.url, 30, Tls(certificates / "ca.pem")).health == "answers"
         assert refused_tls(closed, None)
         assert refused_tls(closed, Tls(certificates / "other-ca.pem"))
         words = [
@@ -329,6 +329,7 @@ def test_half_of_the_tls_options_is_an_error() -> None:
 
 
 def test_the_histograms_count_what_passed(door: Door) -> None:
+    scrape.wait_until(lambda: idle(door))
     before = scrape.read(door)
     ask(door.url, [clip(0.5)], "What is it?", parameters={"max_tokens": 5})
 
