@@ -244,6 +244,7 @@ def _settings(tokenizer: VitsTokenizer, config: VitsConfig, name: str) -> VitsSe
         lower_case=tokenizer.normalize,
         hop=math.prod(config.upsample_rates),
         context_frames=context_frames(config),
+        language=tokenizer.language or "eng",
     )
 
 

@@ -12,8 +12,8 @@ from transformers import VitsConfig, VitsModel, VitsTokenizer
 from af3.speech.catalogue import Catalogue, available_voices
 from af3.speech.engines.vits import VitsSynthesizer
 from af3.speech.engines.vits_interface import GRAPHS
-from af3.speech.numbers import in_words
 from af3.speech.pcm import shape
+from af3.speech.spoken.numbers import in_words
 from build_engines.stage import BuildError, run
 from build_engines.voice import export_voice
 from tests.support.vits_checkpoint import save_checkpoint

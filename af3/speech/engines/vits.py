@@ -1,7 +1,7 @@
 """The neural voice: a VITS model (Hugging Face's `VitsModel`) that `build_engines` exported.
 
-The waveform is made piece by piece, so that the first can be played while the next is made. The decoder is a stack
-of convolutions: with `context_frames` frames more on either side a piece is the same as in the whole.
+It makes the waveform in pieces, so that the first can play while the next is made. The decoder is a stack of
+convolutions: with `context_frames` extra frames on either side, a piece equals the same part of the whole.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from af3.speech.engines.vits_graphs import load_graphs
 from af3.speech.engines.vits_interface import DECODER, FLOW, TEXT, Graphs
-from af3.speech.numbers import in_words
+from af3.speech.spoken.english import in_english
+from af3.speech.spoken.letters import letters_only
 from af3.speech.voice import Pcm, VoiceFailed
 
 SETTINGS_FILE = "voice.json"
@@ -27,7 +28,7 @@ PIECES = (28, 40, 80, 128)
 
 @dataclass(frozen=True)
 class VitsSettings:
-    """What the voice's `voice.json` holds."""
+    """The contents of the voice's `voice.json`."""
 
     name: str
     sample_rate: int
@@ -37,6 +38,7 @@ class VitsSettings:
     lower_case: bool
     hop: int  # samples of a frame
     context_frames: int  # how far a sample depends on the frames before and after its own
+    language: str = "eng"  # ISO 639-3; voices built before this field existed are English
 
     @classmethod
     def read(cls, folder: Path) -> VitsSettings:
@@ -48,7 +50,7 @@ class VitsSettings:
         return "".join(character for character in text if character in self.vocabulary)
 
     def token_ids(self, text: str) -> list[int]:
-        """Ids of the characters the model knows, as `VitsTokenizer` makes them; others are left out."""
+        """Ids of the characters the model knows, as `VitsTokenizer` makes them. Skips the others."""
         ids = [self.vocabulary[character] for character in self.known(text).strip()]
         if self.blank_id is None:
             return ids
@@ -58,7 +60,7 @@ class VitsSettings:
 
 
 def built_voice(folder: Path) -> str | None:
-    """Name of the voice that was built into `folder`; None where there is none."""
+    """Name of the voice in `folder`, or None if no voice was built there."""
     settings = folder / SETTINGS_FILE
     if not settings.is_file():
         return None
@@ -98,7 +100,7 @@ class VitsSynthesizer:
 
 
 def _pieces(frames: int) -> Iterator[tuple[int, int]]:
-    """First and end of each piece."""
+    """Start and end of each piece, in frames."""
     first, number = 0, 0
     while first < frames:
         end = min(frames, first + PIECES[min(number, len(PIECES) - 1)])
@@ -115,9 +117,11 @@ class VitsVoice:
         self._speed = synthesizer.settings.speaking_rate * rate
 
     def speakable(self, text: str) -> str:
-        """The characters the model was trained on; numbers in words where it knows no digits."""
+        """Words in the characters the model was trained on: signs too if the voice is English, and numbers."""
         settings = self._synthesizer.settings
-        return settings.known(text if "1" in settings.vocabulary else in_words(text))
+        if settings.language == "eng":
+            text = in_english(text)
+        return settings.known(letters_only(text, settings.language, settings.vocabulary))
 
     def speak(self, text: str) -> Generator[Pcm, None, None]:
         ids = np.array([self._synthesizer.settings.token_ids(text)], np.int64)

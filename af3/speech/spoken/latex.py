@@ -1,0 +1,86 @@
+"""LaTeX formulas → the same in Unicode signs, which `maths` and `units` put into words."""
+
+from __future__ import annotations
+
+import re
+
+# Pandoc's rule for `$`: no space after the opening one, none before the closing one, no digit after that. So
+# "$5 and $6" are two prices.
+SPAN = re.compile(
+    r"\$\$(?P<display>[^$]{1,400})\$\$"
+    r"|\\\[(?P<block>.{1,400}?)\\\]"
+    r"|\\\((?P<inline>.{1,400}?)\\\)"
+    r"|(?<![\\$\w])\$(?=[^\s$])(?P<dollar>[^$\n]{0,200}[^\s$\\])\$(?!\d)",
+    re.DOTALL,
+)
+_BARE = re.compile(
+    r"\\(?:[dt]?frac|sqrt|times|text|mathrm|approx|cdot|pm|leq?|geq?|infty|alpha|beta|pi)(?![a-zA-Z])|[\w)][_^]\{[^{}\n]{1,40}\}"
+)
+
+_TABLE = """
+times ×  cdot ·  div ÷  pm ±  mp ∓  approx ≈  sim ~  neq ≠  ne ≠  le ≤  leq ≤  ge ≥  geq ≥  ll ≪
+gg ≫  equiv ≡  propto ∝  infty ∞  to →  rightarrow →  longrightarrow →  leftarrow ←  Rightarrow ⇒
+implies ⇒  iff ⇔  sum ∑  prod ∏  int ∫  partial ∂  nabla ∇  forall ∀  exists ∃  cup ∪  cap ∩
+subset ⊂  emptyset ∅  degree °  circ °  sharp ♯  flat ♭  natural ♮  prime ′  ell l  hbar ℏ  lt <
+gt >  ldots …  dots …  cdots …  mid |  parallel ∥  perp ⊥  angle ∠  therefore ∴  alpha α  beta β
+gamma γ  delta δ  epsilon ε  varepsilon ε  zeta ζ  eta η  theta θ  iota ι  kappa κ  mu μ  nu ν
+xi ξ  pi π  rho ρ  sigma σ  tau τ  upsilon υ  phi φ  varphi φ  chi χ  psi ψ  omega ω  Gamma Γ
+Delta Δ  Theta Θ  Lambda Λ  Xi Ξ  Pi Π  Sigma Σ  Upsilon Υ  Phi Φ  Psi Ψ  Omega Ω  in ∈  lambda λ
+""".split()
+_NOTHING = "quad qquad left right big Big bigl bigr displaystyle limits nolimits".split()  # spaces and sizes
+_SIGNS = dict(zip(_TABLE[::2], _TABLE[1::2], strict=True)) | dict.fromkeys(_NOTHING, " ")
+_PLAIN = (
+    r"\\(?:text|textbf|textit|textrm|math[a-z]+|operatorname|mbox|boxed|bar|hat|vec|overline|underline)\*?"
+)
+_SUPERSCRIPT = str.maketrans("0123456789+-−n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻ⁿ")
+# Innermost braces first; each round takes one level, and nobody nests ten.
+_ROUNDS = 10
+_NESTED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (_PLAIN + r"\s*\{([^{}]*)\}", r"\1"),
+        (r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1⁄\2 "),
+        (r"\\[dt]?frac\s*(\d)\s*(\d)", r" \1⁄\2 "),
+        (r"\\sqrt\s*\[3\]\s*\{([^{}]*)\}", r"∛\1"),
+        (r"\\sqrt\s*\{([^{}]*)\}", r"√\1"),
+        (r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?", "°"),
+        (r"\\(?:begin|end)\s*\{[^{}]*\}", " "),
+        (r"_\s*\{([^{}]*)\}", r"_\1"),
+    )
+)
+_POWER = re.compile(r"\^\s*(?:\{\s*([^{}]*?)\s*\}|(\\[a-zA-Z]+|[^\s{}\\]))")
+_COMMAND = re.compile(r"\\([a-zA-Z]+)")
+
+
+def replace_spans(text: str, keep: list[str]) -> str:
+    """`text` with each formula replaced by a private character; `keep` gets the formulas in Unicode, in order."""
+
+    def shelve(span: re.Match[str]) -> str:
+        formula = next(group for group in span.groups() if group is not None)
+        keep.append(to_unicode(formula))
+        return chr(0xE000 + len(keep) - 1)
+
+    text = SPAN.sub(shelve, text)
+    return to_unicode(text) if _BARE.search(text) else text
+
+
+def to_unicode(formula: str) -> str:
+    r"""`E = mc^{2}` → `E = mc²`, `\frac{1}{2}` → `1⁄2`. What is unknown stays as its own name."""
+    text = re.sub(r"\\[,;:! ]|\\(?=\n)|(?<!\\)[~&]", " ", formula).replace("\\\\", ", ")
+    text = re.sub(r"\\([%$#_{}&])", r"\1", text) if "\\" in text else text
+    for _ in range(_ROUNDS):
+        before = text
+        for pattern, replacement in _NESTED:
+            text = pattern.sub(replacement, text)
+        text = _POWER.sub(_power, text)
+        if text == before:
+            break
+    text = _COMMAND.sub(lambda command: _SIGNS.get(command[1], f" {command[1]} "), text)
+    return re.sub(r"[{}\\]", " ", text)
+
+
+def _power(power: re.Match[str]) -> str:
+    exponent: str = power[1] if power[1] is not None else power[2]
+    if exponent and all(character in "0123456789+-−n" for character in exponent):
+        return exponent.translate(_SUPERSCRIPT)
+    return f"^{exponent}" if len(exponent) <= 1 or exponent.startswith("\\") else f"^({exponent})"

@@ -1,0 +1,86 @@
+"""Written text → its words and signs: Markdown, HTML, LaTeX commands, addresses and emoji are not spoken."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+
+from af3.speech.spoken import latex
+
+# Repeats are bounded, so that no text takes more than a step for each of its characters.
+_RULES: tuple[tuple[str, str], ...] = (
+    (r"<!--.{0,400}?-->|</?[a-zA-Z][^<>\n]{0,200}>", " "),  # HTML
+    (
+        r"!?\[((?:[^\[\]\n]|\[[^\[\]\n]{0,80}\]){0,200})\]\((?:[^()\n]|\([^()\n]{0,80}\)){0,300}\)",
+        r"\1",
+    ),  # a link: its text
+    (r"\]\((?:[^()\s]|\([^()\s]{0,80}\)){0,300}\)", " "),  # the end of a link whose text was cut before
+    (r"\[\^\w{1,8}\]", ""),  # a footnote's number
+    (r"(?<![\w.])<?mailto:", ""),
+    (
+        r"<?\bhttps?://(?:www\.)?([^\s/?#<>()]{1,200})(?:[/?#][^\s<>]{0,400}?)?>?(?=[.,;:!?)\]]*(?:\s|$|[<\"']))",
+        r"\1",
+    ),  # an address: its host
+    (r"\bwww\.(?=\w)", ""),
+    (
+        r"(?m)^[ \t]*(?:>[ \t]*(?![$€£]?\d))*(?:#{1,6}|[-*+•‣·]|>(?!\s+[$€£]?\d))(?=\s)(?:[ \t]+\[[ xX]\])?",
+        " ",
+    ),  # headings, bullets, quotes
+    (r"(?m)^[ \t]*[|:-][|: \t-]*$", " "),  # a rule, also that under the heading of a table
+    (r"[-=_*~]{3,}", " "),  # rules
+    (r"(?<=\d)\*\*(?=\d)", "^"),
+    (r"(?<=\d)\*(?=\d)|(?<=[\w)] )\*(?= [\w(])", "×"),
+    (r"[*`]|~~", ""),  # emphasis, code
+    (r"(?<!\w)_+|_+(?!\w)", ""),
+    (r"(?<![^\W_])([^\W\d_])_(?=[^\W_]{1,3}(?![^\W_]))(?!\w*_\w*_)", r"\1₋"),  # x_1 is an index ...
+    (r"_", " "),  # ... and names_like_this are words
+    ("₋", "_"),
+    (r"[ \t]*\|[ \t]*", ", "),  # cells of a table
+    (
+        r"(?<=\w)([^\w\s.,;:!?…]{0,20})[ \t]*\n",
+        r"\1,\n",
+    ),  # a line that ends without a mark is followed by a pause
+    (r",\s*(?:,\s*)+", ", "),
+)
+_COMPILED = tuple((re.compile(pattern, re.DOTALL), replacement) for pattern, replacement in _RULES)
+_EMOJI_STYLE = re.compile("[^\\x00-\\x7f]\ufe0f")  # a sign that is to look like an emoji
+_KEPT_SYMBOLS = frozenset("°♭♮𝄪𝄫♩♪^")
+# Symbols, modifiers, invisible and private characters: emoji are made of these.
+_DROPPED_CATEGORIES = frozenset({"So", "Sk", "Cc", "Cf", "Cs", "Co", "Cn", "Me"})
+_VARIATION = "\ufe0e\ufe0f"
+# Ligatures, full-width and mathematical letters, "㎐", "№", "℃", "Ⅳ": the plain characters that they stand for.
+_COMPATIBLE = re.compile("[ℂ-⅏Ⅰ-ⅿ㌀-㏿ﬀ-ﬆ！-～\U0001d400-\U0001d7ff\u00a0\u2000-\u200a\u202f]+")
+_THIN_SPACE = re.compile("(?<=\\d)[\u2009\u202f\u00a0](?=\\d{3}(?!\\d))")
+_NOTE_VALUE = re.compile(r"[♩♪](?!\s*=)")
+_APOSTROPHE = re.compile(r"(?<=\w)[`´’ʼ](?=\w)")
+
+
+def plain(text: str) -> str:
+    """The words, punctuation and signs of `text`; empty where it has no letter, no digit and no sign with a name."""
+    text = _APOSTROPHE.sub("'", _EMOJI_STYLE.sub("", unicodedata.normalize("NFC", text)))
+    text = _THIN_SPACE.sub(",", text)
+    text = "".join(character for character in text if unicodedata.category(character) != "Co")
+    formulas: list[str] = []
+    text = latex.replace_spans(text, formulas)
+    for pattern, replacement in _COMPILED:
+        text = pattern.sub(replacement, text)
+    text = html.unescape(text)
+    for number, formula in enumerate(formulas):
+        text = text.replace(chr(0xE000 + number), formula)
+    text = _COMPATIBLE.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
+    text = _NOTE_VALUE.sub("", text)
+    text = " ".join("".join(map(_kept, text)).split()).lstrip(" ,;:|)").rstrip(" |")
+    return text if any(map(_is_word, text)) else ""
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character in "∞"
+
+
+def _kept(character: str) -> str:
+    if character.isspace():
+        return " "
+    if character in _KEPT_SYMBOLS or unicodedata.category(character) not in _DROPPED_CATEGORIES:
+        return "" if character in _VARIATION else character
+    return ""

@@ -1,0 +1,129 @@
+"""Signs, powers, indices, formulas of substances and Greek letters."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from af3.speech.spoken.rules import apply, rules
+
+_SIGNS = {
+    "±": "plus or minus", "∓": "minus or plus", "×": "times", "÷": "divided by", "·": "times", "⋅": "times",
+    "∙": "times", "−": "minus", "+": "plus", "=": "equals", "≠": "is not equal to", "≤": "less than or equal to",
+    "≥": "greater than or equal to", "<": "less than", ">": "greater than", "≪": "much less than",
+    "≫": "much greater than", "≡": "is identical to", "∝": "is proportional to", "∞": "infinity", "→": "to",
+    "←": "from", "↔": "and", "⇒": "implies", "⇔": "if and only if", "↑": "up", "↓": "down", "∑": "the sum of",
+    "∏": "the product of", "∫": "the integral of", "∂": "partial", "∇": "nabla", "∈": "in", "∉": "not in",
+    "∪": "union", "∩": "intersection", "⊂": "subset of", "⊆": "subset of", "∀": "for all", "∃": "there is",
+    "∅": "the empty set", "∠": "angle", "⊥": "perpendicular to", "∥": "parallel to", "∴": "therefore",
+    "∵": "because", "√": "square root of", "∛": "cube root of", "∜": "fourth root of", "ℏ": "h bar", "&": "and",
+    "@": "at", "§": "section",
+}  # fmt: skip
+_POWERS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱˣ"
+_PLAIN_POWERS = str.maketrans(_POWERS, "0123456789+-nix")
+_INDICES = "₀₁₂₃₄₅₆₇₈₉₊₋ₐₑₒₓₙₘₖᵢⱼ"
+_PLAIN_INDICES = str.maketrans(_INDICES, "0123456789+-aeoxnmkij")
+_FUNCTIONS = {
+    "sin": "sine", "cos": "cosine", "tan": "tangent", "log": "log", "ln": "natural log", "exp": "exp", "lim": "limit",
+}  # fmt: skip
+_FORMULAS = r"CO2|H2O|O2|N2|NO2|SO2|CH4|NH3|H2SO4|H2O2|NaCl|N2O|O3|C6H12O6|HCO3|CaCO3|NaOH|HCl"
+_ELEMENT = r"(?:H|He|Li|Be|B|C|N|O|F|Ne|Na|Mg|Al|Si|P|S|Cl|Ar|K|Ca|Mn|Fe|Co|Ni|Cu|Zn|Br|Ag|I|Ba|Au|Hg|Pb|U)"
+_GREEK = {
+    letter: unicodedata.name(letter).split()[-1].lower().replace("lamda", "lambda").replace("final", "")
+    for letter in "ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩαβγδεζηθικλμνξοπρςστυφχψω"
+} | {"µ": "mu", "ϕ": "phi", "ϵ": "epsilon", "ϑ": "theta", "∆": "delta"}
+_LETTERS = "".join(_GREEK)
+
+
+def power(exponent: str) -> str:
+    """Of a sign in superscript or after ^: "2" → squared, "-3" → to the power of minus 3."""
+    text = exponent.translate(_PLAIN_POWERS).strip("() ").replace("−", "-")
+    if text in ("2", "3"):
+        return " squared" if text == "2" else " cubed"
+    text = re.sub(r"^-", "minus ", re.sub(r"^\+", "plus ", text))
+    return f" to the power of {text}"
+
+
+def _superscript(found: re.Match[str]) -> str:
+    base, exponent = found[1], found[2]
+    if exponent in "⁺⁻":
+        return f"{' '.join(base)} {'plus' if exponent == '⁺' else 'minus'} "  # an ion
+    if exponent in ("²⁺", "³⁺", "²⁻", "³⁻"):
+        return f"{' '.join(base)} {exponent[0].translate(_PLAIN_POWERS)} {'plus' if exponent[1] == '⁺' else 'minus'} "
+    if len(base) > 3 and base.isalpha():
+        return f"{base} "  # the number of a footnote
+    if base.isalpha() and base.isascii() and base not in _FUNCTIONS:
+        base = " ".join(base)
+    return f"{base}{power(exponent)} "
+
+
+def _substance(formula: str) -> str:
+    """H₂O → H 2 O."""
+    return " " + " ".join(re.findall(r"\d+|[A-Za-z]", formula.translate(_PLAIN_INDICES))) + " "
+
+
+def _index(found: re.Match[str]) -> str:
+    base, index = found[1], found[2].translate(_PLAIN_INDICES)
+    if base == "log":
+        return f"log base {index} "
+    return f"{base} sub {index} "
+
+
+def _greek(found: re.Match[str]) -> str:
+    before, after = found.string[: found.start()][-1:], found.string[found.end() :][:1]
+    said = " ".join(_GREEK[letter] for letter in found[0])
+    return (
+        (" " if before.isalnum() else "")
+        + said
+        + (" " if after.isalnum() or after in _POWERS + _INDICES else "")
+    )
+
+
+_WORD_SIGNS = "".join(sign for sign in _SIGNS if sign not in "+=&@<>")
+_RULES = rules(
+    (r"∂(\w*)/∂(\w+)", r"partial \1 over partial \2"),
+    (r"\bd(\w?)/d([a-z])\b", r"d \1 over d \2"),
+    (rf"\b({_FORMULAS})(?:\b|(?=[⁺⁻]))", lambda m: _substance(m[1])),
+    (
+        rf"(?<!\w)(?=\S*[₀-₉])((?:\(?{_ELEMENT}[₀-₉]*\)?[₀-₉]*){{2,}}|[HONFCBPS][₂-₉]|Cl₂|Br₂)(?!(?!e\b)[a-z]|[₀-₉])",
+        lambda m: _substance(m[1].replace("(", "").replace(")", "")),
+    ),
+    (rf"(?<!\w)([{_POWERS}]+)(?=[A-Z])", lambda m: m[1].translate(_PLAIN_POWERS) + " "),  # ¹⁴C
+    (r"\blog(2|10)(?=\W)", r"log base \1 "),
+    (rf"([^\W\d_]+|\))([{_INDICES}]+)", _index),
+    (r"(?<![^\W_])([^\W\d_]+)_(\w+)", lambda m: f"{m[1]} sub {m[2]} "),
+    (rf"([^\W_{_POWERS}]+|[)\]°])([{_POWERS}]+)", _superscript),
+    (r"(?<=[\w)\]])\s?\^\s?(\([^()]{1,40}\)|[-−]?\w+)", lambda m: power(m[1]) + " "),
+    (rf"(?<![{_LETTERS}])(?:[{_LETTERS}]|[Α-Ω]{{2}})(?![{_LETTERS}])", _greek),
+    (
+        rf"\b({'|'.join(_FUNCTIONS)})(?=\s?\(|\s(?:[a-z]|alpha|beta|theta|phi|omega|pi|\d)\b)",
+        lambda m: _FUNCTIONS[m[1]],
+    ),
+    (r"(?<=[\w)])\s{0,2}≈ ?(?=\S)", " is approximately "),
+    ("≈ ?", " approximately "),
+    (r"[~∼～](?=\s?[$€£¥]?\.?\d|\s?(?:minus|plus|version)\b)", " about "),
+    (r"[~～∼]", " "),
+    (r"<->", " and "),
+    (r"->|-->|=>", " to "),
+    (r"<-(?=\s)", " from "),
+    (r"!=", " is not equal to "),
+    (r"<=", " less than or equal to "),
+    (r">=", " greater than or equal to "),
+    (r"==", " equals "),
+    (r"(?<=\d) - (?=\d)", " minus "),
+    (r"(?<=[a-z\d)] )-(?= [a-z]\b)", "minus"),
+    (rf"[{re.escape(_WORD_SIGNS)}]", lambda m: f" {_SIGNS[m[0]]} "),
+    (r"(?<=\S)@(?=\S+\.\w)", " at "),
+    (r"@(?=\w)", " at "),
+    (r"\bC\+\+", "C plus plus"),
+    (r"[+=&<>@]", lambda m: f" {_SIGNS[m[0]]} "),
+    (r"\^", " "),
+    (r"(?<=[^\W\d])(\.)(?=[a-z]{2,4}\b)", " dot "),
+    (r"(?<=\w)/(?=\w)", " slash "),
+    (r"(?<=\w)[′](?=\W|$)", " prime "),
+    (r"(?<=\d)(?=(?:x|y|z|n|k|r|t)\b)", " "),
+)
+
+
+def say(text: str) -> str:
+    return apply(_RULES, text)

@@ -1,0 +1,181 @@
+"""Notes, keys, chords, time signatures and tempo."""
+
+from __future__ import annotations
+
+import re
+
+from af3.speech.spoken.rules import apply, rules
+
+_ACCIDENTALS = {
+    "♭♭": "double flat", "𝄫": "double flat", "bb": "double flat", "♯♯": "double sharp", "𝄪": "double sharp",
+    "##": "double sharp", "♭": "flat", "b": "flat", "♯": "sharp", "#": "sharp", "♮": "natural",
+}  # fmt: skip
+_SIGN = "♭♭|♯♯|𝄫|𝄪|##|♭|♯|♮|#"
+# With `b` for a flat the root of a chord; "Ab" and "Bb" as such may be words of other languages.
+_ROOT = rf"[A-G](?:{_SIGN}|b(?!b))?"
+_QUALITY = {
+    "maj": "major", "Maj": "major", "M": "major", "Δ": "major", "min": "minor", "m": "minor", "-": "minor",
+    "dim": "diminished", "°": "diminished", "ø": "half diminished", "aug": "augmented", "+": "augmented",
+    "sus": "sus", "add": "add", "alt": "altered", "no": "no", "dom": "dominant", "/": "over",
+    "#": "sharp", "♯": "sharp", "b": "flat", "♭": "flat",
+}  # fmt: skip
+_PART = re.compile(r"maj|Maj|min|dim|aug|sus|add|alt|dom|no|m|M|Δ|ø|°|\+|-|[#♯b♭]|\d+|/|[()]")
+_DEGREE = r"(?:1[13]|[2345679])"
+_EXTENSION = (
+    rf"(?:maj|Maj|min|dim|aug|sus|add|alt|dom|no|m|M|Δ|ø|°|\+|[#♯b♭](?={_DEGREE})|{_DEGREE}"
+    r"|\((?:[#♯b♭]|add|no|maj|\d){1,12}\))"
+)
+_ANY_CHORD = rf"{_ROOT}{_EXTENSION}{{0,6}}(?:/(?:{_ROOT}|9))?"
+_CHORD = rf"(?P<root>{_ROOT})(?P<kind>{_EXTENSION}{{0,6}})(?:/(?P<bass>{_ROOT}|9))?"
+# What makes a chord certain: a quality with a number or name; "Am" and "C7" alone may be something else.
+_CERTAIN = re.compile(r"maj|Maj|min|dim|aug|sus|add|alt|Δ|ø|m.|M\d|[#♯b♭]\d|\+\d|°")
+_MODES = (
+    r"(?:[Mm]ajor|[Mm]inor|maj|min|[Hh]armonic|[Mm]elodic|[Nn]atural|[Dd]orian|[Pp]hrygian|[Ll]ydian|[Mm]ixolydian|"
+    r"[Aa]eolian|[Ll]ocrian|[Pp]entatonic|[Bb]lues|[Dd]ominant|[Dd]iminished|[Aa]ugmented|flat|sharp)"
+)
+_MUSICAL = r"(?:chords?|key|keys|scale|triad|arpeggio|progression|note|notes|string|tonality|seventh)"
+_NEIGHBOUR = r"[A-G](?:[#♯b♭]|m|7)*\d?"
+_CHORDS_BEFORE = re.compile(
+    rf"(?<![\w']){_NEIGHBOUR}[\s,–—|→>-]+(?:and )?$|(?:[Cc]hords?|[Kk]ey of|[Pp]rogression(?: of)?):? $"
+)
+_CHORDS_AFTER = re.compile(rf"(?:\s*[-–—|→,>]+\s*|\s+){_NEIGHBOUR}(?![\w'])| {_MUSICAL}\b")
+_ROMAN = {"I": 1, "II": 2, "III": 3, "IV": 4, "V": 5, "VI": 6, "VII": 7}
+_ROMAN_CHORD = r"[b♭#♯]?(?:VII|VI|IV|V|III|II|I|vii|vi|iv|v|iii|ii|i)(?:°|ø|maj7|7|9)?"
+_ARROW = r"\s*(?:[-–—|]|→|->)\s*"
+_METRE = (
+    r"(?:time|meter|metre|signature|beat|rhythm|groove|waltz|feel|march|pattern|measure|measures|bar|bars)"
+)
+_LENGTHS = {
+    "1": "whole",
+    "2": "half",
+    "4": "quarter",
+    "8": "eighth",
+    "16": "sixteenth",
+    "32": "thirty-second",
+}
+_LENGTHS["64"] = "sixty-fourth"
+# Over its third, fifth or seventh; "A/B" is a test and "A/D" a converter.
+_SLASH_CHORDS = frozenset(
+    "CE CG CB FA FC FE GB GD GF DA DC DF AE AG AC EG EB ED BD BF C9 D9 E9 F9 G9 A9 B9".split()
+)
+
+
+def _note(letter: str, accidental: str) -> str:
+    """The letter A before a word would be read as the article: the hyphen makes it a letter."""
+    if not accidental:
+        return letter
+    return f"{letter}{'-' if letter == 'A' else ' '}{_ACCIDENTALS[accidental]}"
+
+
+def _chord(root: str, kind: str, bass: str | None) -> str:
+    said = [_note(root[0], root[1:])]
+    for part in _PART.findall(kind.replace("6/9", "6 9")):
+        if part not in "()":
+            said.append(_QUALITY.get(part, part))
+    if bass == "9":
+        said.append("9")
+    elif bass:
+        said += ["over", _note(bass[0], bass[1:])]
+    words = " ".join(said)
+    return re.sub(r"^A (?=[a-z])", "A-", words)
+
+
+def _say_chord(chord: re.Match[str]) -> str:
+    root, kind, bass = chord["root"], chord["kind"], chord["bass"]
+    certain = _CERTAIN.search(kind) or ("m" in kind and (len(root) > 1 or root in "BCDFG"))
+    inverted = bass and (len(root + kind + bass) > 2 or root + bass in _SLASH_CHORDS)
+    if certain or (len(root) > 1 and (kind or bass)) or inverted or _is_among_chords(chord):
+        return _chord(root, kind, bass)
+    return chord[0]
+
+
+def _is_among_chords(chord: re.Match[str]) -> bool:
+    """Whether a chord stands beside it, or a word of music: "Am" is also German, "Em" Portuguese."""
+    if not chord["kind"] and len(chord["root"]) == 1 and not chord["bass"]:
+        return False
+    before, after = chord.string[: chord.start()][-24:], chord.string[chord.end() :][:24]
+    if re.search(r"[a-zé\d,;:] $", before) and chord["kind"].startswith("m"):
+        return True  # in the middle of a sentence "Am" and "Em" begin with no capital
+    return bool(_CHORDS_BEFORE.search(before) or _CHORDS_AFTER.match(after))
+
+
+def _progression(chords: re.Match[str]) -> str:
+    return re.sub(_ARROW, ", ", chords[0])
+
+
+def _romans(chords: re.Match[str]) -> str:
+    def degree(chord: re.Match[str]) -> str:
+        sign, numeral, rest = chord.groups()
+        number = str(_ROMAN[numeral.upper()])
+        quality = {"°": " diminished", "ø": " half diminished", "maj7": " major 7"}.get(
+            rest, f" {rest}" if rest else ""
+        )
+        return (_ACCIDENTALS[sign] + " " if sign else "") + number + quality
+
+    said = re.sub(r"([b♭#♯])?([IViv]+)(°|ø|maj7|7|9)?", degree, chords[0])
+    return re.sub(rf"{_ARROW}|,\s*", ", ", said)
+
+
+_RULES = rules(
+    (rf"(?<![\w♭♯]){_ROMAN_CHORD}(?:(?:{_ARROW}|, ){_ROMAN_CHORD}){{2,}}(?![\w♭♯])", _romans),
+    (
+        rf"(?<![\w♭♯]){_ROMAN_CHORD}(?:[–—→]{_ROMAN_CHORD})+(?![\w♭♯])"
+        rf"|(?<![\w♭♯]){_ROMAN_CHORD}(?:{_ARROW}{_ROMAN_CHORD})+(?= (?:progression|cadence|turnaround))",
+        _romans,
+    ),
+    # Chords or notes in a row, three or more: C–G–Am–F.
+    (
+        rf"(?<![\w♭♯]){_ANY_CHORD}(?:{_ARROW}{_ANY_CHORD}){{2,}}(?![\w♭♯#])",
+        _progression,
+    ),
+    # A flat that is written with the letter b, where only a note can stand.
+    (rf"(?<![\w'’])([A-G])(bb|b) (?={_MODES}\b)", lambda m: _note(m[1], m[2]) + " "),
+    (
+        rf"(?<![\w'’])(A)b(?=[0-8]\b|[,.;)]? (?:and|or|to) [A-G][b♭#♯]|, [A-G][b♭#♯]?\b| {_MUSICAL}\b)",
+        lambda m: _note(m[1], "b") + " ",
+    ),
+    (r"(?<=[♭♯b#] and )Ab\b|(?<=[♭♯b#], )Ab\b|(?<=key of )Ab\b|(?<=[Cc]hord )Ab\b|(?<=note )Ab\b", "A-flat"),
+    (rf"(?<![\w'’♭♯])(?<!\d )(?=[A-G](?:[#♯b♭𝄪𝄫]|{_EXTENSION}|/)){_CHORD}(?![\w♭♯𝄪𝄫#'’]|/\w|\+)", _say_chord),
+    (
+        rf"(?<![A-Za-z])([A-Ga-g])({_SIGN})(?:(\d)(?!\d))?(?=([a-zA-Z]?))",
+        lambda m: _note(m[1].upper(), m[2]) + (f" {m[3]}" if m[3] else "") + (" " if m[4] else ""),
+    ),
+    (r"(?<![\w'’])([B-G])b(?![\w'’])(?<!\d .b)", lambda m: _note(m[1], "b")),
+    (r"(?<![\w'’])([BCDG])bb(?!\w)", lambda m: _note(m[1], "bb")),
+    (rf"\b({_ROMAN_CHORD})(?= chords?\b)", _romans),
+    (r"(?<![\w'’])([A-G])b([0-8])(?!\w)", lambda m: f"{_note(m[1], 'b')} {m[2]}"),
+    (r"(?<=\d)\s*𝄪|𝄪", " double sharp "),
+    ("𝄫", " double flat "),
+    (r"♭(?=\d)", "flat "),
+    (r"♯(?=\d)", "sharp "),
+    ("♭", " flat "),
+    ("♯", " sharp "),
+    ("♮", " natural "),
+    # A as a note: in the middle of a sentence a capital A is no article, at its beginning it may be.
+    (rf"(?<=[a-z,:;(=→–-] )A (?={_MODES}\b)|(?<=[(\"“→–])A (?={_MODES}\b)", "A-"),
+    (rf"^A (?={_MODES}(?: {_MUSICAL})?\s*(?:[.,;:!?)]|$))|^A (?=(?:[Mm]ajor|[Mm]inor) {_MUSICAL}\b)", "A-"),
+    # Time signatures: certain where no fraction can be, else by the words beside.
+    (r"(?<![\w./,-])(4|2|6|9|12|3|5|7)/(4|8|16|2)(?= (?:" + _METRE + r")\b|-time\b)", r"\1 \2"),
+    (r"(?i)\b((?:signature|met(?:er|re)) (?:is|of) )(\d{1,2})/(\d{1,2})", r"\1\2 \3"),
+    (r"(?<=\b[Ii]n )(2|3|4|5|6|7|9|12)/(2|4|8|16)(?![\w/])(?! (?:of|cup|inch|mile|hour))", r"\1 \2"),
+    (r"(?<=\b[Ii]n a )(2|3|4|5|6|7|9|12)/(2|4|8|16)(?![\w/])", r"\1 \2"),
+    (
+        r"(?<![\w./,-])(4/4|2/2|6/8|12/8|9/8|2/4|6/4|5/4|7/4|4/8|15/8)(?![\w/,]|\.\d)",
+        lambda m: m[1].replace("/", " "),
+    ),
+    # Lengths of notes and the tempo.
+    (
+        r"(?<![\w./,])1/(1|2|4|8|16|32|64)(?:st|nd|th)?[- ](?=notes?\b|triplets?\b|rests?\b)",
+        lambda m: _LENGTHS[m[1]] + " ",
+    ),
+    (r"(?<![\w./,])(4|8|16|32|64)th[- ](?=notes?\b|triplets?\b|rests?\b)", lambda m: _LENGTHS[m[1]] + " "),
+    (r"♩\s*=\s*", "quarter note equals "),
+    (r"♪\s*=\s*", "eighth note equals "),
+    (r"(?<=\d) ?(?:BPM|bpm|Bpm)\b", " beats per minute"),
+    (r"(?<=\d)-(?:BPM|bpm)\b", " beats per minute"),
+    (r"\bN\.C\.", "no chord"),
+)
+
+
+def say(text: str) -> str:
+    return apply(_RULES, text)

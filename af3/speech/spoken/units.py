@@ -1,0 +1,200 @@
+"""Units with their prefixes, powers and quotients: 5 µs, 50 kΩ, 9.81 m/s², 128 kbit/s."""
+
+from __future__ import annotations
+
+import re
+
+from af3.speech.spoken.rules import NUMBER, apply, rules
+
+_PREFIXES = {
+    "p": "pico", "n": "nano", "µ": "micro", "m": "milli", "c": "centi", "d": "deci", "h": "hecto", "k": "kilo",
+    "M": "mega", "G": "giga", "T": "tera",
+}  # fmt: skip
+# Symbol: name, prefixes it is written with. A plural takes an s unless it is in _INVARIABLE.
+_BASES = {
+    "Hz": ("hertz", "mµkMGT"), "s": ("second", "pnµm"), "m": ("metre", "nµmcdk"), "g": ("gram", "nµmk"),
+    "l": ("litre", "µmcdh"), "L": ("litre", "µmcdh"), "V": ("volt", "nµmkM"), "A": ("ampere", "pnµmk"),
+    "W": ("watt", "nµmkMGT"), "Ω": ("ohm", "mµkMG"), "F": ("farad", "pnµm"), "H": ("henry", "nµm"),
+    "J": ("joule", "µmkMG"), "N": ("newton", "µmkM"), "Pa": ("pascal", "µmhkMG"), "bit": ("bit", "kMGT"),
+    "B": ("byte", "kMGT"), "eV": ("electronvolt", "mkMGT"), "Wh": ("watt hour", "mkMGT"), "Ah": ("ampere hour", "mk"),
+    "cal": ("calorie", "k"), "T": ("tesla", "nµm"), "mol": ("mole", "nµmk"), "Sv": ("sievert", "µm"),
+    "Gy": ("gray", "µm"), "Bq": ("becquerel", "kMG"), "bar": ("bar", "mk"), "lm": ("lumen", ""), "lx": ("lux", ""),
+    "cd": ("candela", "m"), "rad": ("radian", "m"), "S": ("siemens", "µm"),
+}  # fmt: skip
+# Only with a prefix: alone these letters are far more often something else.
+_NEVER_BARE = frozenset("A F H T S B".split())
+_OTHERS = {
+    "dB": "decibel", "dBFS": "decibel full scale", "dBA": "decibel A", "dB(A)": "decibel A", "dBm": "decibel m",
+    "dBu": "decibel u", "dBV": "decibel V", "dBTP": "decibel true peak", "dB SPL": "decibel SPL", "LU": "loudness unit",
+    "°C": "degree Celsius", "°F": "degree Fahrenheit", "°": "degree",
+    "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour", "sec": "second", "secs": "second",
+    "msec": "millisecond", "ft": "foot", "yd": "yard", "mi": "mile", "lb": "pound", "lbs": "pound", "oz": "ounce",
+    "gal": "gallon", "ha": "hectare", "psi": "pound per square inch", "mmHg": "millimetre of mercury",
+    "mph": "mile per hour", "kph": "kilometre per hour", "kmh": "kilometre per hour", "kn": "knot",
+    "rpm": "revolution per minute", "RPM": "revolution per minute",
+    "fps": "frame per second", "FPS": "frame per second",
+    "bps": "bit per second", "kbps": "kilobit per second", "Kbps": "kilobit per second", "Mbps": "megabit per second",
+    "Gbps": "gigabit per second", "kb": "kilobit", "Mb": "megabit", "Gb": "gigabit", "KB": "kilobyte",
+    "KiB": "kibibyte", "MiB": "mebibyte", "GiB": "gibibyte", "TiB": "tebibyte", "dpi": "dot per inch",
+    "ppm": "part per million", "ppb": "part per billion", "px": "pixel", "kHZ": "kilohertz", "KHz": "kilohertz",
+    "Khz": "kilohertz", "khz": "kilohertz", "Mhz": "megahertz", "hz": "hertz", "HZ": "hertz", "db": "decibel",
+    "kS": "kilosample", "MS": "megasample",
+    "Å": "ångström", "au": "astronomical unit", "atm": "atmosphere", "oct": "octave", "octave": "octave",
+}  # fmt: skip
+_INVARIABLE = frozenset({"hertz", "lux", "siemens"})
+_IRREGULAR = {"foot": "feet", "henry": "henrys", "full scale": "full scale"}
+# Understood without a number before them: "in kHz", "the dB scale".
+_ALONE = (
+    "Hz kHz MHz GHz mHz dB dBFS dBA Ω kΩ MΩ µs µm µg µV µA µF µW µJ µN µH µT µS µl µL "
+    "km/h m/s m/s² kbit/s Mbit/s Gbit/s "
+    "kbps Mbps kWh °C °F m² m³ cm² cm³ km² mm² mm³ kHz/s W/m² kg/m³ g/cm³ rad/s "
+    "bit/s kB/s MB/s dB/oct KHz kg/m² mL kPa hPa"
+).split()
+
+
+def _names() -> dict[str, str]:
+    found = dict(_OTHERS)
+    for symbol, (name, prefixes) in _BASES.items():
+        if symbol not in _NEVER_BARE:
+            found[symbol] = name
+        for prefix in prefixes:
+            said = _PREFIXES[prefix]
+            found[prefix + symbol] = f"{said}-{name}" if name == "ohm" else f"{said}{name}"
+    return found
+
+
+_NAMES = _names()
+_SYMBOL = "|".join(sorted(map(re.escape, _NAMES), key=len, reverse=True))
+_POWER = r"(?:\^?(?:[⁻−-]?[123]\b)|⁻?[¹²³])"
+_ATOM = rf"(?:{_SYMBOL})(?:\^[⁻−-]?[123](?!\d)|⁻?[¹²³]|(?<=m)[23](?![\w.]))?"
+_UNIT = rf"{_ATOM}(?:(?:/|·|⋅| per )(?:{_ATOM})|\s?(?:{_SYMBOL})⁻[¹²³]){{0,3}}"
+_PIECE = re.compile(rf"(?P<sign>/| per |·|⋅|\s)?(?P<symbol>{_SYMBOL})(?P<power>\^?[⁻−-]?[123¹²³])?")
+_LENGTH = re.compile(r"(?:metre|foot|inch|mile|yard)s?$")
+
+
+def _one(name: str, power: int) -> str:
+    if power == 1:
+        return name
+    if _LENGTH.search(name):
+        return f"{'square' if power == 2 else 'cubic'} {name}"
+    return f"{name} {'squared' if power == 2 else 'cubed'}"
+
+
+def _plural(name: str) -> str:
+    head, per, rest = name.partition(" per ")
+    for end in (
+        " Celsius",
+        " Fahrenheit",
+        " of mercury",
+        " full scale",
+        " true peak",
+        " A",
+        " m",
+        " u",
+        " V",
+        " SPL",
+    ):
+        if head.endswith(end):
+            return f"{_plural(head[: -len(end)])}{end}{per}{rest}"
+    if head in _INVARIABLE or any(head.endswith(word) for word in _INVARIABLE):
+        return name
+    if head in _IRREGULAR:
+        return _IRREGULAR[head] + per + rest
+    return f"{head}s{per}{rest}"
+
+
+def unit_name(symbol: str, one: bool) -> str:
+    """`m/s²` → metres per second squared; `one`: the singular."""
+    above: list[str] = []
+    below: list[str] = []
+    for piece in _PIECE.finditer(symbol):
+        power_text = (piece["power"] or "1").lstrip("^")
+        power = int(power_text[-1].translate(str.maketrans("¹²³", "123")))
+        inverse = piece["sign"] in ("/", " per ") or power_text[0] in "⁻−-"
+        name = _NAMES[piece["symbol"]]
+        (below if inverse else above).append(
+            _one(name, power) if inverse or one else _pluralised(name, power)
+        )
+    if len(above) > 1 and not one:
+        above = [_singular_but_last(above, place) for place in range(len(above))]
+    return " per ".join([" ".join(above), *below]).strip()
+
+
+def _singular_but_last(names: list[str], place: int) -> str:
+    name = names[place]
+    return name[:-1] if place < len(names) - 1 and name.endswith("s") else name
+
+
+def _pluralised(name: str, power: int) -> str:
+    plural = _plural(name)
+    return _one(plural, power)
+
+
+def _quantity(found: re.Match[str]) -> str:
+    number, joint, symbol = found["number"], found["joint"], found["unit"]
+    one = number in ("1", "½", "¼", "¾") or joint == "-"
+    sign = {"-": "minus ", "−": "minus ", "+": "plus ", "±": "plus or minus "}.get(found["sign"] or "", "")
+    return f"{sign}{number} {unit_name(symbol, one)}"
+
+
+def _count(number: str, name: str) -> str:
+    return f"{number} {name}" if number == "1" else f"{number} {name}s"
+
+
+_SIGNED = r"(?:(?P<sign>(?<![\w.,)])[-−+±])\s?)?"
+_RULES = rules(
+    (r"Ω", "Ω"),  # two code points for the ohm, two for the micro
+    (r"μ(?=(?:[smgVAWFHJNTSlL]|Pa|Hz|mol|Sv|Gy|bar)(?![a-zA-Zα-ω]))", "µ"),
+    (r"(?<=\d)\s?º\s?(?=[CF]\b)", "°"),
+    (r"°\s(?=[CF]\b)", "°"),
+    (r"(?<=\d)\s?deg\s?(?=[CF]\b)", "°"),
+    (r"\bu(?=(?:s|m|g|V|A|F|H|L|l)\b)(?<=\d u)", "µ"),
+    (
+        r"(\d+)\s?°\s?(\d+)\s?[′']\s?(?:(\d+(?:\.\d+)?)\s?[″\"])?",
+        lambda m: f"{m[1]} degrees {m[2]} minutes" + (f" {m[3]} seconds" if m[3] else "") + " ",
+    ),
+    (
+        r"(?<![\w.,])(\d+) ?h ?(\d{1,2}) ?m(?:in)?\b",
+        lambda m: f"{_count(m[1], 'hour')} {_count(m[2], 'minute')}",
+    ),
+    (
+        r"(?<![\w.,])(\d+) ?m(?:in)? ?(\d{1,2}) ?s\b",
+        lambda m: f"{_count(m[1], 'minute')} {_count(m[2], 'second')}",
+    ),
+    (
+        r"(?<![\w.,])(\d{1,2})[′'’](1[2-9]|[2-5]\d)(?:[″\"”]|'')",
+        lambda m: f"{_count(m[1], 'minute')} {m[2]} seconds",
+    ),
+    (
+        r"(?<![\w.,])(\d{1,2})[′'’] ?(\d{1,2})(?:[″\"”]|''|(?=\s|[.,;]|$))",
+        lambda m: f"{m[1]} {'foot' if m[1] == '1' else 'feet'} {m[2]}",
+    ),
+    (r"(?<![\w.,])(\d+(?:\.\d+)?)″", lambda m: f"{m[1]} inch{'' if m[1] == '1' else 'es'}"),
+    (
+        rf"(?<!\w){_SIGNED}(?P<number>{NUMBER}|\d*[½¼¾])(?P<joint>[ -]?)(?P<unit>{_UNIT})(?![\w°²³⁻]|/[a-zA-Z])",
+        _quantity,
+    ),
+    (
+        r"(?<![\w/°])(?:"
+        + "|".join(sorted(map(re.escape, _ALONE), key=len, reverse=True))
+        + r")(?![\w²³⁻/°])",
+        lambda m: unit_name(m[0], False),
+    ),
+    (rf"({NUMBER}) K(?=[.,;:)]|$| (?:to|and|or)\b)", r"\1 kelvin"),
+    (
+        r"(?<=\bin )(?:kg|cm|mm|km|ms|ns|mg|mV|mA|GB|MB|kB|mg/dL|mg/mL|mm/s|cm/s)\b",
+        lambda m: unit_name(m[0], False),
+    ),
+    (r"(?<=[a-z])/(?:s|sec)\b", " per second"),
+    (r"(?<=[a-z])/(?:min|minute)\b", " per minute"),
+    (r"(?<=[a-z])/(?:h|hr|hour)\b", " per hour"),
+    (r"(?<=[a-z])/(day|week|month|year|second|octave|track|person)\b", r" per \1"),
+    (rf"({NUMBER})\s?%", r"\1 percent"),
+    (rf"({NUMBER})\s?‰", r"\1 per mille"),
+    (r"(?<=\d)\s?°", " degrees"),
+    (r"\bA4(?= paper)", "A 4"),
+)
+
+
+def say(text: str) -> str:
+    return apply(_RULES, text)
