@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from af3.speech.markup import spoken
+from af3.speech.spoken.markup import plain
 
 Ending = Literal["clause", "sentence"]
 
@@ -41,54 +41,89 @@ class _Lengths:
 # By number of the segment; the last for all that follow.
 _LENGTHS = (_Lengths(1, 12, 70), _Lengths(20, 40, 120), _Lengths(40, 80, 200))
 
-_LONGEST = 400  # a "word" longer than this is cut anywhere
+_LONGEST = (
+    400  # a "word" longer than this is cut anywhere, and this much text without anything to say is dropped
+)
 
 # A full stop after these does not end a sentence; nor does one after a single letter ("J. S. Bach", "e.g.").
 _ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st sr jr vs etc approx ca cf inc ltd corp dept capt lt hon gov sen rep".split()
+    "mr mrs ms dr prof st sr jr vs etc approx ca cf inc ltd corp dept capt lt hon gov sen rep feat ft".split()
 )
 # Nor does one after these when a number follows: "No. 5", "Jan. 5", but "No. It is not."
 _BEFORE_NUMBERS = frozenset(
-    "no nos fig figs vol ch sec eq pp jan feb mar apr jun jul aug sep sept oct nov dec".split()
+    "no nos op fig figs vol ch sec eq pp mm jan feb mar apr jun jul aug sep sept oct nov dec".split()
 )
 _HIDDEN = {"```": "```", "<think>": "</think>"}  # nothing from the opening to the closing one is spoken
+_FORMULAS = {"\\(": "\\)", "\\[": "\\]", "$$": "$$"}  # not cut from the opening to the closing one
 _OPENERS = "\"'“‘«([{*_`~"
 _CLOSERS = "\"'”’»)]}*_`~"
 _MARKS_WITHOUT_SPACE = ("。", "！", "？")  # of scripts that write no spaces
 _SENTENCE_MARKS = (".", "!", "?", "…", *_MARKS_WITHOUT_SPACE)
-_CLAUSE_MARKS = (",", ";", ":", " –", " —", " -")
+_DASHES = (" –", " —", " -")
+_CLAUSE_MARKS = (",", ";", ":", *_DASHES)
 _INITIALS = re.compile(r"([^\W\d_]\.)*[^\W\d_]")
 _NUMBER_OF_A_LIST = re.compile(r"\s*\d+\.")
 
 
 class Segmenter:
-    """One answer's text in, its segments out."""
+    """One answer's text in, its segments out. The work is proportional to the length of the text, whatever it is."""
 
     def __init__(self) -> None:
-        self._text = ""  # since the last cut, without what is hidden
-        self._source = ""  # since the last cut, everything
+        self._text = ""  # since the last cut, without what is hidden; at most _LONGEST
+        self._source: list[str] = []  # since the last cut, all characters
         self._hidden_until = ""
         self._tail = ""
+        self._formula_until = ""
         self._count = 0
+        self._retry_at = 0  # length of the text that is worth another look, after one without anything to say
+        self._word_at: tuple[int, int] | None = None  # lengths of text and source before the last word
 
     def push(self, delta: str) -> list[Segment]:
         """The segments that `delta` completes, in order."""
         return [segment for character in delta if (segment := self._read(character)) is not None]
+
+    def stalled(self) -> list[Segment]:
+        """The phrase so far, as at most one segment, when no more text comes for now.
+
+        A word without a mark or space after it may be half a word, and a number may be followed by its unit: they wait.
+        """
+        if self._hidden_until or self._formula_until:
+            return self._stalled_at(self._word_at)
+        last = self._text.rstrip()[-1:]
+        complete = self._text != self._text.rstrip() or last in (*_SENTENCE_MARKS, ",", ";", ":", "—")
+        if complete and not _belongs_to_what_follows(self._text):
+            return self._stalled_at((len(self._text), len(self._source)))
+        return self._stalled_at(self._word_at)
 
     def flush(self) -> list[Segment]:
         """What is left at the end of the answer, as at most one segment."""
         segment = self._cut("sentence")
         return [] if segment is None else [segment]
 
+    def _stalled_at(self, place: tuple[int, int] | None) -> list[Segment]:
+        if place is None:
+            return []
+        formula_until = self._formula_until
+        text, source = self._text[place[0] :], self._source[place[1] :]
+        self._text, self._source = self._text[: place[0]], self._source[: place[1]]
+        segment = self._cut("clause")
+        self._text, self._source = self._text + text, self._source + source
+        self._formula_until = formula_until
+        if segment is None:
+            return []
+        self._retry_at = 0
+        return [segment]
+
     def _read(self, character: str) -> Segment | None:
         ending = None if self._hidden_until else self._ending_before(character)
         segment = None if ending is None else self._cut(ending)
-        self._source += character
+        self._source.append(character)
         if self._hidden_until:
             self._tail = (self._tail + character)[-len(self._hidden_until) :]
             if self._tail == self._hidden_until:
                 self._hidden_until = ""
             return segment
+        self._follow_formula(character)
         self._text += character
         for opening, closing in _HIDDEN.items():
             if self._text.endswith(opening):
@@ -96,18 +131,46 @@ class Segmenter:
                 self._hidden_until, self._tail = closing, ""
         return segment
 
+    def _follow_formula(self, character: str) -> None:
+        """Whether the text up to and with `character` is inside a formula."""
+        text = self._text[-2:] + character
+        if self._formula_until:
+            if text.endswith(self._formula_until) or (self._formula_until == "$" and character == "\n"):
+                self._formula_until = ""
+        elif text[-2:] in _FORMULAS:
+            self._formula_until = _FORMULAS[text[-2:]]
+        # A price has a digit after the sign.
+        elif text[-2:-1] == "$" and not (text[:-2].isalnum() or character.isspace() or character.isdigit()):
+            self._formula_until = "$"
+
     def _ending_before(self, character: str) -> Ending | None:
         """How the text so far ends if it can be cut before `character`; None where it goes on."""
+        if len(self._text) >= _LONGEST:
+            return "clause"
+        if self._formula_until:
+            return None
         starts_a_word = self._text[-1:].isspace() and not character.isspace()
         if not (starts_a_word or character == "\n" or self._text.endswith(_MARKS_WITHOUT_SPACE)):
-            return "clause" if len(self._text) >= _LONGEST else None
+            return None
+        ending = self._ending_of_word(character)
+        if starts_a_word and not _joins(self._text, character):
+            self._word_at = len(self._text), len(self._source)
+        return ending if len(self._text) >= self._retry_at else None
+
+    def _ending_of_word(self, character: str) -> Ending | None:
         lengths = _LENGTHS[min(self._count, len(_LENGTHS) - 1)]
         length = len(self._text.strip())
         if character == "\n" or self._ends_a_sentence(character):
             return "sentence" if length >= lengths.sentence else None
-        if self._text.rstrip().rstrip(_CLOSERS).endswith(_CLAUSE_MARKS):
-            return "clause" if length >= lengths.clause else None
-        return "clause" if length >= lengths.words else None
+        text = self._text.rstrip().rstrip(_CLOSERS)
+        if text.endswith(_CLAUSE_MARKS):
+            between_numbers = (
+                text.endswith(_DASHES) and text[:-2].rstrip()[-1:].isalnum() and _is_sign(character)
+            )
+            return "clause" if length >= lengths.clause and not between_numbers else None
+        if length < lengths.words:
+            return None
+        return "clause" if length >= lengths.words * 3 // 2 or not _joins(self._text, character) else None
 
     def _ends_a_sentence(self, next_character: str) -> bool:
         text = self._text.rstrip().rstrip(_CLOSERS)
@@ -123,11 +186,44 @@ class Segmenter:
         return not _NUMBER_OF_A_LIST.fullmatch(text.rsplit("\n", 1)[-1])
 
     def _cut(self, ending: Ending) -> Segment | None:
-        """A segment of the text so far; None, and the text stays, where there is nothing to say."""
-        speech = spoken(self._text)
+        """A segment of the text so far; None where there is nothing to say, and the text stays unless it is long."""
+        speech = plain(self._text)
         if not speech:
+            self._retry_at = len(self._text) * 3 // 2 + 1
+            if len(self._text) >= _LONGEST:
+                self._forget_text()
             return None
-        segment = Segment(speech, self._source, ending)
-        self._text = self._source = ""
+        segment = Segment(speech, "".join(self._source), ending)
+        self._source = []
+        self._forget_text()
         self._count += 1
         return segment
+
+    def _forget_text(self) -> None:
+        self._text, self._retry_at, self._word_at, self._formula_until = "", 0, None, ""
+
+
+def _is_sign(character: str) -> bool:
+    """Whether a word that begins with it may be one with the word before: 5 | 000, a | × b, B | ♭."""
+    return not character.isalpha() and character not in _OPENERS
+
+
+def _joins(text: str, next_character: str) -> bool:
+    """Whether the last word of `text` and the one that begins with `next_character` are read as one: 5 kHz, a × b."""
+    if _belongs_to_what_follows(text):
+        return True
+    if next_character.isdigit():
+        word = text.rstrip().rsplit(None, 1)[-1:]
+        return not (word and word[0].isalpha() and word[0].islower())  # "at 5" are two, "May 5" is one
+    return _is_sign(next_character)
+
+
+def _belongs_to_what_follows(text: str) -> bool:
+    """Whether the last word of `text` may want the next one: a number its unit, a sign its right side."""
+    word = text.rstrip().rsplit(None, 1)[-1:]
+    if not word:
+        return False
+    last = word[0][-1]
+    if last in ".,":
+        return text[-1:] == last and word[0][:-1][-1:].isdigit()  # 3.14 and 1,000 may go on
+    return _is_sign(last) and last not in _CLOSERS and last not in ";:!?…。！？—"

@@ -1,11 +1,14 @@
 import re
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from af3.speech.markup import spoken
+from af3.speech import segmenter
 from af3.speech.segmenter import Segment, Segmenter
+from af3.speech.spoken.english import in_english
+from af3.speech.spoken.markup import plain
 
 
 def segments(text: str) -> list[Segment]:
@@ -96,7 +99,7 @@ def test_sentences_of_scripts_without_spaces_are_cut() -> None:
         ("See [the docs](https://a.b/c.d?e=f).", "See the docs."),
         ("At https://www.example.com/x/y.", "At example.com."),
         ("<b>Loud</b><br/>music", "Loud music"),
-        ("3 * 4 = 12, so 2*3 is 6", "3 times 4 = 12, so 2 times 3 is 6"),
+        ("3 * 4 = 12, so 2*3 is 6", "3 × 4 = 12, so 2×3 is 6"),
         ("a < b and c > d", "a < b and c > d"),
         ("It is 20°C 😀👍🏽 ©", "It is 20°C"),
         ("snake_case_name", "snake case name"),
@@ -106,7 +109,7 @@ def test_sentences_of_scripts_without_spaces_are_cut() -> None:
     ],
 )
 def test_markup_is_not_read_aloud(written: str, read: str) -> None:
-    assert spoken(written) == read
+    assert plain(written) == read
 
 
 @pytest.mark.parametrize(
@@ -154,7 +157,7 @@ MARKED = st.lists(
 
 @given(PLAIN)
 def test_no_speakable_word_is_lost_or_doubled(text: str) -> None:
-    assert words(" ".join(speech(text))) == words(spoken(text))
+    assert words(" ".join(speech(text))) == words(plain(text))
 
 
 @given(st.one_of(PLAIN, MARKED), st.data())
@@ -176,3 +179,99 @@ def test_every_segment_can_be_spoken_and_its_source_stands_in_the_text(text: str
     found = segments(text)
     assert text.startswith("".join(segment.source for segment in found))
     assert all(any(map(str.isalnum, segment.speech)) for segment in found)
+
+
+HARD = [
+    "[",
+    "[ ",
+    "![",
+    "](",
+    "[a](",
+    "(",
+    "😀",
+    "<",
+    "<b",
+    "<b> ",
+    "<!--",
+    "$",
+    "$x",
+    "\\(",
+    "\\frac{",
+    "{",
+    "*",
+    "_",
+    "a_",
+    "`",
+    "```",
+    "<think>",
+    "|",
+    "\n",
+    " ",
+    "-",
+    "- ",
+    "1",
+    "1,",
+    "1/",
+    "1:",
+    "1 - ",
+    "1–",
+    "+1 ",
+    "²",
+    "x²",
+    "A♭",
+    "A–",
+    "Am ",
+    "I–",
+    "°",
+    "m/s",
+    "https://",
+    "a.",
+    "a@",
+    "&lt;",
+    "α",
+    "，",
+    "好",
+    "dog ",
+    "dog, ",
+    "A dog. ",
+]
+
+
+@pytest.mark.parametrize("unit", HARD)
+def test_the_work_grows_with_the_length_of_the_text_and_no_faster(
+    unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work: the characters that are looked through for something to say."""
+    read = []
+    monkeypatch.setattr(segmenter, "plain", lambda text: (read.append(len(text)), plain(text))[1])
+
+    def work(length: int) -> int:
+        read.clear()
+        segments((unit * length)[:length])
+        return sum(read) + 1
+
+    assert work(4000) <= 4 * 4000
+    assert work(8000) <= 2.2 * work(4000) + 800
+
+
+@pytest.mark.parametrize("unit", HARD)
+def test_what_a_segment_costs_is_bounded(unit: str) -> None:
+    """In regular expressions too: a segment of the longest length, in processor time of this thread."""
+
+    def seconds(length: int) -> float:
+        text = (unit * length)[:length]
+        best = 1e9
+        for _ in range(3):
+            start = time.thread_time()
+            in_english(plain(text))
+            best = min(best, time.thread_time() - start)
+        return best
+
+    assert seconds(400) < max(0.05, 16 * seconds(100))
+
+
+@pytest.mark.parametrize("text", ["[" * 1000, "[ " * 500, "😀" * 4000, "$x " * 1000, "(" * 2000])
+def test_the_texts_that_stalled_speech_for_seconds_take_a_moment(text: str) -> None:
+    start = time.thread_time()
+    segments(text)
+    assert time.thread_time() - start < 0.5

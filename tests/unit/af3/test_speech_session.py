@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from af3.speech.session import SegmentReport, Speech, SpeechBlock, Voices
+from af3.speech.session import SegmentReport, Speech, SpeechBlock
 from af3.speech.voice import Pcm, VoiceFailed
 
 HZ = 1000
@@ -101,7 +101,12 @@ class Counts:
         self.now_live = count
 
 
-def speech_of(voices: Voices, threads: int = 1, idle_s: float = 60, counts: Counts | None = None) -> Speech:
+def speech_of(
+    voices: "ToneSynthesizer | CodecSynthesizer",
+    threads: int = 1,
+    idle_s: float = 60,
+    counts: Counts | None = None,
+) -> Speech:
     return Speech(voices, threads, idle_s, counts or Counts())
 
 

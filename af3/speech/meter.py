@@ -1,0 +1,63 @@
+"""Times the speech of a segment, and estimates when its listener runs out of audio."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SegmentReport:
+    """What one segment cost. Seconds; `latency_s` from the text that completed it to its first block."""
+
+    first_of_request: bool
+    latency_s: float
+    longest_gap_s: float  # between two blocks of the answer, the one before the segment included
+    compute_s: float
+    audio_s: float
+    underrun: bool  # a block came after the speech before it had been played
+
+
+@dataclass
+class Listener:
+    """How far a client that plays at once has got with one answer."""
+
+    segments: int = 0  # that were heard
+    last_block_s: float | None = None  # when it left
+    played_until_s: float = 0.0  # when all so far will have been heard
+
+
+class Meter:
+    """Times one segment."""
+
+    def __init__(self, listener: Listener, arrived_s: float):
+        self._listener = listener
+        self._arrived_s = arrived_s
+        self._started_s = time.monotonic()
+        self._first_s = 0.0
+        self._longest_gap_s = 0.0
+        self._underrun = False
+        self.audio_s = 0.0
+
+    def sent(self, audio_s: float) -> None:
+        """A block of `audio_s` seconds has just left."""
+        now = time.monotonic()
+        if not self.audio_s:
+            self._first_s = now
+            self._listener.played_until_s = self._listener.played_until_s or now
+        if self._listener.last_block_s is not None:
+            self._longest_gap_s = max(self._longest_gap_s, now - self._listener.last_block_s)
+        self._listener.last_block_s = now
+        self._underrun |= now > self._listener.played_until_s
+        self._listener.played_until_s = max(now, self._listener.played_until_s) + audio_s
+        self.audio_s += audio_s
+
+    def report(self) -> SegmentReport:
+        return SegmentReport(
+            first_of_request=self._listener.segments == 0,
+            latency_s=self._first_s - self._arrived_s,
+            longest_gap_s=self._longest_gap_s,
+            compute_s=time.monotonic() - self._started_s,
+            audio_s=self.audio_s,
+            underrun=self._underrun,
+        )
