@@ -1,7 +1,6 @@
-"""Raw speech of a voice → what is played: no long silence, one level, no clicks, blocks of 100 ms.
+"""Turns a voice's raw speech into blocks to play: 100 ms each, one level, no long silence, no clicks.
 
-Everything works on the stream: a voice that makes audio step by step is heard `LOOK_AHEAD_BLOCKS`
-blocks after it begins.
+It works on the stream: a listener hears a voice `LOOK_AHEAD_BLOCKS` blocks after it begins.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ def _grouped(frames: Iterable[Samples]) -> Iterator[Samples]:
 
 
 def _levelled(blocks: Iterable[Samples]) -> Iterator[Samples]:
-    """Each block at a gain that leads from the last one's to its own, so that no step is heard.
+    """Ramp the gain of each block from that of the block before, so that no step is heard.
 
     The wanted gain follows the level of all sound so far, looked ahead included. A block's gain also
     keeps the next block's peak under the limit, for that block starts with it.
@@ -119,13 +118,13 @@ def _levelled(blocks: Iterable[Samples]) -> Iterator[Samples]:
 
 
 def _level(powers: list[float]) -> float:
-    """RMS of the frames within 26 dB of the loudest: pauses and breaths do not count."""
+    """RMS of the frames within 26 dB of the loudest, which leaves out pauses and breaths."""
     heard = np.asarray(powers)
     return float(np.sqrt(heard[heard >= heard.max() / 400].mean()))
 
 
 def _faded(blocks: Iterable[Samples], length: int) -> Iterator[Samples]:
-    """`length` samples stay behind, in case they are the last."""
+    """Fade in the first and fade out the last `length` samples; hold that many back, as they may be the last."""
     ramp = np.linspace(0, 1, length, dtype=np.float32)
     held = np.zeros(0, np.float32)
     begun = False

@@ -1,15 +1,14 @@
-"""What speaks: one interface for a formant voice, a neural voice and a token-LM + codec voice.
+"""One interface for every kind of voice: formant, neural, or a language model of audio tokens with a codec.
 
-A `Synthesizer` is an engine that the server loads once. `Synthesizer.voice` opens a `Voice`: one
-speaker at one rate for one request, which speaks its segments one after another.
+The server loads each `Synthesizer` (an engine) once. `Synthesizer.voice` opens a `Voice`: one speaker at one rate for
+one request. A `Voice` speaks its segments one after another.
 
-- A formant voice (`espeak.py`) yields what its program writes; it keeps nothing between segments.
-- A neural voice (`vits.py`) knows the length of a segment first and yields it in pieces.
-- A token-LM + codec voice, as the paper describes AF3-Chat's, decodes audio tokens and yields the codec's
-  frames as they come, of any length. What its LM conditions on, the text and audio tokens so far, it keeps
-  in the `Voice`: it lives as long as the answer, is used by one thread at a time, and its `speak` is called
-  in the order of the text. Its LM may batch several voices inside the `Synthesizer`. Closing the iterator
-  is how it is told that its listener has left; it must then stop decoding.
+- A formant voice (`espeak.py`) yields what its program writes and keeps nothing between segments.
+- A neural voice (`vits.py`) computes the length of a segment first, then yields it in pieces.
+- A token-LM + codec voice, such as the paper's AF3-Chat, decodes audio tokens and yields the codec's frames as they
+  come. It keeps the text and audio tokens so far in the `Voice`, which lives as long as the answer, is used by one
+  thread at a time, and gets the text in order. Its LM may batch several voices inside the `Synthesizer`. When the
+  listener leaves, the caller closes the iterator; the voice must then stop decoding.
 
 A new engine is a class here and a line in `catalogue.py`.
 """
@@ -30,7 +29,7 @@ MIN_RATE, MAX_RATE = 0.5, 2.0  # times the voice's own speed; every voice keeps 
 
 
 class VoiceFailed(Exception):
-    """A voice could not speak a segment. The message is meant for the caller; the text stream goes on."""
+    """A voice failed on a segment. Callers see the message; the text stream continues."""
 
 
 class Voice(Protocol):
@@ -39,11 +38,11 @@ class Voice(Protocol):
     sample_rate: int
 
     def speakable(self, text: str) -> str:
-        """The part of `text` that this voice can pronounce; empty when there is none."""
+        """The words this voice says for `text`, the output of `spoken.markup.plain`; empty if there are none."""
         ...
 
     def speak(self, text: str) -> Generator[Pcm, None, None]:
-        """`text`, one segment → mono int16 PCM blocks of any length at `sample_rate`, as they are made.
+        """Speak one segment: mono int16 PCM at `sample_rate`, in blocks of any length, as they are made.
 
         Closing the iterator stops the synthesis. Raises VoiceFailed.
         """
@@ -65,7 +64,7 @@ class Synthesizer(Protocol):
 
 
 def check_voice(name: str, available: Sequence[str]) -> str:
-    """`name` if it is `available`; raises RequestError that names both otherwise."""
+    """Return `name`, or raise a RequestError that lists the available voices."""
     if name in available:
         return name
     raise invalid(f"parameter 'voice': there is no {name!r}; choose one of {', '.join(available)}")

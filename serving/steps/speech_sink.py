@@ -1,4 +1,4 @@
-"""The speech of one response, sent through Triton, and the metrics of the `tts` model."""
+"""Sends the speech of one response through Triton; the metrics of the `tts` model."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from serving.steps import adapter
 
 
 class SpeechSink:
-    """`af3.speech.session.Sink` of one request of the model."""
+    """The `af3.speech.session.Sink` of one request to the model."""
 
     def __init__(self, request: Any):
         self._sender = request.get_response_sender()
         self._cancelled = request.is_cancelled()
 
     def cancelled(self) -> bool:
-        # Once the LLM has ended, Triton tells no step of an ensemble that its client left; see `stop`.
+        # Once the LLM has ended, Triton no longer tells the steps that the client left; the client sends `stop`.
         return self._cancelled or self._sender.is_cancelled()
 
     def pass_on(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """The text, at once."""
+        """Send the text at once."""
         self._send(adapter.response(tensors))
 
     def send(self, block: SpeechBlock) -> None:
@@ -50,12 +50,12 @@ class SpeechSink:
     def _send(self, response: Any, flags: int = 0) -> None:
         try:
             self._sender.send(response, flags)
-        except Exception:  # the other requests of the thread must not fall with this one
+        except Exception:  # the thread's other requests must not fail with this one
             adapter.log.exception("a response could not be sent")
 
 
 class SpeechMetrics:
-    """`af3.speech.session.Observer`: what /metrics says of the `tts` model. Sent once a segment, not once a block."""
+    """`af3.speech.session.Observer`: the metrics of the `tts` model, updated once a segment, not once a block."""
 
     def __init__(self) -> None:
         self._live = adapter.gauge("af3_speech_live", "Answers that hold state in tts")
@@ -63,15 +63,16 @@ class SpeechMetrics:
             "af3_speech_first_audio_seconds", "From the text of an answer's first segment to its first speech"
         )
         self._gap = adapter.histogram(
-            "af3_speech_gap_seconds", "Longest time between two blocks, of each segment"
+            "af3_speech_gap_seconds", "Longest time between two blocks of a segment"
         )
         self._segments = adapter.counter("af3_speech_segments", "Segments spoken")
         self._audio = adapter.counter("af3_speech_audio_seconds", "Speech sent, in seconds of audio")
         self._compute = adapter.counter(
-            "af3_speech_compute_seconds", "Time to make it; divided by the audio the real-time factor"
+            "af3_speech_compute_seconds",
+            "Time to make the speech; divided by the audio it is the real-time factor",
         )
         self._underruns = adapter.counter(
-            "af3_speech_underruns", "Segments of which a client playing at once ran dry"
+            "af3_speech_underruns", "Segments during which a client that plays at once ran out of audio"
         )
         self._failures = adapter.counter("af3_speech_failures", "Answers whose voice failed")
 

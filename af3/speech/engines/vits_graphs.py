@@ -1,4 +1,4 @@
-"""The three graphs of a VITS voice, on the engine that a config asks for by its `provider`, as for the encoder."""
+"""Runs the three graphs of a VITS voice on the engine that `provider` in the config names, as for the encoder."""
 
 from __future__ import annotations
 
