@@ -17,7 +17,7 @@ RETRIEVAL = 1  # AUDIO_OUTPUT_RETRIEVAL: nothing is played
 
 
 def phonemes(texts: Sequence[str], voice: str = "en-us") -> list[str]:
-    """IPA of each text, without stress, length, reduced vowels, pauses and word boundaries: these depend on how words are written."""
+    """IPA of each text, without what depends on how words are written: stress, length, reduced vowels, boundaries."""
     wheel = find_spec("espeakng_loader")
     assert wheel is not None
     assert wheel.submodule_search_locations

@@ -18,7 +18,9 @@ _NAMES = dict(
     )
 )
 # Letters that stand alone, but for the words "I" and "a", and capitals that make no syllable: BPM, MP.
-_SPELLED = re.compile(r"(?<!['’])\b(?:[B-HJ-Z]|A(?=-)|[b-hj-z]|[B-DF-HJ-NP-TV-XZ]{2,6})\b(?!')|\b[ap]\.?m\b\.?")
+_SPELLED = re.compile(
+    r"(?<!['’])\b(?:[B-HJ-Z]|A(?=-)|[b-hj-z]|[B-DF-HJ-NP-TV-XZ]{2,6})\b(?!')|\b[ap]\.?m\b\.?"
+)
 
 
 def letters_only(text: str, language: str, vocabulary: Container[str]) -> str:
