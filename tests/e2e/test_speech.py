@@ -2,17 +2,13 @@
 
 import os
 import signal
-import threading
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tritonclient.grpc import InferenceServerClient, InferInput
 
-from af3 import contract
 from serving.door.door import Door
 from serving.host.triton import Server
 from tests.support import scrape
@@ -54,8 +50,11 @@ def test_the_speech_of_16_requests_at_once_never_mixes_and_is_in_order(url: str)
     for one, same in zip(alone, together, strict=False):
         assert one.text == same.text
         assert one.spoken == same.spoken
+        # Text that stalls on a busy machine is cut once more, which adds a pause and changes the rhythm a little.
+        assert sum(one.seconds) == pytest.approx(sum(same.seconds), rel=0.1)
         # eSpeak NG's noise differs from one utterance to the next, and with it by a few frames what is trimmed.
-        assert one.seconds == pytest.approx(same.seconds, abs=0.1)
+        if one.segments == same.segments:
+            assert one.seconds == pytest.approx(same.seconds, abs=0.1)
 
 
 def test_a_cancelled_answer_is_spoken_no_further(url: str, server: Door) -> None:
@@ -75,39 +74,16 @@ def test_a_cancelled_answer_is_spoken_no_further(url: str, server: Door) -> None
 
 
 def test_stop_ends_the_speech_of_a_request_and_not_its_text(url: str) -> None:
-    request_id = uuid.uuid4().hex
     heard = Heard()
-    stream = Stream(
-        url,
-        [clip(0.5, seed=5)],
-        "Go on.",
-        parameters={**LONG, "seed": 5},
-        model=SPEECH,
-        request_id=request_id,
-    )
+    stream = Stream(url, [clip(0.5, seed=5)], "Go on.", parameters={**LONG, "seed": 5}, model=SPEECH)
     for result in stream.results():
         heard.take(result)
         if len(heard.blocks) == 1:
-            _stop(url, request_id)
+            stream.stop_speech()
             heard.blocks.append(np.zeros(0, np.int16))
     whole = hear(url, seed=5)
     assert heard.text == whole.text
     assert len(heard.pcm) < len(whole.pcm)
-
-
-def _stop(url: str, request_id: str) -> None:
-    """What a client sends whose user spoke up: `stop` with the id of the answer, the other tensors empty."""
-    empty = {"INT32": np.zeros(1, np.int32), "BYTES": np.array([b""], np.object_), "BOOL": np.ones(1, bool)}
-    inputs = []
-    for tensor in contract.TTS.inputs:
-        dtype = tensor.dtype.replace("STRING", "BYTES")
-        inputs.append(InferInput(tensor.name, [1], dtype))
-        inputs[-1].set_data_from_numpy(empty[dtype])
-    done = threading.Event()
-    with InferenceServerClient(url) as client:
-        client.start_stream(lambda result, error: done.set())
-        client.async_stream_infer("tts", inputs, request_id=request_id, enable_empty_final_response=True)
-        assert done.wait(20)
 
 
 @pytest.fixture

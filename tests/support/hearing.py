@@ -19,12 +19,16 @@ class Heard:
     text: str = ""
     finish_reason: str = ""
     indices: list[int] = field(default_factory=list)
-    spoken: str = ""
+    segments: list[str] = field(default_factory=list)  # the text of each
     blocks: list[np.ndarray] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)  # block at which each segment begins
     rates: set[int] = field(default_factory=set)
     errors: list[str] = field(default_factory=list)
     text_first: bool = True
+
+    @property
+    def spoken(self) -> str:
+        return "".join(self.segments)
 
     @property
     def seconds(self) -> list[float]:
@@ -51,7 +55,7 @@ class Heard:
             self.rates.add(int(result.as_numpy("sample_rate")[0]))
         if result.as_numpy("speech_text") is not None:
             self.starts.append(len(self.blocks) - 1)
-            self.spoken += result.as_numpy("speech_text")[0].decode()
+            self.segments.append(result.as_numpy("speech_text")[0].decode())
             self.text_first &= self.text.startswith(self.spoken)
         if result.as_numpy("speech_error") is not None:
             self.errors.append(result.as_numpy("speech_error")[0].decode())

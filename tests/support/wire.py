@@ -60,6 +60,7 @@ class Stream:
         request = _request(
             model, inputs, uuid.uuid4().hex if request_id is None else request_id, parameters or {}
         )
+        self._request_id = request.id
         self._channel = grpc.insecure_channel(
             url, options=[("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
         )
@@ -92,6 +93,10 @@ class Stream:
         finally:
             self.close()
 
+    def stop_speech(self) -> None:
+        """Send `stop` to the voice, on the connection that began the request: another's would not count."""
+        _stop(self._channel, self._request_id, "tts")
+
     def cancel(self) -> None:
         """Cancel the call, as a client that changed its mind."""
         self._call.cancel()
@@ -110,15 +115,18 @@ def ask(url: str, *args: Any, **kwargs: Any) -> list[Response]:
 
 def stop_speech(url: str, request_id: str, model: str = "tts") -> None:
     """Send `stop` for a request, on a connection of its own. Raises Refused."""
+    with grpc.insecure_channel(url, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        _stop(channel, request_id, model)
+
+
+def _stop(channel: grpc.Channel, request_id: str, model: str) -> None:
     request = service_pb2.ModelInferRequest(model_name=model, id=request_id)
     request.inputs.add(name="stop", datatype="BOOL", shape=[1])
     request.raw_input_contents.append(b"\x01")
-    with grpc.insecure_channel(url, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-        for message in service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(
-            iter([request]), timeout=TIMEOUT_S
-        ):
-            if message.error_message:
-                raise Refused(message.error_message)
+    stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+    for message in stub.ModelStreamInfer(iter([request]), timeout=TIMEOUT_S):
+        if message.error_message:
+            raise Refused(message.error_message)
 
 
 def text_of(responses: Sequence[Response]) -> str:
