@@ -21,7 +21,7 @@ from transformers.models.audioflamingo3 import modeling_audioflamingo3 as af3_mo
 from af3.encoder.onnx_encoder import AudioEncoder
 from af3.encoder.windows import clip_windows
 from af3.inputs.audio import SAMPLE_RATE
-from build_engines.encoder.export_encoder import WaveformEncoder, export
+from build_engines.encoder.export_encoder import AlignedEncoder, export
 from perf.report import table
 
 CACHE = Path(".cache/perf")
@@ -41,11 +41,11 @@ def modules(
 
 def engine(layers: int) -> Path:
     """Folder of the exported encoder, made at the first call."""
-    folder = CACHE / f"encoder-{layers}-layers"
+    folder = CACHE / f"encoder-{layers}-layers-fused"
     if not (folder / "done").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         extractor = WhisperFeatureExtractor(feature_size=128)
-        export(WaveformEncoder(*modules(layers), extractor.mel_filters), folder)
+        export(AlignedEncoder(*modules(layers), extractor.mel_filters), folder)
         (folder / "done").touch()
     return folder
 

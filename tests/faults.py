@@ -1,5 +1,7 @@
 """Break a running server in every way an operator may see, under load, and tell what its clients saw.
 
+Long because it is a list: one short function a fault.
+
 python -m tests.faults            all faults, a table at the end (about ten minutes)
 python -m tests.faults llm hang   those whose name holds one of the words
 """

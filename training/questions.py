@@ -1,4 +1,4 @@
-"""How a question is asked, and how the answer is put.
+"""How a question is asked, and how the answer is put. Long because it is a list: the wordings.
 
 Each kind of question has many wordings; the last two of each list are never trained on and serve the evaluation
 of unheard wordings.

@@ -1,4 +1,7 @@
-"""Clips and what is true of them: speech, sounds and music, each with the questions it can answer."""
+"""Clips and what is true of them: speech, sounds and music, each with the questions it can answer.
+
+Long because it is a list: one short function a kind of scene.
+"""
 
 from __future__ import annotations
 

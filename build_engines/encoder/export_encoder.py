@@ -5,9 +5,13 @@ turns embeddings by their time (RoTE), window_index int64 [W] (which window of i
 → audio_embeddings float32 [W, S // 640, H]; the caller keeps the first `audio_token_count(length)` of each
 row.
 
-The same file serves in ONNX Runtime and, through TensorRT, on a GPU; so only plain operators, opset 20
-(TensorRT 10 reads up to that), and no fixed length: a window is padded to just past its end instead of to
-30 s, which gives the same embeddings (see af3/encoder/onnx_encoder.py) for a fraction of the work.
+No fixed length: a window is padded to just past its end instead of to 30 s, which gives the same embeddings
+(see af3/encoder/onnx_encoder.py) for a fraction of the work. Two forms, checked against the same oracle:
+
+- `RaggedEncoder`, for TensorRT: plain operators of opset 20 (TensorRT 10 reads up to that), and a mask, so
+  that windows of different lengths share a call.
+- `AlignedEncoder`, for ONNX Runtime: its fused attention, which writes no matrix of scores, and no mask: all
+  windows of a call have one length.
 """
 
 import logging
@@ -71,7 +75,7 @@ class LogMel(nn.Module):
         return (torch.maximum(loudness, floor) + 4.0) / 4.0
 
 
-class Attention(nn.Module):
+class MaskedAttention(nn.Module):
     """Self-attention of one AF-Whisper layer with an additive key mask, around Transformers' own weights."""
 
     def __init__(self, source: af3_model.AudioFlamingo3Attention) -> None:
@@ -89,27 +93,51 @@ class Attention(nn.Module):
         return source.out_proj((weights @ value).transpose(1, 2).reshape(windows, frames, width))
 
 
+class FusedAttention(nn.Module):
+    """The same without a mask, as ONNX Runtime's one operator."""
+
+    def __init__(self, source: af3_model.AudioFlamingo3Attention) -> None:
+        super().__init__()
+        self.source = source
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        source = self.source
+        mixed = torch.onnx.ops.symbolic(
+            "com.microsoft::MultiHeadAttention",
+            (source.q_proj(hidden), source.k_proj(hidden), source.v_proj(hidden)),
+            {"num_heads": source.num_heads, "scale": float(source.scaling)},
+            dtype=hidden.dtype,
+            shape=hidden.shape,
+            version=1,
+        )
+        return source.out_proj(mixed)
+
+
 class Layer(nn.Module):
     """One AF-Whisper layer around Transformers' own weights."""
 
-    def __init__(self, source: af3_model.AudioFlamingo3EncoderLayer) -> None:
+    def __init__(self, source: af3_model.AudioFlamingo3EncoderLayer, attention: nn.Module) -> None:
         super().__init__()
         self.source = source
-        self.attention = Attention(source.self_attn)
+        self.attention = attention
 
-    def forward(self, hidden: Tensor, key_bias: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, *key_bias: Tensor) -> Tensor:
         source = self.source
-        hidden = hidden + self.attention(source.self_attn_layer_norm(hidden), key_bias)
+        hidden = hidden + self.attention(source.self_attn_layer_norm(hidden), *key_bias)
         return hidden + source.fc2(source.activation_fn(source.fc1(source.final_layer_norm(hidden))))
 
 
 class WaveformEncoder(nn.Module):
-    """The exported module: Transformers' tower and projector behind log-mel, for any length.
+    """Transformers' tower and projector behind log-mel, for any length: what both forms share.
 
     Differs from `AudioFlamingo3Encoder.forward` in three places, none of which changes a valid position:
-    positions are sliced to the length fed, the key mask comes from the sample count, and pooling is a mean
-    of pairs.
+    positions are sliced to the length fed, what lies past a window's end is known from the sample count, and
+    pooling is a mean of pairs.
     """
+
+    attention: type[nn.Module]
+    rotation_by: Rotation
+    mixes_lengths: bool  # windows of different lengths may share a call
 
     def __init__(
         self,
@@ -124,36 +152,72 @@ class WaveformEncoder(nn.Module):
         self.tower = tower
         self.projector = projector
         layers = cast(list[af3_model.AudioFlamingo3EncoderLayer], tower.layers)
-        self.layers = nn.ModuleList([Layer(layer) for layer in layers])
+        self.layers = nn.ModuleList([Layer(layer, self.attention(layer.self_attn)) for layer in layers])
+
+    def convolved(self, pcm: Tensor) -> Tensor:
+        """Encoder frames before the first layer, [W, S / 320, width]."""
+        hidden = functional.gelu(self.tower.conv1(self.log_mel(pcm)))
+        return functional.gelu(self.tower.conv2(hidden)).permute(0, 2, 1)
+
+    def pooled(self, hidden: Tensor, window_index: Tensor | None) -> Tensor:
+        """Encoder frames after the last layer → audio embeddings."""
+        windows, frames, width = hidden.shape
+        pairs = hidden[:, : frames // 2 * 2].reshape(windows, frames // 2, 2, width)
+        pooled = self.tower.layer_norm(pairs.mean(2))
+        if self.rotation is not None:
+            pooled = self.rotation(pooled, window_index)
+        return self.projector(pooled)
+
+
+def heard(frames: int, pcm_lengths: Tensor) -> Tensor:
+    """Which encoder frames hear a sample, [..., frames]: j < ceil(length / 320), that is 320 j < length."""
+    return torch.arange(frames) * (2 * HOP) < pcm_lengths[..., None]
+
+
+class RaggedEncoder(WaveformEncoder):
+    """For TensorRT: windows of any lengths in one call; frames past the end of a window are masked."""
+
+    attention = MaskedAttention
+    rotation_by = "table"
+    mixes_lengths = True
 
     def forward(self, pcm: Tensor, pcm_lengths: Tensor, window_index: Tensor | None = None) -> Tensor:
-        tower = self.tower
-        hidden = functional.gelu(tower.conv1(self.log_mel(pcm)))
-        hidden = functional.gelu(tower.conv2(hidden)).permute(0, 2, 1)
-        windows, frames, width = hidden.shape
-        hidden = hidden + tower.embed_positions.weight[:frames]
-        # Encoder frame j hears a sample iff j < ceil(length / 320), that is 320 j < length.
-        heard = torch.arange(frames)[None] * (2 * HOP) < pcm_lengths[:, None]
-        key_bias = torch.where(heard, 0.0, MASKED)[:, None, None]
+        hidden = self.convolved(pcm)
+        frames = hidden.shape[1]
+        hidden = hidden + self.tower.embed_positions.weight[:frames]
+        key_bias = torch.where(heard(frames, pcm_lengths), 0.0, MASKED)[:, None, None]
         for layer in self.layers:
             hidden = layer(hidden, key_bias)
-        pairs = hidden[:, : frames // 2 * 2].reshape(windows, frames // 2, 2, width)
-        heard = tower.layer_norm(pairs.mean(2))
-        if self.rotation is not None:
-            heard = self.rotation(heard, window_index)
-        return self.projector(heard)
+        return self.pooled(hidden, window_index)
 
 
-def build(checkpoint: Checkpoint, rotation: Rotation, folder: Path) -> Figures:
+class AlignedEncoder(WaveformEncoder):
+    """For ONNX Runtime: windows of one length in a call; frames past their end are cut off before the first layer."""
+
+    attention = FusedAttention
+    rotation_by = "formula"
+    mixes_lengths = False
+
+    def forward(self, pcm: Tensor, pcm_lengths: Tensor, window_index: Tensor | None = None) -> Tensor:
+        hidden = self.convolved(pcm)
+        kept = heard(hidden.shape[1], pcm_lengths.max()).nonzero()[:, 0]
+        hidden = hidden[:, kept]
+        hidden = hidden + self.tower.embed_positions.weight[: hidden.shape[1]]
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return self.pooled(hidden, window_index)
+
+
+def build(checkpoint: Checkpoint, form: type[WaveformEncoder], folder: Path) -> Figures:
     """Export `model.onnx` (+ `model.onnx.data`) into `folder` and verify it against Transformers."""
     model = load_audio_model(checkpoint)
     extractor = checkpoint.processor.feature_extractor
     print("  exporting (a minute at full size)")
     windows = checkpoint.windows_per_clip
-    turn = _rotation(checkpoint, rotation, windows)
+    turn = _rotation(checkpoint, form.rotation_by, windows)
     parts = model.audio_tower, model.multi_modal_projector
-    export(WaveformEncoder(*parts, extractor.mel_filters, turn), folder)
-    return verify(AudioEncoder.load(folder), model, extractor, windows)
+    export(form(*parts, extractor.mel_filters, turn), folder)
+    return verify(AudioEncoder.load(folder), model, extractor, windows, form.mixes_lengths)
 
 
 def _rotation(checkpoint: Checkpoint, rotation: Rotation, windows: int) -> nn.Module | None:

@@ -10,7 +10,7 @@ from af3.manifest import Precision as Precisions
 from af3.speech.catalogue import VOICE_FOLDER
 from af3.speech.engines.vits import built_voice
 from build_engines.encoder import export_encoder, time_rotation, verify_encoder
-from build_engines.encoder.export_encoder import Rotation
+from build_engines.encoder.export_encoder import AlignedEncoder, WaveformEncoder
 from build_engines.llm import decoder_files, decoder_graph, quantize, verify_decoder
 from build_engines.llm.decoder_graph import Precision
 from build_engines.source import checkpoint, reach, tokenizer_files
@@ -31,7 +31,7 @@ def stages(source: Checkpoint, precision: Precision) -> list[Stage]:
             code=(tokenizer_files, af3.inputs.chat_messages, af3.tokenizer),
             packages=("tokenizers", "transformers"),
         ),
-        audio_encoder_stage(source),
+        audio_encoder_stage(source, AlignedEncoder),
         Stage(
             "llm",
             build=partial(decoder_files.build, source, precision),
@@ -42,12 +42,12 @@ def stages(source: Checkpoint, precision: Precision) -> list[Stage]:
     ]
 
 
-def audio_encoder_stage(source: Checkpoint, rotation: Rotation = "formula") -> Stage:
-    """The ONNX encoder: served as it is on a CPU, compiled by TensorRT for a GPU."""
+def audio_encoder_stage(source: Checkpoint, form: type[WaveformEncoder]) -> Stage:
+    """The ONNX encoder in one of its forms: for ONNX Runtime, or for TensorRT to compile."""
     return Stage(
         "audio_encoder",
-        build=partial(export_encoder.build, source, rotation),
-        inputs={"checkpoint": source.sha256, "rotation": rotation},
+        build=partial(export_encoder.build, source, form),
+        inputs={"checkpoint": source.sha256, "form": form.__name__},
         code=(export_encoder, time_rotation, verify_encoder, checkpoint),
         packages=("onnx", "onnxruntime", "onnxscript", "torch", "transformers"),
     )

@@ -25,6 +25,7 @@ from af3.speech.catalogue import VOICE_FOLDER
 from af3.speech.engines.vits import SETTINGS_FILE, built_voice
 from build_engines import tool_commands
 from build_engines.encoder import encoder_probe, tensorrt_build
+from build_engines.encoder.export_encoder import RaggedEncoder
 from build_engines.llm import calibration, fp8, qwen, trtllm, trtllm_checkpoint
 from build_engines.llm.decoder_graph import Shape
 from build_engines.memory_plan import Geometry
@@ -111,7 +112,7 @@ def stages(job: Job, sources: Sources) -> list[tuple[Stage, Path]]:
     checkpoint, target = sources.checkpoint, job.target
     parts = job.output / PARTS
     words = next(stage for stage in cpu.stages(checkpoint, "fp32") if stage.name == "tokenizer")
-    onnx = replace(cpu.audio_encoder_stage(checkpoint, "table"), name="encoder_onnx")
+    onnx = replace(cpu.audio_encoder_stage(checkpoint, RaggedEncoder), name="encoder_onnx")
     half = Stage(
         "encoder_half",
         build=partial(_build_half_encoder, job),

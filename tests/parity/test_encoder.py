@@ -15,7 +15,7 @@ from build_engines.encoder.verify_encoder import ERROR_BOUND, probe, relative_er
 from build_engines.source.checkpoint import open_checkpoint
 from build_engines.stage import BuildError
 from tests.support.clips import sound
-from tests.support.engines import build_random_engines, random_checkpoint
+from tests.support.engines import build_ragged_encoder, build_random_engines, random_checkpoint
 from tests.support.oracle import Oracle
 from training.random_model import Family
 
@@ -32,6 +32,12 @@ def engine_of(family: Family) -> AudioEncoder:
 
 
 @cache
+def ragged_engine_of(family: Family) -> AudioEncoder:
+    """The form that TensorRT compiles."""
+    return AudioEncoder.load(build_ragged_encoder(family=family), threads=1)
+
+
+@cache
 def oracle_of(family: Family) -> Oracle:
     torch.set_num_threads(1)
     return Oracle(random_checkpoint(family=family))
@@ -45,6 +51,11 @@ def family(request: pytest.FixtureRequest) -> Family:
 @pytest.fixture
 def encoder(family: Family) -> AudioEncoder:
     return engine_of(family)
+
+
+@pytest.fixture
+def ragged_encoder(family: Family) -> AudioEncoder:
+    return ragged_engine_of(family)
 
 
 @pytest.fixture
@@ -92,20 +103,26 @@ def test_the_longest_clip_has_the_embeddings_of_transformers(
 
 
 def test_clips_of_all_lengths_in_one_batch_do_not_disturb_each_other(
-    encoder: AudioEncoder, oracle: Oracle
+    encoder: AudioEncoder, ragged_encoder: AudioEncoder, oracle: Oracle
 ) -> None:
     clips = [clip(seconds, seed) for seed, seconds in enumerate(SECONDS)]
     windows = [window for samples in clips for window in clip_windows(samples)]
-    require_equal(encoder.encode_batch(windows), clips, oracle)
+    require_equal(ragged_encoder.encode_batch(windows), clips, oracle)
     require_equal(encoder.encode(windows), clips, oracle)
 
 
+def test_clips_of_one_length_share_a_call(encoder: AudioEncoder, oracle: Oracle) -> None:
+    clips = [clip(1.0, seed) for seed in range(3)]
+    clips[1] = clips[1][:-7]  # of as many encoder frames
+    require_equal(encoder.encode_batch([Window(samples, 0) for samples in clips]), clips, oracle)
+
+
 def test_windows_of_several_clips_in_one_batch_keep_their_places(
-    encoder: AudioEncoder, oracle: Oracle
+    ragged_encoder: AudioEncoder, oracle: Oracle
 ) -> None:
     clips = [clip(65.3, 1), clip(47.9, 2), clip(12.3, 3), clip(35, 4)]
     counts = np.cumsum([len(clip_windows(samples)) for samples in clips])[:-1]
-    rows = encoder.encode_batch([window for samples in clips for window in clip_windows(samples)])
+    rows = ragged_encoder.encode_batch([window for samples in clips for window in clip_windows(samples)])
     ours = [
         np.concatenate(rows[start:end]) for start, end in zip((0, *counts), (*counts, len(rows)), strict=True)
     ]
@@ -145,9 +162,11 @@ def test_a_swapped_window_index_gives_other_embeddings() -> None:
     assert relative_error(np.concatenate(engine_of("next").encode(swapped)), reference) > WRONG
 
 
-@pytest.mark.parametrize("rotation", ["formula", "table"])
-def test_both_ways_of_rotation_are_verified(rotation: export_encoder.Rotation, tmp_path) -> None:
-    figures = export_encoder.build(open_checkpoint(str(random_checkpoint(family="next"))), rotation, tmp_path)
+@pytest.mark.parametrize("form", [export_encoder.AlignedEncoder, export_encoder.RaggedEncoder])
+def test_both_forms_and_their_rotations_are_verified(
+    form: type[export_encoder.WaveformEncoder], tmp_path
+) -> None:
+    figures = export_encoder.build(open_checkpoint(str(random_checkpoint(family="next"))), form, tmp_path)
     assert figures["relative_error"] < ERROR_BOUND
 
 
@@ -155,7 +174,9 @@ def test_an_encoder_without_the_rotation_is_not_built(tmp_path, monkeypatch: pyt
     """Tower and adaptor of the newer class alone are exactly right, and every embedding is wrong."""
     monkeypatch.setattr(export_encoder, "_rotation", lambda *_: None)
     with pytest.raises(BuildError, match="relative error of embeddings"):
-        export_encoder.build(open_checkpoint(str(random_checkpoint(family="next"))), "formula", tmp_path)
+        export_encoder.build(
+            open_checkpoint(str(random_checkpoint(family="next"))), export_encoder.AlignedEncoder, tmp_path
+        )
 
 
 def test_an_encoder_that_takes_every_window_for_the_first_is_not_built(
@@ -168,4 +189,6 @@ def test_an_encoder_that_takes_every_window_for_the_first_is_not_built(
         lambda self, windows: encode(self, [Window(window.samples, 0) for window in windows]),
     )
     with pytest.raises(BuildError, match="relative error of embeddings"):
-        export_encoder.build(open_checkpoint(str(random_checkpoint(family="next"))), "formula", tmp_path)
+        export_encoder.build(
+            open_checkpoint(str(random_checkpoint(family="next"))), export_encoder.AlignedEncoder, tmp_path
+        )

@@ -1,10 +1,11 @@
 """The random checkpoints and their engines, built once and kept in `.cache/tests/` between runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from build_engines import stage
+from build_engines.encoder.export_encoder import RaggedEncoder
 from build_engines.llm.decoder_graph import Precision
 from build_engines.source.checkpoint import Checkpoint, open_checkpoint
 from build_engines.targets import cpu
@@ -44,6 +45,14 @@ def build_random_engines(
     engines = cache / f"engines-{family}-{precision}" / "cpu"
     build_cpu_engines(open_checkpoint(str(folder)), precision, engines)
     return BuiltEngines(folder, engines)
+
+
+def build_ragged_encoder(cache: Path = CACHE, family: Family = "af3") -> Path:
+    """Folder of the random checkpoint's encoder in the form that TensorRT compiles."""
+    source = open_checkpoint(str(random_checkpoint(cache, family)))
+    made = replace(cpu.audio_encoder_stage(source, RaggedEncoder), name=f"ragged-encoder-{family}")
+    stage.run([made], cache)
+    return cache / made.name
 
 
 def build_cpu_engines(source: Checkpoint, precision: Precision, output: Path) -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from af3.encoder.interface import Window
-from af3.encoder.onnx_encoder import BATCH_FRAMES, SHORTEST_IN_BATCH, AudioEncoder, batches
-from af3.inputs.audio import HOP, audio_token_count, fed_frames
+from af3.encoder.onnx_encoder import BATCH_FRAMES, AudioEncoder, batches
+from af3.inputs.audio import HOP, audio_token_count, encoder_frames, fed_frames
 
 FULL = 480_000
 HIDDEN = 4
@@ -49,10 +49,9 @@ def test_a_batch_is_no_larger_than_one_full_window(lengths: list[int]) -> None:
 
 
 @given(window_lengths)
-def test_a_short_window_is_not_padded_to_a_long_one(lengths: list[int]) -> None:
+def test_windows_of_a_batch_have_one_length_to_the_frame(lengths: list[int]) -> None:
     for batch in batches(lengths):
-        frames = [fed_frames(lengths[index]) for index in batch]
-        assert min(frames) >= SHORTEST_IN_BATCH * max(frames)
+        assert len({encoder_frames(lengths[index]) for index in batch}) == 1
 
 
 def test_twenty_full_windows_are_encoded_one_by_one() -> None:

@@ -22,7 +22,7 @@ from af3.encoder.tensorrt_encoder import (
 from af3.inputs.audio import SAMPLE_RATE, audio_token_count
 from build_engines.encoder.tensorrt_build import profiles
 from build_engines.targets import TARGETS
-from tests.support.engines import build_random_engines
+from tests.support.engines import build_ragged_encoder
 
 
 class HostMemory:
@@ -108,7 +108,7 @@ class StandInDevice:
 
 @pytest.fixture(scope="module")
 def onnx_encoder() -> AudioEncoder:
-    return AudioEncoder.load(build_random_engines().engines / "audio_encoder", threads=1)
+    return AudioEncoder.load(build_ragged_encoder(), threads=1)
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_the_table_holds_the_same_rows_as_onnx_runtime_gives(onnx_encoder, devic
 
 
 def test_a_window_is_turned_by_its_place_in_its_clip():
-    encoder = AudioEncoder.load(build_random_engines(family="next").engines / "audio_encoder", threads=1)
+    encoder = AudioEncoder.load(build_ragged_encoder(family="next"), threads=1)
     windows = tones(3.3, 12, 0.4, 3.9, 12)
     table = torch.from_dlpack(TensorRTEncoder(StandInDevice(encoder.session)).table(windows))
     expected = torch.from_numpy(np.concatenate(encoder.encode(windows)))

@@ -13,7 +13,7 @@ from af3.inputs.audio import SAMPLE_RATE
 from build_engines.encoder import encoder_probe
 from build_engines.encoder.tensorrt_build import FP32_OPS, to_mixed_precision, write_mixed_precision
 from build_engines.stage import BuildError
-from tests.support.engines import build_random_engines
+from tests.support.engines import build_ragged_encoder
 
 SUPPORTED = json.loads((Path(__file__).parents[2] / "contract" / "tensorrt_operators.json").read_text())
 RECORDED_NAMES = {
@@ -26,7 +26,7 @@ RECORDED_NAMES = {
 
 @pytest.fixture(scope="module")
 def encoder() -> Path:
-    return build_random_engines().engines / "audio_encoder" / "model.onnx"
+    return build_ragged_encoder() / "model.onnx"
 
 
 @pytest.fixture(scope="module")
