@@ -16,6 +16,7 @@ LONGEST_ANSWER_TOKENS = 4096
 MAX_NEW_TOKENS = 1024  # Audio Flamingo 3 model card: longest answer
 MAX_TEXT_TOKENS = 16_000  # Audio Flamingo 3 model card: longest text
 MAX_CLIP_SECONDS = 600  # 20 windows of 30 s
+MAX_CLIPS = 256  # of one request: as many as messages
 MAX_REQUEST_ID = 128
 
 

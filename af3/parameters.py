@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from af3.contract import LONGEST_ANSWER_TOKENS
 from af3.errors import invalid
@@ -14,6 +14,13 @@ from af3.errors import invalid
 TRITON_OWN = frozenset({"id", "triton_enable_empty_final_response", "binary_data_output"})
 SEED_LIMIT = 2**63 - 1
 MAX_STOP_STRINGS = 4
+COLDEST = 1e-3  # logits are divided by it in float32
+
+
+def _warm_or_greedy(temperature: float) -> float:
+    if 0.0 < temperature < COLDEST:
+        raise ValueError(f"should be 0 (greedy) or at least {COLDEST:g}")
+    return temperature
 
 
 class Parameters(BaseModel):
@@ -22,13 +29,14 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     max_tokens: int = Field(256, ge=1, le=LONGEST_ANSWER_TOKENS)
-    temperature: float = Field(0.0, ge=0.0, le=2.0)
+    temperature: Annotated[float, AfterValidator(_warm_or_greedy)] = Field(0.0, ge=0.0, le=2.0)
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     top_k: int = Field(0, ge=0, le=1024)  # 0: all tokens
     repetition_penalty: float = Field(1.0, ge=0.5, le=2.0)
     seed: int | None = Field(None, ge=0, le=SEED_LIMIT)
     stop: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(strict=False)] = ()
     think: bool = False
+    read_cut_short: bool = False
     voice: str | None = Field(None, min_length=1, max_length=64)
     rate: float = Field(1.0, ge=0.5, le=2.0)
 
@@ -42,7 +50,7 @@ class Parameters(BaseModel):
             return (value,)
         try:
             strings = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # also numbers and nesting beyond what Python parses
             return (value,)
         if len(strings) > MAX_STOP_STRINGS:
             raise ValueError(f"{len(strings)} strings, at most {MAX_STOP_STRINGS} are allowed")

@@ -42,6 +42,7 @@ class Parameters(TypedDict, total=False):
     seed: int
     stop: str | Sequence[str]
     think: bool
+    read_cut_short: bool
     voice: str
     rate: float
 

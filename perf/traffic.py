@@ -20,6 +20,8 @@ import soundfile
 
 from af3 import contract
 from af3.inputs import audio
+from af3.inputs.decoding import decode
+from af3.inputs.file_kind import file_kind
 
 SAMPLES = Path(__file__).resolve().parents[1] / "checkpoints" / "samples"
 # Long clips compressed, which is how people send them, and because an export repeats the bytes of every request.
@@ -59,10 +61,8 @@ def clip(seconds: float, number: int) -> bytes:
 @cache
 def samples() -> np.ndarray:
     """What sounds in all samples, one after the other, float32 [n] at 16 kHz; their silence is left out."""
-    files = sorted(
-        path for path in SAMPLES.iterdir() if path.suffix.upper().removeprefix(".") in audio.FORMATS
-    )
-    pcm = np.concatenate([audio.decode(path.read_bytes(), path.name) for path in files])
+    files = sorted(path for path in SAMPLES.iterdir() if file_kind(path.read_bytes()).is_sound)
+    pcm = np.concatenate([decode(path.read_bytes(), path.name) for path in files])
     pieces = pcm[: len(pcm) // PIECE_SAMPLES * PIECE_SAMPLES].reshape(-1, PIECE_SAMPLES)
     sounding: np.ndarray = pieces[np.abs(pieces).max(axis=1) > QUIET].reshape(-1)
     return sounding

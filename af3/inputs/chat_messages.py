@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from af3.errors import invalid
 
@@ -32,12 +32,22 @@ class TextPart(BaseModel):
 Part = Annotated[AudioPart | TextPart, Field(discriminator="type")]
 
 
+def _text_or_parts(content: object) -> str:
+    return "parts" if isinstance(content, list) else "text"
+
+
+# Told apart first, so that an error is about the part that is wrong and not about a list that is no string.
+Content = Annotated[
+    Annotated[str, Tag("text")] | Annotated[list[Part], Tag("parts")], Discriminator(_text_or_parts)
+]
+
+
 class Message(BaseModel):
     """One turn. `content` is a text or a list of parts, as in the OpenAI and Hugging Face chat formats."""
 
     model_config = ConfigDict(extra="forbid")
     role: Literal["system", "user", "assistant"]
-    content: str | list[Part]
+    content: Content
 
     @property
     def parts(self) -> Sequence[AudioPart | TextPart]:
@@ -69,11 +79,13 @@ def from_json(text: str, clips: int) -> list[Message]:
     the number of clips.
     """
     try:
-        messages = _Conversation(messages=json.loads(text)).messages
-    except (json.JSONDecodeError, RecursionError):
-        raise invalid("messages: not valid JSON; send a list of {'role', 'content'}") from None
+        turns = json.loads(text)
+        _refuse_clips_inside(turns)
+        messages = _Conversation(messages=turns).messages
     except ValidationError as error:
         raise invalid(_sentence(error)) from None
+    except (ValueError, RecursionError):  # also numbers and nesting beyond what Python parses
+        raise invalid("messages: not valid JSON; send a list of {'role', 'content'}") from None
     _refuse_half_characters(messages)
     _refuse_disorder(messages)
     parts = sum(message.clip_count for message in messages)
@@ -82,6 +94,19 @@ def from_json(text: str, clips: int) -> list[Message]:
             f"messages: {parts} audio part(s) for {clips} clip(s) in audio; each clip needs one {{'type': 'audio'}}"
         )
     return messages
+
+
+def _refuse_clips_inside(turns: object) -> None:
+    """OpenAI's `input_audio`, vLLM's `audio_url` and Hugging Face's `audio` with a path bring the clip themselves."""
+    for place, turn in enumerate(turns if isinstance(turns, list) else ()):
+        parts = turn.get("content") if isinstance(turn, dict) else None
+        for number, part in enumerate(parts if isinstance(parts, list) else ()):
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind in ("input_audio", "audio_url") or (kind == "audio" and len(part) > 1):
+                raise invalid(
+                    f"messages[{place}].content[{number}]: a part of type {kind!r} that brings its clip; send the"
+                    " file's bytes, or data:audio/wav;base64,…, in audio and here {'type': 'audio'} alone"
+                )
 
 
 def _refuse_half_characters(messages: Sequence[Message]) -> None:
@@ -108,7 +133,8 @@ def _refuse_disorder(messages: Sequence[Message]) -> None:
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
-    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
+    steps = [step for step in first["loc"] if step not in ("parts", "text") or step == first["loc"][-1]]
+    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
     return f"messages{place.removeprefix('.messages')}: {first['msg']}"
 
 

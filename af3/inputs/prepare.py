@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +14,16 @@ from af3 import contract
 from af3.encoder.windows import clip_windows
 from af3.errors import invalid
 from af3.inputs import audio, chat_messages
+from af3.inputs.base64_text import file_bytes
+from af3.inputs.decoder import ClipDecoder
 from af3.inputs.prompt import Prompt, PromptBuilder
 from af3.manifest import TOKENIZER_FOLDER, Manifest, ModelFacts
 from af3.parameters import SEED_LIMIT, Parameters, parse_parameters
 from af3.speech.catalogue import available_voices
 from af3.speech.voice import check_voice
 from af3.tokenizer import Tokenizer
+
+log = logging.getLogger("af3")
 
 
 class Preprocessor:
@@ -29,12 +34,19 @@ class Preprocessor:
         self._limits = manifest.limits
         self._voices = voices
         self._prompts = PromptBuilder(tokenizer, manifest.model, manifest.limits, manifest.checkpoint.sha256)
+        self._decoder = ClipDecoder()
 
     @classmethod
     def load(cls, engine_dir: Path) -> Preprocessor:
         """From a folder made by `make engines`."""
         tokenizer = Tokenizer.load(engine_dir / TOKENIZER_FOLDER)
-        return cls(Manifest.read(engine_dir), tokenizer, available_voices(engine_dir))
+        preprocessor = cls(Manifest.read(engine_dir), tokenizer, available_voices(engine_dir))
+        preprocessor._decoder.start()
+        return preprocessor
+
+    def close(self) -> None:
+        """End the decoder's process."""
+        self._decoder.close()
 
     def prepare(
         self,
@@ -53,14 +65,27 @@ class Preprocessor:
         if parameters.voice is not None:
             check_voice(parameters.voice, self._voices)
         conversation = _conversation(prompt, messages, len(files))
-        clips = [
-            audio.decode(audio.file_bytes(file, name), name, self._limits.max_clip_seconds)
-            for file, name in zip(files, _names(len(files)), strict=True)
-        ]
+        clips = self._clips(files, parameters.read_cut_short)
         built = self._prompts.build(conversation, clips, parameters.max_tokens, parameters.think)
         return _audio_tensors(clips, self._model.rotates_by_time) | _llm_tensors(
             built, parameters, self._model
         )
+
+    def _clips(self, files: Sequence[bytes], read_cut_short: bool) -> list[np.ndarray]:
+        """Mono 16 kHz samples of each file; what comes behind the clip that is too much is not decoded."""
+        if len(files) > contract.MAX_CLIPS:
+            raise invalid(f"audio: {len(files)} clips, at most {contract.MAX_CLIPS} are heard in one request")
+        clips: list[np.ndarray] = []
+        for place, file in enumerate(files):
+            name = f"audio[{place}]"
+            clip = self._decoder.decode(
+                file_bytes(file, name), name, self._limits.max_clip_seconds, read_cut_short
+            )
+            if clip.note is not None:
+                log.info("%s was read although it is cut short: %s", name, clip.note)
+            clips.append(clip.pcm)
+            self._prompts.refuse_too_much_audio(clips)
+        return clips
 
 
 def refuse_bad_id(request_id: str) -> None:
@@ -74,10 +99,6 @@ def refuse_bad_id(request_id: str) -> None:
         raise invalid(
             f"the request id has {len(request_id)} characters, at most {contract.MAX_REQUEST_ID} are kept"
         )
-
-
-def _names(count: int) -> list[str]:
-    return [f"audio[{place}]" for place in range(count)]
 
 
 def _conversation(prompt: str | None, messages: str | None, clips: int) -> list[chat_messages.Message]:

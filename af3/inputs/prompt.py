@@ -52,7 +52,7 @@ class PromptBuilder:
         Raises RequestError when the text, the audio or both with `max_tokens` exceed what the engines hold.
         """
         counts = [clip_token_count(clip) for clip in clips]
-        self._refuse_too_much_audio(clips, sum(counts))
+        self.refuse_too_much_audio(clips)
         hashes = [self._content_hash(clip) for clip in clips]
         ids: list[int] = []
         extra: list[int] = []
@@ -80,7 +80,9 @@ class PromptBuilder:
         digest = hashlib.blake2b(clip.tobytes(), digest_size=8, key=self._identity[:64]).digest()
         return max(1, int.from_bytes(digest, "little") >> (64 - EXTRA_ID_BITS))
 
-    def _refuse_too_much_audio(self, clips: Sequence[np.ndarray], tokens: int) -> None:
+    def refuse_too_much_audio(self, clips: Sequence[np.ndarray]) -> None:
+        """Raise RequestError when the clips, each [n], have more audio tokens than one request may hold."""
+        tokens = sum(map(clip_token_count, clips))
         limit = self._limits.max_audio_tokens
         if tokens > limit:
             seconds = sum(map(len, clips)) / SAMPLE_RATE

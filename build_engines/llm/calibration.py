@@ -22,6 +22,7 @@ from af3.encoder.onnx_encoder import AudioEncoder
 from af3.encoder.windows import clip_windows
 from af3.errors import RequestError
 from af3.inputs import audio, chat_messages
+from af3.inputs.decoding import decode
 from af3.inputs.prompt import PromptBuilder
 from af3.manifest import Limits, ModelFacts
 from af3.tokenizer import Tokenizer
@@ -109,7 +110,7 @@ def samples(clips: Sequence[Path], encoder: AudioEncoder, builder: PromptBuilder
     progress = tqdm(clips[:MOST_SAMPLES], desc="calibration clips", delay=2, leave=False)
     for number, path in enumerate(progress):
         try:
-            clip = audio.decode(path.read_bytes(), path.name)
+            clip = decode(path.read_bytes(), path.name)
         except RequestError as error:
             raise BuildError(f"{path}: {error.message}") from None
         windows = clip_windows(clip)[:MOST_WINDOWS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import resource
 import statistics
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ RATE_HZ = 44_100
 
 
 def preprocess() -> list[Finding]:
-    """Processor seconds from bytes to tensors; the best of five, since waiting for caches is not its own."""
+    """Processor seconds from bytes to tensors, those of the decoder process (its start among them) included."""
     file = song()
     preprocessor = Preprocessor.load(Path("engines/cpu"))
     spent = []
@@ -32,6 +33,9 @@ def preprocess() -> list[Finding]:
         started = time.process_time()
         preprocessor.prepare("target", {"max_tokens": 8}, [file], "What do you hear?", None)
         spent.append(time.process_time() - started)
+    before_s = _children_s()
+    preprocessor.close()
+    spent = [own_s + (_children_s() - before_s) / len(spent) for own_s in spent]
     return [
         Finding(
             f"preprocess of a 10-minute 44.1 kHz stereo MP3 ({len(file) / 1e6:.0f} MB)",
@@ -40,6 +44,11 @@ def preprocess() -> list[Finding]:
             statistics.median(spent) <= 1.5,
         )
     ]
+
+
+def _children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def uploads() -> list[Finding]:

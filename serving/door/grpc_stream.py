@@ -135,7 +135,9 @@ class GrpcStream:
     def _stalled(self) -> None:
         """The status goes out behind the write that is stuck, should the client ever read again."""
         self._stuck = True
-        self._failure = RequestError("CANCELLED", "the client did not read its answers; read them as they come")
+        self._failure = RequestError(
+            "CANCELLED", "the client did not read its answers; read them as they come"
+        )
         self._failed.set()
 
     async def _fail(self, error: RequestError, client_id: str) -> None:

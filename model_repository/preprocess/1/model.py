@@ -22,6 +22,9 @@ class TritonPythonModel:
     def execute(self, requests):
         return [adapter.answer(request, self._prepare, "preprocess") for request in requests]
 
+    def finalize(self):
+        self._preprocessor.close()
+
     def _prepare(self, request):
         files = adapter.array(request, contract.AUDIO)
         with self._heart.at_work():

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from af3.errors import RequestError
-from af3.inputs.audio import decode
+from af3.inputs.decoding import decode
 
 HOURS = 3
 RATE = 16_000
@@ -20,7 +20,7 @@ MEMORY_MB = (
 
 PROGRAM = """
 import resource, sys
-from af3.inputs.audio import decode
+from af3.inputs.decoding import decode
 from af3.errors import RequestError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:

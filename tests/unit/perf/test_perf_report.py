@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from af3.inputs import audio
+from af3.inputs.audio import SAMPLE_RATE
+from af3.inputs.decoding import decode
 from af3.manifest import Manifest
 from perf import analyzer, endless, plan, profile, report, traffic
 from perf.analyzer import Load
@@ -137,7 +138,7 @@ def test_a_perf_analyzer_that_fails_is_quoted(tmp_path: Path) -> None:
 def test_no_two_clips_of_a_load_are_alike_and_all_have_their_length(tmp_path: Path) -> None:
     made = traffic.rows((2.0, 31.0), 4)
     assert len({row.file for row in made}) == len({row.prompt for row in made}) == 4
-    assert [len(audio.decode(row.file, "clip")) / audio.SAMPLE_RATE for row in made] == [2, 31, 2, 31]
+    assert [len(decode(row.file, "clip")) / SAMPLE_RATE for row in made] == [2, 31, 2, 31]
     traffic.write(made, tmp_path / "inputs.json")
     first = json.loads((tmp_path / "inputs.json").read_text())["data"][0]
     assert base64.b64decode(first["audio"]["content"]["b64"])[4:] == made[0].file

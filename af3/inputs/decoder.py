@@ -1,0 +1,152 @@
+"""Decodes files of strangers in a process of its own, which lives on from file to file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from af3.contract import MAX_CLIP_SECONDS
+from af3.errors import invalid
+from af3.inputs.decoder_worker import MESSAGE_BYTES, WALL_S
+from af3.inputs.decoding import Clip
+
+log = logging.getLogger("af3")
+START_S = 60.0  # importing numpy on a busy machine
+PATIENCE_S = WALL_S + 5.0  # the worker's own clock ends it before
+
+
+class ClipDecoder:
+    """One decoder process, started with the first file and again after it died; for one file at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._worker: _Worker | None = None
+
+    def decode(
+        self, data: bytes, name: str, max_seconds: float = MAX_CLIP_SECONDS, read_cut_short: bool = False
+    ) -> Clip:
+        """A whole audio file → float32 mono samples at 16 kHz; see `af3.inputs.decoding.decode_file`.
+
+        Raises RequestError for a file that must be refused, also when the decoder dies of it, twice.
+        """
+        question = {"name": name, "max_seconds": max_seconds, "read_cut_short": read_cut_short}
+        with self._lock:
+            for _ in range(2):  # the first time it may have been killed by somebody else
+                try:
+                    return self._running().ask(json.dumps(question).encode(), data)
+                except (OSError, EOFError) as error:
+                    reason = self._drop_worker()
+                    log.warning(
+                        "the decoder process ended (%s, %r) on a file of %d bytes", reason, error, len(data)
+                    )
+                    if reason in (-signal.SIGXCPU, -signal.SIGALRM):
+                        break
+        raise invalid(
+            f"{name}: the decoder gave up on the file; convert it: ffmpeg -i FILE -ar 16000 -ac 1 clip.wav"
+        )
+
+    def start(self) -> None:
+        """Start the process now instead of with the first file."""
+        with self._lock:
+            self._running()
+
+    def close(self) -> None:
+        """End the process; the next file starts another."""
+        with self._lock:
+            self._drop_worker()
+
+    def _running(self) -> _Worker:
+        if self._worker is not None and self._worker.exit_code is not None:
+            self._drop_worker()
+        if self._worker is None:
+            self._worker = _Worker()
+        return self._worker
+
+    def _drop_worker(self) -> int | None:
+        worker, self._worker = self._worker, None
+        return None if worker is None else worker.stop()
+
+
+class _Worker:
+    """The process and our end of the socket."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [_python(), "-m", "af3.inputs.decoder_worker", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=_environment(),
+                start_new_session=True,  # a group of its own: ffmpeg is ended with it
+            )
+        self._socket = ours
+        self._socket.settimeout(START_S)
+        if not self._socket.recv(MESSAGE_BYTES):
+            self.stop()
+            raise EOFError("it did not start")
+        self._socket.settimeout(PATIENCE_S)
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.poll()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, question: bytes, data: bytes) -> Clip:
+        """Raises EOFError or OSError when the process ended or hangs."""
+        with _memory_file("clip") as file, _memory_file("pcm") as output:
+            with open(file, "wb", closefd=False) as opened:
+                opened.write(data)
+            socket.send_fds(self._socket, [question], [file, output])
+            reply = self._socket.recv(MESSAGE_BYTES)
+            if not reply:
+                raise EOFError
+            answer = json.loads(reply)
+            if "refused" in answer:
+                raise invalid(answer["refused"])
+            # Read, not mapped: a file that shrinks under a mapping would end this process.
+            pcm = np.frombuffer(os.pread(output, 4 * answer["samples"], 0), np.float32)
+            return Clip(pcm, answer["note"])
+
+    def stop(self) -> int:
+        """End it and all that it started; its exit code, negative for a signal."""
+        self._socket.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        return self._process.wait()
+
+
+@contextlib.contextmanager
+def _memory_file(name: str) -> Iterator[int]:
+    file = os.memfd_create(name)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _python() -> str:
+    """A Python interpreter; inside Triton's embedded one `sys.executable` is Triton's own stub."""
+    if Path(sys.executable).name.startswith("python"):
+        return sys.executable
+    return shutil.which("python3") or "python3"
+
+
+def _environment() -> dict[str, str]:
+    """The packages of this process, and one thread: a decoder has no use for more."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}

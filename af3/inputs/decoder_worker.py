@@ -1,0 +1,80 @@
+"""The process in which files of strangers are decoded: `python -m af3.inputs.decoder_worker SOCKET`.
+
+Each message on the socket is JSON and two descriptors, a file in memory and an empty one for its samples; the answer
+is JSON. What a file could do to its decoder ends here: memory, processor time, waiting time and the size of what is
+written are limited, and a limit that is reached ends the process. `af3.inputs.decoder` starts another one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+
+from af3.contract import MAX_CLIP_SECONDS
+from af3.errors import RequestError
+from af3.inputs.audio import SAMPLE_RATE
+from af3.inputs.decoding import decode_file
+
+MEMORY_BYTES = 3 << 30  # of addresses; a clip of ten minutes takes a tenth of it
+CPU_S = 10  # for one clip; the longest takes 1 s
+WALL_S = 60
+OUTPUT_BYTES = 4 * (MAX_CLIP_SECONDS + 1) * SAMPLE_RATE
+MESSAGE_BYTES = 1 << 16
+NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS
+
+
+def main(descriptor: int) -> None:
+    """Answer until the other end is closed."""
+    _limit()
+    with socket.socket(fileno=descriptor) as connection:
+        connection.send(b"ready")
+        while True:
+            message, files, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, 2)
+            if not message:
+                return
+            connection.send(json.dumps(_answer(json.loads(message), *files)).encode())
+            for file in files:
+                os.close(file)
+
+
+def _limit() -> None:
+    ctypes.CDLL(None).prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    for limit, value in (
+        (resource.RLIMIT_AS, MEMORY_BYTES),
+        (resource.RLIMIT_FSIZE, OUTPUT_BYTES),
+        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (value, value))
+
+
+def _answer(question: dict, file: int, output: int) -> dict:
+    began_s = _start_clock()
+    try:
+        clip = decode_file(file, question["name"], question["max_seconds"], question["read_cut_short"])
+        os.pwrite(output, clip.pcm.data, 0)
+        return {"samples": len(clip.pcm), "note": clip.note, "cpu_s": time.process_time() - began_s}
+    except RequestError as error:
+        return {"refused": error.message}
+    except MemoryError:
+        return {"refused": f"{question['name']}: the file takes too much memory to decode; convert it to WAV"}
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _start_clock() -> float:
+    """From now on this process has CPU_S of a core and WALL_S of time, then the kernel ends it."""
+    began_s = time.process_time()
+    resource.setrlimit(resource.RLIMIT_CPU, (int(began_s) + CPU_S, resource.RLIM_INFINITY))
+    signal.setitimer(signal.ITIMER_REAL, WALL_S)
+    return began_s
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,250 @@
+"""One audio file → mono 16 kHz samples, by libsndfile and, for what it cannot read whole, by ffmpeg.
+
+Where libsndfile reads a file, the steps, their order and their precision are those of Transformers' `load_audio`
+(soundfile backend), so the samples are equal to its. A server runs this in a process of its own
+(`af3.inputs.decoder`); tools that read files of their own call `decode`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+import soxr
+
+from af3.contract import MAX_CLIP_SECONDS
+from af3.errors import RequestError, invalid
+from af3.inputs import ffmpeg
+from af3.inputs.audio import SAMPLE_RATE, clip_token_count
+from af3.inputs.file_kind import FLAC, MP3, OGG, UNKNOWN, FileKind, file_kind
+from af3.inputs.survey import TOLERATED_S, Survey, survey
+
+MAX_CHANNELS = 64
+SOURCE_RATES_HZ = (4_000, 384_000)
+READ_FRAMES = 1 << 18  # decode in blocks: a bomb is noticed after one block, not after gigabytes
+FFMPEG_CPU_S = 10
+ESTIMATED = ("MP3", "OGG")  # formats of whose length libsndfile only has an opinion (libsndfile#1001)
+# Of an MP3 a decoder leaves out what the encoder padded, and the frames that only warm it up.
+UNTOLD_MP3_FRAMES = 4 * 1152
+UNKNOWN_FRAMES = 1 << 62  # libsndfile's count of a stream without a length is near 2^63
+CONVERT = "convert it: ffmpeg -i FILE -ar 16000 -ac 1 clip.wav"
+RAW = "raw samples need a header: sox -t raw -r 16000 -e signed -b 16 -c 1 FILE clip.wav"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """pcm: float32 mono samples at 16 kHz, [n]. note: what is missing of a file that was read cut short."""
+
+    pcm: np.ndarray
+    note: str | None = None
+
+
+def decode(data: bytes, name: str, max_seconds: float = MAX_CLIP_SECONDS) -> np.ndarray:
+    """A whole file of any kind that people have → float32 mono samples at 16 kHz, [n].
+
+    `name` stands in errors (`audio[0]`). Raises RequestError for a file that is empty, unknown, cut short, too long,
+    or holds samples that are no numbers.
+    """
+    file = os.memfd_create("clip")
+    try:
+        with open(file, "wb", closefd=False) as opened:
+            opened.write(data)
+        return decode_file(file, name, max_seconds).pcm
+    finally:
+        os.close(file)
+
+
+def decode_file(file: int, name: str, max_seconds: float, read_cut_short: bool = False) -> Clip:
+    """As `decode`, from the descriptor of a file in memory, in which a WAV's data size of 0 is put right.
+
+    `read_cut_short`: what is there of a file that ends too early is read, with a note, instead of refused.
+    """
+    data = os.pread(file, os.fstat(file).st_size, 0)
+    if not data:
+        raise invalid(f"{name}: the file is empty; send a whole audio file")
+    kind = file_kind(data)
+    if not kind.is_sound and kind is not UNKNOWN:
+        raise invalid(f"{name}: not a readable audio file: it is {kind.name}; {CONVERT}")
+    found = survey(data, kind)
+    if found.missing and not read_cut_short:
+        raise _cut_short(name, found.missing)
+    if found.size_at is not None:
+        os.pwrite(file, found.size_at[1].to_bytes(4, "little"), found.size_at[0])
+    del data
+    reader = _Reader(file, name, kind, found, max_seconds, read_cut_short)
+    pcm = reader.pcm()
+    return Clip(pcm, reader.note)
+
+
+def _cut_short(name: str, missing: str) -> RequestError:
+    return invalid(
+        f"{name}: the file is cut short ({missing}); send the whole file, or with read_cut_short what there is"
+    )
+
+
+class _Reader:
+    """One file being read."""
+
+    def __init__(
+        self, file: int, name: str, kind: FileKind, found: Survey, max_seconds: float, read_cut_short: bool
+    ):
+        self._file = file
+        self._name = name
+        self._kind = kind
+        self._found = found
+        self._max_seconds = max_seconds
+        self._read_cut_short = read_cut_short
+        self.note = found.missing
+        self._declared = found.frames or 0
+        self._tolerated = UNTOLD_MP3_FRAMES if kind.name == MP3.name else 0
+
+    def pcm(self) -> np.ndarray:
+        """The whole file: what libsndfile reads of it, unless that is not all and ffmpeg reads more."""
+        first, why_first = self._by_libsndfile()
+        if first is not None and why_first is None:
+            return first.finished()
+        second, why_second = self._by_ffmpeg()
+        best = _longer(first, second)
+        if best is None:
+            raise self._unreadable(why_first if second is None and why_second is None else why_second)
+        self._refuse_cut(best)
+        return best.finished()
+
+    def _by_libsndfile(self) -> tuple[Mono | None, str | None]:
+        """What it reads; and why that is nothing or not all."""
+        if not self._kind.libsndfile and self._kind is not UNKNOWN:
+            return None, "this server has no ffmpeg to read it"
+        if self._found.joined:
+            return None, "it has several parts, and this server has no ffmpeg to read them"
+        os.lseek(self._file, 0, os.SEEK_SET)
+        try:
+            with soundfile.SoundFile(self._file, closefd=False) as file:
+                return self._read(file)
+        except soundfile.LibsndfileError as error:
+            return None, error.error_string.rstrip(". ")
+
+    def _read(self, file: soundfile.SoundFile) -> tuple[Mono, str | None]:
+        declared = file.frames if file.seekable() and 0 < file.frames < UNKNOWN_FRAMES else None
+        sure = None if file.format in ESTIMATED else declared
+        mono = Mono(self._name, file.samplerate, file.channels, self._max_seconds, sure)
+        if file.format == FLAC.name and declared is None:  # python-soundfile#450: it seeks and fails
+            return mono, "its length is unknown, and this server has no ffmpeg to read it"
+        if file.format != MP3.name:
+            self._declared = self._declared or declared or 0
+        for block in _blocks(file):
+            mono.add(block)
+        if mono.frames < self._declared - self._tolerated:
+            return mono, f"{mono.frames} of {self._declared} frames could be read"
+        return mono, None
+
+    def _by_ffmpeg(self) -> tuple[Mono | None, str | None]:
+        """The same of the second decoder; no reason where there is no such program."""
+        if self._kind.demuxer is None:
+            return None, None
+        try:
+            with ffmpeg.decoding(self._file, self._kind.demuxer, self._kind.offset, FFMPEG_CPU_S) as stream:
+                mono = Mono(self._name, stream.rate_hz, stream.channels, self._max_seconds, None)
+                for block in stream.blocks():
+                    mono.add(block)
+                return mono, None
+        except ffmpeg.NoProgram:
+            return None, None
+        except ffmpeg.Undecodable as error:
+            return None, str(error)
+
+    def _refuse_cut(self, best: Mono) -> None:
+        """Neither decoder found all that the file says it holds. What an Ogg says is no promise: live streams begin
+        at any number."""
+        if self._kind.name == OGG.name or best.frames >= self._declared - self._tolerated:
+            return
+        missing = f"{best.frames} of {self._declared} frames could be read"
+        if not self._read_cut_short:
+            raise _cut_short(self._name, missing)
+        self.note = self.note or missing
+
+    def _unreadable(self, why: str | None) -> RequestError:
+        if self._kind is UNKNOWN:
+            return invalid(
+                f"{self._name}: not a readable audio file, its bytes are of no known kind; {CONVERT}; {RAW}"
+            )
+        return invalid(f"{self._name}: not a readable audio file: {self._kind.name}, {why}; {CONVERT}")
+
+
+def _longer(first: Mono | None, second: Mono | None) -> Mono | None:
+    """Of two readings of one file; the first when the second adds nothing that is heard."""
+    if first is None or second is None:
+        return first or second
+    return second if second.seconds > first.seconds + TOLERATED_S else first
+
+
+def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    read: Callable[..., np.ndarray] = file.read
+    while len(block := read(READ_FRAMES // file.channels + 1, dtype="float32", always_2d=True)):
+        yield block
+
+
+class Mono:
+    """Channels averaged and resampled block by block: memory is bounded by one block and the clip at 16 kHz."""
+
+    def __init__(self, name: str, rate_hz: int, channels: int, max_seconds: float, declared: int | None):
+        """`declared`: frames that the file is sure to hold. Raises RequestError for what is not served."""
+        low, high = SOURCE_RATES_HZ
+        if not low <= rate_hz <= high:
+            raise invalid(f"{name}: a sample rate of {rate_hz} Hz is outside {low}–{high} Hz; resample it")
+        if not 1 <= channels <= MAX_CHANNELS:
+            raise invalid(f"{name}: {channels} channels, at most {MAX_CHANNELS} are mixed; mix it down first")
+        self.frames = 0
+        self._name = name
+        self._rate_hz = rate_hz
+        self._max_seconds = max_seconds
+        self._blocks: list[np.ndarray] = []
+        # The same samples as from one call of soxr.resample, whatever the blocks.
+        self._resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE, 1, dtype="float32", quality="soxr_hq")
+        if declared is not None:
+            self._refuse_too_long(declared)
+
+    def add(self, block: np.ndarray) -> None:
+        """float32 [n, channels]."""
+        # mean over the first axis of [channels, n], as Transformers does: the same sum order, the same bits.
+        mono = block.T.mean(axis=0) if block.shape[1] > 1 else block[:, 0].copy()
+        finite = np.isfinite(mono)
+        if not finite.all():
+            raise invalid(
+                f"{self._name}: sample {self.frames + int(np.argmin(finite))} is not a finite number;"
+                " export the file again without NaN or inf"
+            )
+        self.frames += len(block)
+        self._refuse_too_long(self.frames)
+        self._blocks.append(mono if self._rate_hz == SAMPLE_RATE else self._resampler.resample_chunk(mono))
+
+    def finished(self) -> np.ndarray:
+        """All samples at 16 kHz, [n]. Raises RequestError when there are none, or too few to hear."""
+        if self.frames == 0:
+            raise invalid(f"{self._name}: the file holds no samples; send a clip longer than 20 ms")
+        if self._rate_hz != SAMPLE_RATE:
+            self._blocks.append(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+        samples = math.ceil(self.frames * SAMPLE_RATE / self._rate_hz)
+        pcm = np.concatenate(self._blocks)
+        pcm = np.pad(pcm, (0, max(0, samples - len(pcm))))[:samples]
+        if clip_token_count(pcm) == 0:
+            raise invalid(
+                f"{self._name}: {len(pcm) / SAMPLE_RATE * 1000:.0f} ms is too short to hear (more than 20 ms is"
+                " needed); send a longer clip or leave it out"
+            )
+        return pcm
+
+    @property
+    def seconds(self) -> float:
+        return self.frames / self._rate_hz
+
+    def _refuse_too_long(self, frames: int) -> None:
+        seconds = frames / self._rate_hz
+        if seconds > self._max_seconds:
+            raise invalid(
+                f"{self._name}: {seconds:.1f} s is longer than the {self._max_seconds:g} s that Audio Flamingo 3"
+                " hears; split it or send fewer clips"
+            )

@@ -1,0 +1,126 @@
+"""What a file is, told from its bytes; names and extensions are never looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from af3.inputs import mp3_frames
+
+TEXT_PROBE = 4096
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """One kind of file.
+
+    name: as a client is told it. demuxer: ffmpeg's name of the container; None: never handed to ffmpeg.
+    libsndfile: whether that decoder is tried first. offset: where the file begins behind tags or junk.
+    """
+
+    name: str
+    demuxer: str | None = None
+    libsndfile: bool = False
+    offset: int = 0
+
+    @property
+    def is_sound(self) -> bool:
+        return self.libsndfile or self.demuxer is not None
+
+
+WAV = FileKind("WAV", "wav", True)
+RF64 = FileKind("RF64 or BW64", "wav", True)
+FLAC = FileKind("FLAC", "flac", True)
+MP3 = FileKind("MP3", "mp3", True)
+OGG = FileKind("Ogg", "ogg", True)
+MP4 = FileKind("MP4, M4A or 3GP", "mov")
+MATROSKA = FileKind("WebM or Matroska", "matroska")
+CAF = FileKind("CAF", "caf", True)
+AIFF = FileKind("AIFF", "aiff", True)
+UNKNOWN = FileKind("not of a kind that is known")
+
+SOUND_STARTS = (
+    (b"fLaC", FLAC),
+    (b"OggS", OGG),
+    (b"caff", CAF),
+    (b".snd", FileKind("AU", "au", True)),
+    (b"riff\x2e\x91\xcf\x11", FileKind("Wave64", "w64", True)),
+    (b"NIST_1A", FileKind("NIST SPHERE", None, True)),
+    (b"Creative Voice File", FileKind("VOC", "voc", True)),
+    (b"\x1aE\xdf\xa3", MATROSKA),
+    (b"#!AMR", FileKind("AMR", "amr")),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", FileKind("ASF or WMA", "asf")),
+    (b"FLV\x01", FileKind("FLV", "flv")),
+    (b"wvpk", FileKind("WavPack", "wv")),
+    (b"\x0b\x77", FileKind("AC-3", "ac3")),
+)
+OTHER_STARTS = (
+    (b"MThd", "MIDI (notes, not sound)"),
+    (b"MAC ", "Monkey's Audio"),
+    (b"DSD ", "DSF"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"GIF8", "a GIF picture"),
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "gzip-compressed"),
+    (b"BZh", "bzip2-compressed"),
+    (b"\x28\xb5\x2f\xfd", "zstd-compressed"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"\x7fELF", "a program"),
+    (b"SQLite format 3", "an SQLite database"),
+    (b"\x93NUMPY", "a NumPy array"),
+)
+RIFF_FORMS = {b"WAVE": WAV, b"AVI ": FileKind("AVI", "avi")}
+MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"pnot"}
+
+
+def file_kind(data: bytes) -> FileKind:
+    """The kind of a whole file; ID3 tags, zeros and junk before MPEG audio are skipped."""
+    return _at_start(data, 0) or _behind_tags(data) or _mpeg_audio(data) or _no_sound(data)
+
+
+def _at_start(data: bytes, start: int) -> FileKind | None:
+    head = data[start : start + 64]
+    for magic, kind in SOUND_STARTS:
+        if head.startswith(magic):
+            return kind
+    if head[:4] in (b"RIFF", b"RIFX"):
+        return RIFF_FORMS.get(head[8:12])
+    if head[:4] in (b"RF64", b"BW64") and head[8:12] == b"WAVE":
+        return RF64
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return AIFF
+    if head[4:8] in MP4_BOXES:
+        return MP4
+    if head[:1] == b"G" and all(data[start + at : start + at + 1] == b"G" for at in (188, 376)):
+        return FileKind("MPEG transport stream", "mpegts")
+    return None
+
+
+def _behind_tags(data: bytes) -> FileKind | None:
+    """Some writers put ID3v2 before FLAC, WAV or AAC too."""
+    offset = mp3_frames.tags_end(data, 0)
+    found = _at_start(data, offset) if offset else None
+    return None if found is None else FileKind(found.name, found.demuxer, found.libsndfile, offset)
+
+
+def _mpeg_audio(data: bytes) -> FileKind | None:
+    """Frames without a container: what is looked for is a run of them, since two bytes prove nothing."""
+    offset = mp3_frames.tags_end(data, 0)
+    if mp3_frames.is_adts(data, offset):
+        return FileKind("AAC (ADTS)", "aac", False, offset)
+    if mp3_frames.is_free_format(data, offset) or mp3_frames.first_frame(data, offset) is not None:
+        return MP3
+    return None
+
+
+def _no_sound(data: bytes) -> FileKind:
+    for magic, name in OTHER_STARTS:
+        if data[: len(magic)] == magic:
+            return FileKind(name)
+    head = data[:TEXT_PROBE]
+    if head.lstrip()[:1] == b"<":
+        return FileKind("a web page or XML")
+    if head.strip() and not set(head) & (set(range(32)) - set(b"\t\n\r\f\x1b")):
+        return FileKind("text")
+    return UNKNOWN

@@ -1,0 +1,188 @@
+"""MPEG audio frames (ISO 11172-3, 13818-3; ADTS of 13818-7), counted without decoding any.
+
+libsndfile tells the length of an MP3 by an estimate, or by the Xing tag of the first frame alone
+(libsndfile#1001, #943; python-soundfile#433). Here every frame is counted, so that what a decoder gives back
+can be compared with what is there.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+SYNC_PROBE = 1 << 18  # junk before the first frame
+FRAMES_IN_A_ROW = 3  # a sync word in junk is common, three at the right distances are not
+MAX_RESYNCS = 20_000  # places tried where no frame was: bounds the time for hostile files
+BITRATES = {  # kbit/s, by (is MPEG 1, layer)
+    (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+RATES_HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame header. length: bytes to the next; samples: of each channel."""
+
+    length: int
+    samples: int
+    rate_hz: int
+    channels: int
+    side_info: int
+
+
+@dataclass(frozen=True)
+class Frames:
+    """All frames of a file.
+
+    samples: of each channel, Xing frames left out. promised: what the Xing or Info tags say, None without.
+    mixed: whether the rate or the number of channels changes.
+    """
+
+    count: int
+    samples: int
+    rate_hz: int
+    promised: int | None
+    mixed: bool
+
+    @property
+    def missing(self) -> int:
+        """Frames that the tags promise and the file does not hold."""
+        return max(0, (self.promised or 0) - self.count)
+
+
+_cache: dict[int, Frame | None] = {}
+
+
+def frame_at(data: bytes, at: int) -> Frame | None:
+    """The frame whose header stands at `at`; None for no header and for free format."""
+    head = data[at : at + 4]
+    if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
+        return None
+    word = int.from_bytes(head, "big")
+    if word not in _cache:
+        if len(_cache) > 4096:
+            _cache.clear()
+        _cache[word] = _parse(word)
+    return _cache[word]
+
+
+def _parse(word: int) -> Frame | None:
+    version, layer_bits = word >> 19 & 3, word >> 17 & 3
+    bitrate_index, rate_index = word >> 12 & 15, word >> 10 & 3
+    if version == 1 or layer_bits == 0 or bitrate_index in (0, 15) or rate_index == 3 or word & 3 == 2:
+        return None
+    layer, mpeg1, padding = 4 - layer_bits, version == 3, word >> 9 & 1
+    bits_per_s = 1000 * BITRATES[mpeg1, layer][bitrate_index]
+    rate = RATES_HZ[version][rate_index]
+    channels = 1 if word >> 6 & 3 == 3 else 2
+    side_info = (17 if channels == 1 else 32) if mpeg1 else (9 if channels == 1 else 17)
+    if layer == 1:
+        return Frame(4 * (12 * bits_per_s // rate + padding), 384, rate, channels, side_info)
+    samples = 1152 if mpeg1 or layer == 2 else 576
+    return Frame(samples // 8 * bits_per_s // rate + padding, samples, rate, channels, side_info)
+
+
+def is_free_format(data: bytes, at: int) -> bool:
+    """A Layer III frame whose header leaves the bit rate open: its length is known only to a decoder."""
+    head = data[at : at + 4]
+    return len(head) == 4 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2 and head[2] & 0xFC in (0, 4, 8)
+
+
+def is_adts(data: bytes, at: int) -> bool:
+    """AAC frames one behind the other."""
+    for _ in range(FRAMES_IN_A_ROW):
+        head = data[at : at + 7]
+        if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
+            return False
+        at += (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+        if at == len(data):
+            break
+    return True
+
+
+def tags_end(data: bytes, at: int) -> int:
+    """Where ID3v2 tags that begin at `at` end; `at` when there is none."""
+    while data[at : at + 3] == b"ID3" and len(head := data[at : at + 10]) == 10:
+        size = 0
+        for byte in head[6:10]:
+            size = size << 7 | byte & 0x7F
+        at += 10 + size + (10 if head[5] & 0x10 else 0)
+    return at
+
+
+def first_frame(data: bytes, at: int) -> int | None:
+    """Where the first of several frames in a row begins, within the first 256 KiB behind `at`."""
+    end = min(len(data), at + SYNC_PROBE)
+    for _ in range(MAX_RESYNCS):
+        at = data.find(b"\xff", at, end)
+        if at < 0:
+            return None
+        if _is_row(data, at):
+            return at
+        at += 1
+    return None
+
+
+def _is_row(data: bytes, at: int) -> bool:
+    first = frame_at(data, at)
+    frame = first
+    for _ in range(FRAMES_IN_A_ROW - 1):
+        if frame is None:
+            return False
+        at += frame.length
+        if at >= len(data):
+            return at == len(data)  # a file of one or two frames
+        frame = frame_at(data, at)
+    return frame is not None
+
+
+def count_frames(data: bytes) -> Frames | None:
+    """Every frame of an MP3, across tags, junk and joined files; None where they cannot be told (free format)."""
+    at = first_frame(data, tags_end(data, 0))
+    if at is None or is_free_format(data, tags_end(data, 0)):
+        return None
+    first = frame_at(data, at)
+    assert first is not None
+    count = samples = resyncs = 0
+    promised: list[int] = []
+    mixed = False
+    while at < len(data):
+        frame = frame_at(data, at)
+        if frame is None:
+            resyncs += 1
+            if resyncs > MAX_RESYNCS:
+                return None
+            after_tag = tags_end(data, at)
+            found = first_frame(data, after_tag if after_tag > at else at + 1)
+            if found is None:
+                break
+            at = found
+            continue
+        if at + frame.length > len(data):  # the last frame is cut: less than a frame is lost
+            break
+        tagged = _tagged_frames(data, at, frame)
+        if tagged is None:
+            count += 1
+            samples += frame.samples
+            mixed = mixed or (frame.rate_hz, frame.channels) != (first.rate_hz, first.channels)
+        else:
+            promised.append(tagged)
+        at += frame.length
+    return Frames(count, samples, first.rate_hz, sum(promised) if promised else None, mixed)
+
+
+def _tagged_frames(data: bytes, at: int, frame: Frame) -> int | None:
+    """The number of frames in a Xing, Info or VBRI tag: 0 when it holds none, None when there is no tag."""
+    place = at + 4 + frame.side_info
+    tag = data[place : place + 12]
+    if tag[:4] in (b"Xing", b"Info") and len(tag) == 12:
+        flags, frames = struct.unpack(">II", tag[4:])
+        return frames if flags & 1 else 0
+    if data[at + 36 : at + 40] == b"VBRI" and len(count := data[at + 50 : at + 54]) == 4:
+        return int.from_bytes(count, "big")
+    return None

@@ -1,0 +1,161 @@
+"""What a file says of itself, before any of it is decoded: is it whole, and can libsndfile read all of it?
+
+Decoders often answer a cut file, or all but the first part of a joined one, with a shorter clip and no error.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from af3.inputs import mp3_frames
+from af3.inputs.file_kind import AIFF, CAF, FLAC, MATROSKA, MP3, MP4, OGG, RF64, WAV, FileKind
+
+# A writer into a pipe cannot know the size: 0, or something near 2 or 4 GiB (SoX 0x7ffff000, ElevenLabs 0x7fffffff,
+# ffmpeg 0xffffffff, others 2 000 000 000, each with or without the header). No upload is that large.
+PLACEHOLDER_BYTES = 0x7000_0000
+TOLERATED_S = 0.01  # a size that is wrong by less than a mel frame of sound cuts nothing that is heard
+BEGINS = 2  # flag of an Ogg page
+OGG_HEADER_BYTES = 27
+UNKNOWN_EBML_SIZE = (1 << 56) - 1
+
+
+@dataclass(frozen=True)
+class Survey:
+    """missing: what says that the file is cut short, None for a whole one. joined: libsndfile reads its first part
+    alone. frames: samples of each channel that are known to be there, None where nothing tells.
+    size_at: where a WAV holds a data size of 0 that libsndfile takes at its word, and the size that it should be.
+    """
+
+    missing: str | None = None
+    joined: bool = False
+    frames: int | None = None
+    size_at: tuple[int, int] | None = None
+
+
+def survey(data: bytes, kind: FileKind) -> Survey:
+    """Read the headers of a whole file of `kind`."""
+    if kind.name in (WAV.name, RF64.name) and data[:4] != b"RIFX":
+        return _wav(data, kind.offset)
+    if kind.name == OGG.name:
+        return _ogg(data, kind.offset)
+    if kind.name == MP3.name:
+        return _mp3(data)
+    if kind.name == FLAC.name:
+        return _flac(data, kind.offset)
+    if kind.name == AIFF.name:
+        return Survey(missing=_chunks(data, kind.offset + 12, ">4sI", b"SSND"))
+    if kind.name == CAF.name:
+        return Survey(missing=_chunks(data, kind.offset + 8, ">4sq", b"data"))
+    if kind.name == MP4.name:
+        return Survey(missing=_mp4(data, kind.offset))
+    if kind.name == MATROSKA.name:
+        return Survey(missing=_matroska(data))
+    return Survey()
+
+
+def _wav(data: bytes, start: int) -> Survey:
+    position = start + 12
+    bytes_per_s = 0
+    long_size = 0  # the ds64 chunk of RF64 and BW64, where the data chunk says 0xffffffff
+    while position + 8 <= len(data):
+        chunk, size = struct.unpack_from("<4sI", data, position)
+        if chunk == b"data":
+            present = len(data) - position - 8
+            if size == 0 and present > 0:
+                return Survey(size_at=(position + 4, present))
+            size = long_size if size == 0xFFFFFFFF and long_size else size
+            tolerated = max(position + 8 - start, TOLERATED_S * bytes_per_s)
+            if present + tolerated < size < PLACEHOLDER_BYTES:
+                return Survey(missing=f"{present} of {size} bytes of samples")
+            return Survey()
+        if chunk == b"fmt " and position + 24 <= len(data):
+            bytes_per_s = struct.unpack_from("<I", data, position + 16)[0]
+        if chunk == b"ds64" and position + 24 <= len(data):
+            long_size = struct.unpack_from("<Q", data, position + 16)[0]
+        position += 8 + size + (size & 1)
+    return Survey(missing="no samples after the WAV header")
+
+
+def _chunks(data: bytes, position: int, layout: str, samples: bytes) -> str | None:
+    """IFF-like chunks with padding to even sizes in AIFF; a size of 0, -1 or near 2 GiB stands for the rest."""
+    header = struct.calcsize(layout)
+    while position + header <= len(data):
+        chunk, size = struct.unpack_from(layout, data, position)
+        present = len(data) - position - header
+        if chunk == samples:
+            cut = present + header < size < PLACEHOLDER_BYTES
+            return f"{present} of {size} bytes of samples" if cut else None
+        if size < 0:
+            return None
+        position += header + size + (size & 1 if header == 8 else 0)
+    return "no samples after the header"
+
+
+def _ogg(data: bytes, position: int) -> Survey:
+    """Pages of RFC 3533. A stream that was not closed is whole when its last page is: live captures end so."""
+    streams = 0
+    while (position := data.find(b"OggS", position)) >= 0:
+        if position + OGG_HEADER_BYTES > len(data):
+            return Survey(missing="the last Ogg page is cut", joined=streams > 1)
+        flags, segments = data[position + 5], data[position + 26]
+        streams += bool(flags & BEGINS)  # several: a chain, one after the other, or sound beside pictures
+        table = position + OGG_HEADER_BYTES
+        position = table + segments + sum(data[table : table + segments])
+        if position > len(data):
+            return Survey(missing="the last Ogg page is cut", joined=streams > 1)
+    return Survey(joined=streams > 1)
+
+
+def _flac(data: bytes, start: int) -> Survey:
+    """STREAMINFO: 36 bits, 0 where the writer did not know."""
+    return Survey(frames=int.from_bytes(data[start + 21 : start + 26], "big") & (1 << 36) - 1 or None)
+
+
+def _mp3(data: bytes) -> Survey:
+    frames = mp3_frames.count_frames(data)
+    if frames is None:
+        return Survey()
+    missing = None
+    if frames.missing > 1:  # some writers count the tag's own frame
+        missing = f"{frames.count} of {frames.promised} MP3 frames"
+    return Survey(missing, frames.mixed, None if frames.mixed else frames.samples)
+
+
+def _mp4(data: bytes, position: int) -> str | None:
+    """Boxes of ISO 14496-12."""
+    index = False
+    while position + 8 <= len(data):
+        size, box = struct.unpack_from(">I4s", data, position)
+        if size == 1 and position + 16 <= len(data):
+            size = struct.unpack_from(">Q", data, position + 8)[0]
+        index = index or box in (b"moov", b"moof")
+        if size == 0:
+            break
+        if size < 8:
+            return None  # no box: what is behind the last one is not looked at
+        if position + size > len(data) and box in (b"moov", b"moof", b"mdat"):
+            return f"{len(data) - position} of {size} bytes of its {box.decode()} part"
+        position += size
+    return None if index else "its index, the moov part, is missing"
+
+
+def _matroska(data: bytes) -> str | None:
+    """The size of the Segment, where the writer knew it; a browser's recorder does not."""
+    position = _ebml(data, 4)[1] + _ebml(data, 4)[0]
+    if data[position : position + 4] != b"\x18S\x80g":
+        return None
+    size, begins = _ebml(data, position + 4)
+    present = len(data) - begins
+    if size == UNKNOWN_EBML_SIZE or size <= present:
+        return None
+    return f"{present} of {size} bytes of its Segment"
+
+
+def _ebml(data: bytes, at: int) -> tuple[int, int]:
+    """A size of variable length (RFC 8794) and where it ends; all ones: UNKNOWN_EBML_SIZE."""
+    length = 9 - data[at : at + 1][0].bit_length() if data[at : at + 1] else 9
+    if length > 8:
+        return 0, at + 1
+    value = int.from_bytes(data[at : at + length], "big") & ((1 << 7 * length) - 1)
+    return (UNKNOWN_EBML_SIZE if value == (1 << 7 * length) - 1 else value), at + length
