@@ -27,6 +27,10 @@ START_S = 60.0  # importing numpy on a busy machine
 PATIENCE_S = WALL_S + 5.0  # the worker's own clock ends it before
 
 
+class DecoderFault(Exception):
+    """A fault of ours in the decoder process, with its traceback."""
+
+
 class ClipDecoder:
     """One decoder process, started with the first file and again after it died; for one file at a time."""
 
@@ -88,6 +92,7 @@ class _Worker:
             self._process = subprocess.Popen(
                 [_python(), "-m", "af3.inputs.decoder_worker", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # mpg123 writes about every odd file; errors of ours come by the socket
                 pass_fds=[theirs.fileno()],
                 env=_environment(),
                 start_new_session=True,  # a group of its own: ffmpeg is ended with it
@@ -117,6 +122,8 @@ class _Worker:
             if not reply:
                 raise EOFError
             answer = json.loads(reply)
+            if "failed" in answer:
+                raise DecoderFault(answer["failed"])
             if "refused" in answer:
                 raise invalid(answer["refused"])
             # Read, not mapped: a file that shrinks under a mapping would end this process.

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 
 from af3.contract import MAX_CLIP_SECONDS
 from af3.errors import RequestError
@@ -64,6 +65,8 @@ def _answer(question: dict, file: int, output: int) -> dict:
         return {"refused": error.message}
     except MemoryError:
         return {"refused": f"{question['name']}: the file takes too much memory to decode; convert it to WAV"}
+    except Exception:
+        return {"failed": traceback.format_exc()[-MESSAGE_BYTES // 4 :]}
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 

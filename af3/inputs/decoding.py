@@ -20,7 +20,7 @@ from af3.contract import MAX_CLIP_SECONDS
 from af3.errors import RequestError, invalid
 from af3.inputs import ffmpeg
 from af3.inputs.audio import SAMPLE_RATE, clip_token_count
-from af3.inputs.file_kind import FLAC, MP3, OGG, UNKNOWN, FileKind, file_kind
+from af3.inputs.file_kind import FLAC, MP3, UNKNOWN, FileKind, file_kind
 from af3.inputs.survey import TOLERATED_S, Survey, survey
 
 MAX_CHANNELS = 64
@@ -99,7 +99,7 @@ class _Reader:
         self._max_seconds = max_seconds
         self._read_cut_short = read_cut_short
         self.note = found.missing
-        self._declared = found.frames or 0
+        self._counted = found.frames or 0
         self._tolerated = UNTOLD_MP3_FRAMES if kind.name == MP3.name else 0
 
     def pcm(self) -> np.ndarray:
@@ -133,12 +133,11 @@ class _Reader:
         mono = Mono(self._name, file.samplerate, file.channels, self._max_seconds, sure)
         if file.format == FLAC.name and declared is None:  # python-soundfile#450: it seeks and fails
             return mono, "its length is unknown, and this server has no ffmpeg to read it"
-        if file.format != MP3.name:
-            self._declared = self._declared or declared or 0
         for block in _blocks(file):
             mono.add(block)
-        if mono.frames < self._declared - self._tolerated:
-            return mono, f"{mono.frames} of {self._declared} frames could be read"
+        wanted = self._counted or (declared if file.format != MP3.name else None) or 0
+        if mono.frames < wanted - self._tolerated:
+            return mono, f"{mono.frames} of {wanted} frames could be read"
         return mono, None
 
     def _by_ffmpeg(self) -> tuple[Mono | None, str | None]:
@@ -157,11 +156,12 @@ class _Reader:
             return None, str(error)
 
     def _refuse_cut(self, best: Mono) -> None:
-        """Neither decoder found all that the file says it holds. What an Ogg says is no promise: live streams begin
-        at any number."""
-        if self._kind.name == OGG.name or best.frames >= self._declared - self._tolerated:
+        """Neither decoder found all the frames that are counted. Other numbers, which headers tell, are often wrong:
+        what both decoders agree on is all.
+        """
+        if best.frames >= self._counted - self._tolerated:
             return
-        missing = f"{best.frames} of {self._declared} frames could be read"
+        missing = f"{best.frames} of {self._counted} frames could be read"
         if not self._read_cut_short:
             raise _cut_short(self._name, missing)
         self.note = self.note or missing

@@ -36,16 +36,18 @@ MP4 = FileKind("MP4, M4A or 3GP", "mov")
 MATROSKA = FileKind("WebM or Matroska", "matroska")
 CAF = FileKind("CAF", "caf", True)
 AIFF = FileKind("AIFF", "aiff", True)
+AU = FileKind("AU", "au", True)
 UNKNOWN = FileKind("not of a kind that is known")
 
 SOUND_STARTS = (
     (b"fLaC", FLAC),
     (b"OggS", OGG),
     (b"caff", CAF),
-    (b".snd", FileKind("AU", "au", True)),
+    (b".snd", AU),
     (b"riff\x2e\x91\xcf\x11", FileKind("Wave64", "w64", True)),
     (b"NIST_1A", FileKind("NIST SPHERE", None, True)),
-    (b"Creative Voice File", FileKind("VOC", "voc", True)),
+    # libsndfile takes the header of ffmpeg's VOC files for samples
+    (b"Creative Voice File", FileKind("VOC", "voc")),
     (b"\x1aE\xdf\xa3", MATROSKA),
     (b"#!AMR", FileKind("AMR", "amr")),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", FileKind("ASF or WMA", "asf")),
@@ -109,6 +111,8 @@ def _mpeg_audio(data: bytes) -> FileKind | None:
     offset = mp3_frames.tags_end(data, 0)
     if mp3_frames.is_adts(data, offset):
         return FileKind("AAC (ADTS)", "aac", False, offset)
+    if mp3_frames.is_loas(data, offset):
+        return FileKind("AAC (LOAS)", "loas", False, offset)
     if mp3_frames.is_free_format(data, offset) or mp3_frames.first_frame(data, offset) is not None:
         return MP3
     return None

@@ -105,6 +105,18 @@ def is_adts(data: bytes, at: int) -> bool:
     return True
 
 
+def is_loas(data: bytes, at: int) -> bool:
+    """AAC in LOAS, one behind the other."""
+    for _ in range(FRAMES_IN_A_ROW):
+        head = data[at : at + 3]
+        if len(head) < 3 or head[0] != 0x56 or head[1] & 0xE0 != 0xE0:
+            return False
+        at += 3 + ((head[1] & 0x1F) << 8 | head[2])
+        if at == len(data):
+            break
+    return True
+
+
 def tags_end(data: bytes, at: int) -> int:
     """Where ID3v2 tags that begin at `at` end; `at` when there is none."""
     while data[at : at + 3] == b"ID3" and len(head := data[at : at + 10]) == 10:

@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 
 from af3.inputs import mp3_frames
-from af3.inputs.file_kind import AIFF, CAF, FLAC, MATROSKA, MP3, MP4, OGG, RF64, WAV, FileKind
+from af3.inputs.file_kind import AIFF, AU, CAF, FLAC, MATROSKA, MP3, MP4, OGG, RF64, WAV, FileKind
 
 # A writer into a pipe cannot know the size: 0, or something near 2 or 4 GiB (SoX 0x7ffff000, ElevenLabs 0x7fffffff,
 # ffmpeg 0xffffffff, others 2 000 000 000, each with or without the header). No upload is that large.
@@ -45,6 +45,8 @@ def survey(data: bytes, kind: FileKind) -> Survey:
         return _flac(data, kind.offset)
     if kind.name == AIFF.name:
         return Survey(missing=_chunks(data, kind.offset + 12, ">4sI", b"SSND"))
+    if kind.name == AU.name:
+        return Survey(missing=_au(data, kind.offset))
     if kind.name == CAF.name:
         return Survey(missing=_chunks(data, kind.offset + 8, ">4sq", b"data"))
     if kind.name == MP4.name:
@@ -90,6 +92,14 @@ def _chunks(data: bytes, position: int, layout: str, samples: bytes) -> str | No
             return None
         position += header + size + (size & 1 if header == 8 else 0)
     return "no samples after the header"
+
+
+def _au(data: bytes, start: int) -> str | None:
+    if len(data) < start + 24:
+        return "no samples after the header"
+    begins, size = struct.unpack_from(">II", data, start + 4)
+    present = len(data) - start - begins
+    return f"{present} of {size} bytes of samples" if present + begins < size < PLACEHOLDER_BYTES else None
 
 
 def _ogg(data: bytes, position: int) -> Survey:

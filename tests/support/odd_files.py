@@ -1,0 +1,120 @@
+"""Files with the oddities of the field, made here from whole ones: joined, padded, with wrong sizes."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+import soundfile
+
+from tests.support.clips import file_bytes, sound
+from tests.support.written_files import FOLDER
+
+PLACEHOLDERS = {
+    "0": 0,
+    "7fffffff": 0x7FFFFFFF,
+    "7ffff000": 0x7FFFF000,
+    "2e9": 2_000_000_000,
+    "80000000": 0x80000000,
+    "ffffffff": 0xFFFFFFFF,
+    "7fffffff-36": 0x7FFFFFFF - 36,
+    "ffffffff-44": 0xFFFFFFFF - 44,
+    "7fff0000": 0x7FFF0000,
+}
+ID3 = b"ID3\x04\x00\x00\x00\x00\x10\x00" + bytes(2048)
+WAV_HEADER_BYTES = 44
+
+
+def written(name: str) -> bytes:
+    """A committed file."""
+    return (FOLDER / name).read_bytes()
+
+
+def wav_with_size(size: int, riff: int | None = None, seed: int = 1) -> bytes:
+    """A 16-bit WAV of 0.5 s whose data chunk says `size`, and its RIFF chunk `riff`."""
+    data = bytearray(file_bytes(sound(0.5, seed=seed)))
+    struct.pack_into("<I", data, 4, (size + 36) & 0xFFFFFFFF if riff is None else riff)
+    struct.pack_into("<I", data, 40, size)
+    return bytes(data)
+
+
+def odd_files() -> dict[str, bytes]:
+    """Name with the true extension → a whole file, of which all must be heard."""
+    right = len(file_bytes(sound(0.5))) - WAV_HEADER_BYTES
+    files = {f"wav_size_{name}.wav": wav_with_size(size) for name, size in PLACEHOLDERS.items()}
+    files |= {f"wav_riff_{riff:x}.wav": wav_with_size(right, riff) for riff in (0, 0x7FFFFFFF, 0xFFFFFFFF)}
+    files |= {f"wav_size_plus_{more}.wav": wav_with_size(right + more) for more in (1, 2, 8, 36, 44)}
+    files["wav_last_byte_missing.wav"] = file_bytes(sound(0.5))[:-1]
+    files["wav_stereo_last_bytes_missing.wav"] = file_bytes(sound(0.5, channels=2))[:-3]
+    files["wav_list_in_front.wav"] = _with_chunk(b"LIST", 5_000)
+    files["wav_junk_odd_size.wav"] = _with_chunk(b"JUNK", 27)
+    files |= _mp3s() | _oggs() | _flacs()
+    return files
+
+
+def _with_chunk(name: bytes, size: int) -> bytes:
+    data = file_bytes(sound(0.5))
+    return data[:12] + struct.pack("<4sI", name, size) + bytes(size + (size & 1)) + data[12:]
+
+
+def _mp3s() -> dict[str, bytes]:
+    tagged, bare = written("lame_cbr.mp3"), written("ff_noxing.mp3")
+    pipe, mono = written("ff_pipe_44100_64k.mp3"), written("ff_pipe_48000_64k.mp3")
+    random = np.random.default_rng(0).integers(0, 255, 3_000, np.uint8).tobytes().replace(b"\xff", b"\x00")
+    return {
+        "mp3_xing_xing.mp3": tagged * 2,
+        "mp3_xing_three_times.mp3": tagged * 3,
+        "mp3_bare_bare.mp3": bare * 2,
+        "mp3_xing_bare.mp3": tagged + bare,
+        "mp3_bare_xing.mp3": bare + tagged,
+        "mp3_id3_between.mp3": ID3 + tagged + ID3 + tagged,
+        "mp3_bare_id3_between.mp3": bare + ID3 + bare,
+        "mp3_id3v1_between.mp3": tagged + b"TAG" + bytes(125) + tagged,
+        "mp3_vbr_joined.mp3": written("lame_vbr.mp3") * 2,
+        "mp3_mono_then_stereo.mp3": pipe + bare,
+        "mp3_stereo_then_mono.mp3": bare + pipe,
+        "mp3_rate_changes.mp3": pipe + mono,
+        "mp3_zeros_in_front.mp3": bytes(4_000) + bare,
+        "mp3_junk_in_front.mp3": random + bare,
+        "mp3_junk_in_front_tagged.mp3": random + tagged,
+        "mp3_id3_twice.mp3": ID3 + ID3 + tagged,
+        "mp3_id3_and_zeros.mp3": ID3 + bytes(1_000) + bare,
+        "mp3_zeros_behind.mp3": bare + bytes(3_000),
+        "mp3_lyrics_behind.mp3": bare + b"LYRICSBEGIN" + b"la " * 300 + b"LYRICS200TAG" + bytes(125),
+        "mp3_last_frame_cut.mp3": bare[:-100],
+    }
+
+
+def _oggs() -> dict[str, bytes]:
+    vorbis, opus = written("oggenc.ogg"), written("opusenc_cbr.opus")
+    return {
+        "ogg_vorbis_chain.ogg": vorbis + written("ff_vorbis.ogg"),
+        "ogg_vorbis_chain_of_three.ogg": vorbis * 3,
+        "ogg_opus_chain.ogg": opus + written("opusenc_speech.opus"),
+        "ogg_flac_chain.ogg": written("flac.oga") * 2,
+        "ogg_speex_chain.ogg": written("speexenc_wb.spx") * 2,
+        "ogg_zeros_behind.ogg": vorbis + bytes(500),
+        "ogg_opus_not_closed.ogg": without_last_page(written("ff_opus_voip.oga")),
+        "ogg_vorbis_not_closed.ogg": without_last_page(written("ff_vorbis_pipe.ogg")),
+    }
+
+
+def without_last_page(ogg: bytes) -> bytes:
+    """A live capture: no page says that the stream ends."""
+    return ogg[: ogg.rindex(b"OggS")]
+
+
+def _flacs() -> dict[str, bytes]:
+    file = io.BytesIO()
+    soundfile.write(file, sound(0.5, 16_000, seed=3), 16_000, format="FLAC", subtype="PCM_24")
+    flac = file.getvalue()
+    unknown = bytearray(flac)
+    unknown[21] &= 0xF0
+    unknown[22:26] = bytes(4)
+    return {
+        "flac_length_unknown.flac": bytes(unknown),
+        "flac_id3_in_front.flac": ID3 + flac,
+        "flac_id3v1_behind.flac": flac + b"TAG" + bytes(125),
+        "flac_id3_in_front_unknown.flac": ID3 + bytes(unknown),
+    }
