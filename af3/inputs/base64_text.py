@@ -33,7 +33,7 @@ def file_bytes(element: bytes, name: str) -> bytes:
 
 def _data_uri(element: bytes, name: str) -> bytes:
     header = MEDIA_TYPE.match(element)
-    if header is None or not header[0].rstrip(b",").rstrip(WHITESPACE).lower().endswith(b";base64"):
+    if header is None or not header[0].rstrip(b",").translate(None, WHITESPACE).lower().endswith(b";base64"):
         raise invalid(f"{name}: the data: URI is not base64; {SEND}")
     return _decoded(
         element[header.end() :].replace(b"%2B", b"+").replace(b"%2F", b"/").replace(b"%3D", b"="), name

@@ -33,12 +33,12 @@ Part = Annotated[AudioPart | TextPart, Field(discriminator="type")]
 
 
 def _text_or_parts(content: object) -> str:
-    return "parts" if isinstance(content, list) else "text"
+    return "<parts>" if isinstance(content, list) else "<text>"
 
 
 # Told apart first, so that an error is about the part that is wrong and not about a list that is no string.
 Content = Annotated[
-    Annotated[str, Tag("text")] | Annotated[list[Part], Tag("parts")], Discriminator(_text_or_parts)
+    Annotated[str, Tag("<text>")] | Annotated[list[Part], Tag("<parts>")], Discriminator(_text_or_parts)
 ]
 
 
@@ -133,8 +133,14 @@ def _refuse_disorder(messages: Sequence[Message]) -> None:
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
-    steps = [step for step in first["loc"] if step not in ("parts", "text") or step == first["loc"][-1]]
-    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    place, before = "", None
+    for step in first["loc"]:
+        if isinstance(step, int):
+            place += f"[{step}]"
+        elif not step.startswith("<") and before != "<parts>":
+            place += f".{step}"
+        # The step behind a part's number is pydantic's: the kind of part that it was taken for.
+        before = before if isinstance(step, int) else step
     return f"messages{place.removeprefix('.messages')}: {first['msg']}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -19,12 +20,12 @@ import numpy as np
 
 from af3.contract import MAX_CLIP_SECONDS
 from af3.errors import invalid
-from af3.inputs.decoder_worker import MESSAGE_BYTES, WALL_S
+from af3.inputs.decoder_worker import MESSAGE_BYTES, Limits
 from af3.inputs.decoding import Clip
 
 log = logging.getLogger("af3")
 START_S = 60.0  # importing numpy on a busy machine
-PATIENCE_S = WALL_S + 5.0  # the worker's own clock ends it before
+PATIENCE_S = 5.0  # beyond the process's own clock
 
 
 class DecoderFault(Exception):
@@ -34,7 +35,8 @@ class DecoderFault(Exception):
 class ClipDecoder:
     """One decoder process, started with the first file and again after it died; for one file at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
         self._lock = threading.Lock()
         self._worker: _Worker | None = None
 
@@ -75,7 +77,7 @@ class ClipDecoder:
         if self._worker is not None and self._worker.exit_code is not None:
             self._drop_worker()
         if self._worker is None:
-            self._worker = _Worker()
+            self._worker = _Worker(self._limits)
         return self._worker
 
     def _drop_worker(self) -> int | None:
@@ -86,11 +88,11 @@ class ClipDecoder:
 class _Worker:
     """The process and our end of the socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [_python(), "-m", "af3.inputs.decoder_worker", str(theirs.fileno())],
+                [_python(), "-m", "af3.inputs.decoder_worker", str(theirs.fileno()), _words(limits)],
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # mpg123 writes about every odd file; errors of ours come by the socket
                 pass_fds=[theirs.fileno()],
@@ -102,7 +104,7 @@ class _Worker:
         if not self._socket.recv(MESSAGE_BYTES):
             self.stop()
             raise EOFError("it did not start")
-        self._socket.settimeout(PATIENCE_S)
+        self._socket.settimeout(limits.wall_s + PATIENCE_S)
 
     @property
     def exit_code(self) -> int | None:
@@ -145,6 +147,10 @@ def _memory_file(name: str) -> Iterator[int]:
         yield file
     finally:
         os.close(file)
+
+
+def _words(limits: Limits) -> str:
+    return json.dumps(dataclasses.asdict(limits))
 
 
 def _python() -> str:

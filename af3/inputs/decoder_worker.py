@@ -1,4 +1,4 @@
-"""The process in which files of strangers are decoded: `python -m af3.inputs.decoder_worker SOCKET`.
+"""The process in which files of strangers are decoded: `python -m af3.inputs.decoder_worker SOCKET LIMITS`.
 
 Each message on the socket is JSON and two descriptors, a file in memory and an empty one for its samples; the answer
 is JSON. What a file could do to its decoder ends here: memory, processor time, waiting time and the size of what is
@@ -16,38 +16,46 @@ import socket
 import sys
 import time
 import traceback
+from dataclasses import dataclass
 
 from af3.contract import MAX_CLIP_SECONDS
 from af3.errors import RequestError
 from af3.inputs.audio import SAMPLE_RATE
 from af3.inputs.decoding import decode_file
 
-MEMORY_BYTES = 3 << 30  # of addresses; a clip of ten minutes takes a tenth of it
-CPU_S = 10  # for one clip; the longest takes 1 s
-WALL_S = 60
 OUTPUT_BYTES = 4 * (MAX_CLIP_SECONDS + 1) * SAMPLE_RATE
 MESSAGE_BYTES = 1 << 16
 NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS
 
 
-def main(descriptor: int) -> None:
+@dataclass(frozen=True)
+class Limits:
+    """What one clip may take; the longest takes a tenth of the memory and of the processor time."""
+
+    memory_bytes: int = 3 << 30  # of addresses
+    cpu_s: int = 10
+    wall_s: int = 60  # on a machine that other work keeps busy
+
+
+def main(descriptor: int, limits: Limits) -> None:
     """Answer until the other end is closed."""
-    _limit()
+    _limit(limits)
     with socket.socket(fileno=descriptor) as connection:
         connection.send(b"ready")
         while True:
             message, files, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, 2)
             if not message:
                 return
-            connection.send(json.dumps(_answer(json.loads(message), *files)).encode())
-            for file in files:
-                os.close(file)
+            file, output = files
+            connection.send(json.dumps(_answer(json.loads(message), file, output, limits)).encode())
+            os.close(file)
+            os.close(output)
 
 
-def _limit() -> None:
+def _limit(limits: Limits) -> None:
     ctypes.CDLL(None).prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     for limit, value in (
-        (resource.RLIMIT_AS, MEMORY_BYTES),
+        (resource.RLIMIT_AS, limits.memory_bytes),
         (resource.RLIMIT_FSIZE, OUTPUT_BYTES),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
@@ -55,8 +63,8 @@ def _limit() -> None:
         resource.setrlimit(limit, (value, value))
 
 
-def _answer(question: dict, file: int, output: int) -> dict:
-    began_s = _start_clock()
+def _answer(question: dict, file: int, output: int, limits: Limits) -> dict:
+    began_s = _start_clock(limits)
     try:
         clip = decode_file(file, question["name"], question["max_seconds"], question["read_cut_short"])
         os.pwrite(output, clip.pcm.data, 0)
@@ -71,13 +79,13 @@ def _answer(question: dict, file: int, output: int) -> dict:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _start_clock() -> float:
-    """From now on this process has CPU_S of a core and WALL_S of time, then the kernel ends it."""
+def _start_clock(limits: Limits) -> float:
+    """From now on this process has so much of a core and of time, then the kernel ends it."""
     began_s = time.process_time()
-    resource.setrlimit(resource.RLIMIT_CPU, (int(began_s) + CPU_S, resource.RLIM_INFINITY))
-    signal.setitimer(signal.ITIMER_REAL, WALL_S)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(began_s) + limits.cpu_s, resource.RLIM_INFINITY))
+    signal.setitimer(signal.ITIMER_REAL, limits.wall_s)
     return began_s
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), Limits(**json.loads(sys.argv[2])))

@@ -28,6 +28,7 @@ DECODERS = (
     "pcm_alaw,pcm_mulaw,pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,"
     "pcm_f32be,pcm_f64le,pcm_f64be"
 )
+VARIABLE = "AF3_FFMPEG"
 AU_HEADER = ">4sIIIII"
 READ_BYTES = 1 << 20
 
@@ -63,7 +64,9 @@ class Stream:
 
 @cache
 def program() -> str | None:
-    """The path of ffmpeg: the wheel's, else the one on PATH."""
+    """The path of ffmpeg: what AF3_FFMPEG says (empty: none), else the wheel's, else the one on PATH."""
+    if VARIABLE in os.environ:
+        return os.environ[VARIABLE] or None
     wheel = importlib.util.find_spec("imageio_ffmpeg")
     folder = Path(wheel.origin).parent / "binaries" if wheel and wheel.origin else None
     pinned = sorted(folder.glob("ffmpeg-*")) if folder else []

@@ -13,7 +13,7 @@ import numpy as np
 from af3 import contract
 from af3.encoder.windows import clip_windows
 from af3.errors import invalid
-from af3.inputs import audio, chat_messages
+from af3.inputs import chat_messages
 from af3.inputs.base64_text import file_bytes
 from af3.inputs.decoder import ClipDecoder
 from af3.inputs.prompt import Prompt, PromptBuilder

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from af3.encoder.onnx_encoder import AudioEncoder
 from af3.encoder.windows import clip_windows
 from af3.errors import RequestError
-from af3.inputs import audio, chat_messages
+from af3.inputs import chat_messages
 from af3.inputs.decoding import decode
 from af3.inputs.prompt import PromptBuilder
 from af3.manifest import Limits, ModelFacts

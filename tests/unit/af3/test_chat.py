@@ -35,6 +35,29 @@ REFUSED = {
     "more parts than clips": (json.dumps([{"role": "user", "content": [AUDIO, AUDIO]}]), 1, "2 audio part"),
     "more clips than parts": (json.dumps([{"role": "user", "content": "x"}]), 1, "0 audio part"),
     "deep nesting": ("[" * 100_000, 0, "not valid JSON"),
+    "a number beyond Python's": ("[" + "9" * 5_000 + "]", 0, "not valid JSON"),
+    "OpenAI's clip": (
+        json.dumps([{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": ""}}]}]),
+        1,
+        r"messages\[0\].content\[0\]: a part of type 'input_audio' that brings its clip; send .* in audio",
+    ),
+    "vLLM's clip": (
+        json.dumps([{"role": "user", "content": [text("?"), {"type": "audio_url", "audio_url": {}}]}]),
+        1,
+        r"messages\[0\].content\[1\]: a part of type 'audio_url'",
+    ),
+    "Hugging Face's clip": (
+        json.dumps([{"role": "user", "content": [{"type": "audio", "path": "a.wav"}]}]),
+        1,
+        r"messages\[0\].content\[0\]: a part of type 'audio' that brings its clip",
+    ),
+    "a content of neither kind": ('[{"role": "user", "content": 7}]', 0, r"\[0\].content: .*valid string"),
+    "a part without a type": ('[{"role": "user", "content": [{}]}]', 0, r"\[0\].content\[0\]: .*'type'"),
+    "a text that is a number": (
+        '[{"role": "user", "content": [{"type": "text", "text": 7}]}]',
+        0,
+        r"\[0\].content\[0\].text: .*valid string",
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from tests.support.odd_files import odd_files
 from tests.support.written_files import COMMANDS, FOLDER
 
 ODD = odd_files()
-MP3_FRAME = 1152 * 16_000 // 44_100 + 1  # samples at 16 kHz
+MP3_FRAME = 1152 * 16_000 // 44_100 + 2  # samples at 16 kHz
 # libsndfile's samples, which are Transformers', differ from ffmpeg's by the frame at a seam or a cut.
 A_FRAME_OFF = {"mp3_bare_id3_between.mp3", "mp3_last_frame_cut.mp3"}
 
@@ -36,15 +36,13 @@ def test_an_odd_file_is_heard_as_ffmpeg_hears_it(name: str, tmp_path: Path) -> N
 
 
 def compare(path: Path) -> None:
-    # ffmpeg's own Opus decoder fills in other noise at low bit rates; libsndfile has libopus.
-    ours, theirs = (
-        decode(path.read_bytes(), "audio[0]"),
-        heard(path, "libopus" if is_ogg_opus(path) else None),
-    )
+    ours, theirs = decode(path.read_bytes(), "audio[0]"), heard(path)
     off = MP3_FRAME if path.name in A_FRAME_OFF else 1
     assert abs(len(ours) - len(theirs)) <= off
     if path.name not in A_FRAME_OFF:
-        assert correlation(ours, theirs) >= 0.999
+        # FFmpeg has two decoders of Opus, which fill in other noise at low bit rates; libsndfile has one of them.
+        others = [theirs, heard(path, "libopus")] if is_ogg_opus(path) else [theirs]
+        assert max(correlation(ours, other) for other in others) >= 0.999
     assert len(theirs) > 5_000
 
 

@@ -146,3 +146,35 @@ def test_a_conversation_keeps_its_clips_in_their_turns() -> None:
 def test_a_wrong_parameter_is_refused_by_its_name(parameters: dict[str, object], cause: str) -> None:
     with pytest.raises(RequestError, match=cause):
         prepare(**parameters)
+
+
+def flac_silence(seconds: int) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(16_000 * seconds, np.int16), 16_000, format="FLAC")
+    return file.getvalue()
+
+
+def test_clips_behind_the_one_that_is_too_much_are_not_decoded() -> None:
+    """40 small files, each of which could be heard alone."""
+    preprocessor = Preprocessor(manifest(), TOKENIZER, ["en-us"])
+    decoded = []
+    decode = preprocessor._decoder.decode
+    preprocessor._decoder.decode = lambda *given, **named: decoded.append(given[1]) or decode(*given, **named)
+    with pytest.raises(
+        RequestError, match=r"audio: 2 clip\(s\) of 80.0 s in all are .* send fewer or shorter"
+    ):
+        preprocessor.prepare("id", {}, [flac_silence(40)] * 40, "What?", None)
+    assert decoded == ["audio[0]", "audio[1]"]
+    preprocessor.close()
+
+
+def test_more_clips_than_a_request_may_have_are_refused_unread() -> None:
+    with pytest.raises(RequestError, match="audio: 257 clips, at most 256 are heard in one request"):
+        prepare(*[b"no file"] * 257)
+
+
+def test_a_file_that_is_cut_short_is_read_when_the_request_says_so() -> None:
+    cut = wav(1.0)[:-16_000]
+    with pytest.raises(RequestError, match=r"audio\[0\]: the file is cut short .* or with read_cut_short"):
+        prepare(cut)
+    assert prepare(cut, read_cut_short=True)["pcm_lengths"].tolist() == [[12_000]]
