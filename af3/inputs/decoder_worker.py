@@ -18,12 +18,9 @@ import time
 import traceback
 from dataclasses import dataclass
 
-from af3.contract import MAX_CLIP_SECONDS
 from af3.errors import RequestError
-from af3.inputs.audio import SAMPLE_RATE
 from af3.inputs.decoding import decode_file
 
-OUTPUT_BYTES = 4 * (MAX_CLIP_SECONDS + 1) * SAMPLE_RATE
 MESSAGE_BYTES = 1 << 16
 NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS
 
@@ -34,6 +31,7 @@ class Limits:
 
     memory_bytes: int = 3 << 30  # of addresses
     cpu_s: int = 10
+    output_bytes: int = 128 << 20  # half an hour, the longest clip of any model, takes 115 MB
     wall_s: int = 60  # on a machine that other work keeps busy
 
 
@@ -56,7 +54,7 @@ def _limit(limits: Limits) -> None:
     ctypes.CDLL(None).prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     for limit, value in (
         (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_FSIZE, OUTPUT_BYTES),
+        (resource.RLIMIT_FSIZE, limits.output_bytes),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
     ):

@@ -245,6 +245,6 @@ class Mono:
         seconds = frames / self._rate_hz
         if seconds > self._max_seconds:
             raise invalid(
-                f"{self._name}: {seconds:.1f} s is longer than the {self._max_seconds:g} s that Audio Flamingo 3"
-                " hears; split it or send fewer clips"
+                f"{self._name}: {seconds:.1f} s is longer than the {self._max_seconds:g} s that this model hears;"
+                " split it or send fewer clips"
             )

@@ -12,7 +12,6 @@ import pytest
 import soundfile
 
 from af3.errors import RequestError
-from af3.inputs import decoder_worker
 from af3.inputs.decoder import ClipDecoder
 from af3.inputs.decoder_worker import Limits
 from af3.inputs.decoding import decode
@@ -122,6 +121,6 @@ def silence(kind: str, seconds: int, channels: int = 1, rate: int = 16_000) -> b
 
 def test_the_limits_are_those_of_the_process(decoder: ClipDecoder) -> None:
     limits = Path(f"/proc/{worker_pid(decoder)}/limits").read_text()
-    assert f"Max address space         {decoder_worker.Limits().memory_bytes}" in limits
-    assert f"Max file size             {decoder_worker.OUTPUT_BYTES}" in limits
+    assert f"Max address space         {Limits().memory_bytes}" in limits
+    assert f"Max file size             {Limits().output_bytes}" in limits
     assert "NoNewPrivs:\t1" in Path(f"/proc/{worker_pid(decoder)}/status").read_text()
