@@ -33,7 +33,7 @@ PAUSE_S: dict[Ending, float] = {
     "sentence": 0.15,
 }  # before the next segment; both ends are trimmed of silence
 # A phrase is spoken after this long without new text, so that with the voice's own delay it is heard within 0.3 s.
-STALL_S = 0.25
+STALL_S = 0.2
 
 
 @dataclass(frozen=True)
