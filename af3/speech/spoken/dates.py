@@ -92,6 +92,7 @@ _RULES = rules(
         rf"\b(\d{{1,2}})(?:st|nd|rd|th)? ({_MONTH})(?: ({_YEAR}))?(?!\w)",
         lambda m: f"{ordinal(int(m[1]))} of {m[2]}" + (f" {year(int(m[3]))}" if m[3] else ""),
     ),
+    (r"(?<=\d0s)[-–—](?=\d{4}s)", " to "),
     (r"(?<![\w.,])['’‘]?((?:1\d|20)\d0)['’]?s\b", lambda m: decade(int(m[1]))),
     (r"(?<![\w.,])['’‘]([1-9]0)s\b", lambda m: decade(int(m[1]))),
     (

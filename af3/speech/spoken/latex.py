@@ -32,6 +32,7 @@ _SIGNS = dict(zip(_TABLE[::2], _TABLE[1::2], strict=True)) | dict.fromkeys(_NOTH
 _PLAIN = (
     r"\\(?:text|textbf|textit|textrm|math[a-z]+|operatorname|mbox|boxed|bar|hat|vec|overline|underline)\*?"
 )
+_SUBSCRIPT = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _SUPERSCRIPT = str.maketrans("0123456789+-−n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻ⁿ")
 # Innermost braces first; each round takes one level, and nobody nests ten.
 _ROUNDS = 10
@@ -49,6 +50,8 @@ _NESTED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 _POWER = re.compile(r"\^\s*(?:\{\s*([^{}]*?)\s*\}|(\\[a-zA-Z]+|[^\s{}\\]))")
+_INDEX = re.compile(r"_\s*(?:\{(\d{1,4})\}|(\d))")
+_LIMITS = re.compile(r"\\(sum|prod|int)\s*_\s*\{?([^{}^]{1,20}?)\}?\s*\^\s*(?:\{([^{}]{1,20})\}|(\w))")
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 
 
@@ -68,6 +71,8 @@ def to_unicode(formula: str) -> str:
     r"""`E = mc^{2}` → `E = mc²`, `\frac{1}{2}` → `1⁄2`. What is unknown stays as its own name."""
     text = re.sub(r"\\[,;:! ]|\\(?=\n)|(?<!\\)[~&]", " ", formula).replace("\\\\", ", ")
     text = re.sub(r"\\([%$#_{}&])", r"\1", text) if "\\" in text else text
+    text = _LIMITS.sub(lambda m: f" \\{m[1]} {m[2]} → {m[3] or m[4]}, ", text)
+    text = _INDEX.sub(lambda index: (index[1] or index[2]).translate(_SUBSCRIPT), text)
     for _ in range(_ROUNDS):
         before = text
         for pattern, replacement in _NESTED:

@@ -10,14 +10,16 @@ from af3.speech.spoken import latex
 
 # Repeats are bounded, so that no text takes more than a step for each of its characters.
 _RULES: tuple[tuple[str, str], ...] = (
-    (r"<!--.{0,400}?-->|</?[a-zA-Z][^<>\n]{0,200}>", " "),  # HTML
+    (r"<!--.{0,400}?-->|</?[a-zA-Z](?![\w+.-]{0,80}[:@])[^<>\n]{0,200}>", " "),  # HTML
     (
         r"!?\[((?:[^\[\]\n]|\[[^\[\]\n]{0,80}\]){0,200})\]\((?:[^()\n]|\([^()\n]{0,80}\)){0,300}\)",
         r"\1",
     ),  # a link: its text
     (r"\]\((?:[^()\s]|\([^()\s]{0,80}\)){0,300}\)", " "),  # the end of a link whose text was cut before
+    (r"\[([^\[\]\n]{1,200})\]\[[^\[\]\n]{0,40}\]", r"\1"),
     (r"\[\^\w{1,8}\]", ""),  # a footnote's number
-    (r"(?<![\w.])<?mailto:", ""),
+    (r"<(?:mailto:)?([\w.+-]{1,80}@[\w.-]{1,80})>", r"\1"),
+    (r"\bmailto:", ""),
     (
         r"<?\bhttps?://(?:www\.)?([^\s/?#<>()]{1,200})(?:[/?#][^\s<>]{0,400}?)?>?(?=[.,;:!?)\]]*(?:\s|$|[<\"']))",
         r"\1",

@@ -62,6 +62,11 @@ def _substance(formula: str) -> str:
     return " " + " ".join(re.findall(r"\d+|[A-Za-z]", formula.translate(_PLAIN_INDICES))) + " "
 
 
+def _charge(found: re.Match[str]) -> str:
+    """Of SO₄²⁻, whose letters have been said."""
+    return f" {found[1].translate(_PLAIN_POWERS)} {'plus' if found[2] == '⁺' else 'minus'} "
+
+
 def _index(found: re.Match[str]) -> str:
     base, index = found[1], found[2].translate(_PLAIN_INDICES)
     if base == "log":
@@ -90,7 +95,8 @@ _RULES = rules(
     ),
     (rf"(?<!\w)([{_POWERS}]+)(?=[A-Z])", lambda m: m[1].translate(_PLAIN_POWERS) + " "),  # ¹⁴C
     (r"\blog(2|10)(?=\W)", r"log base \1 "),
-    (rf"([^\W\d_]+|\))([{_INDICES}]+)", _index),
+    (r" ([²³]?)([⁺⁻])(?!\w)", _charge),
+    (rf"([^\W\d_{_INDICES}]+|\))([{_INDICES}]+)", _index),
     (r"(?<![^\W_])([^\W\d_]+)_(\w+)", lambda m: f"{m[1]} sub {m[2]} "),
     (rf"([^\W_{_POWERS}]+|[)\]°])([{_POWERS}]+)", _superscript),
     (r"(?<=[\w)\]])\s?\^\s?(\([^()]{1,40}\)|[-−]?\w+)", lambda m: power(m[1]) + " "),
@@ -117,7 +123,8 @@ _RULES = rules(
     (r"@(?=\w)", " at "),
     (r"\bC\+\+", "C plus plus"),
     (r"[+=&<>@]", lambda m: f" {_SIGNS[m[0]]} "),
-    (r"\^", " "),
+    (r"\bd([a-z]) over d([a-z])\b", r"d \1 over d \2"),
+    (r"[\^_]", " "),
     (r"(?<=[^\W\d])(\.)(?=[a-z]{2,4}\b)", " dot "),
     (r"(?<=\w)/(?=\w)", " slash "),
     (r"(?<=\w)[′](?=\W|$)", " prime "),

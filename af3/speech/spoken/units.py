@@ -132,7 +132,7 @@ def _pluralised(name: str, power: int) -> str:
 
 def _quantity(found: re.Match[str]) -> str:
     number, joint, symbol = found["number"], found["joint"], found["unit"]
-    one = number in ("1", "½", "¼", "¾") or joint == "-"
+    one = number in ("1", "½", "¼", "¾") or joint == "-" or (symbol == "bit" and not joint)
     sign = {"-": "minus ", "−": "minus ", "+": "plus ", "±": "plus or minus "}.get(found["sign"] or "", "")
     return f"{sign}{number} {unit_name(symbol, one)}"
 
@@ -141,6 +141,8 @@ def _count(number: str, name: str) -> str:
     return f"{number} {name}" if number == "1" else f"{number} {name}s"
 
 
+_PER = r"(?:day|week|month|year|second|octave|decade|track|person|channel|sample|beat)"
+_TIMES_TEN = r"\s?×\s?10(?:[⁰¹²³⁴-⁹⁻]{1,4}|\^[-−]?\d{1,3})"
 _SIGNED = r"(?:(?P<sign>(?<![\w.,)])[-−+±])\s?)?"
 _RULES = rules(
     (r"Ω", "Ω"),  # two code points for the ohm, two for the micro
@@ -171,7 +173,8 @@ _RULES = rules(
     ),
     (r"(?<![\w.,])(\d+(?:\.\d+)?)″", lambda m: f"{m[1]} inch{'' if m[1] == '1' else 'es'}"),
     (
-        rf"(?<!\w){_SIGNED}(?P<number>{NUMBER}|\d*[½¼¾])(?P<joint>[ -]?)(?P<unit>{_UNIT})(?![\w°²³⁻]|/[a-zA-Z])",
+        rf"(?<!\w){_SIGNED}(?P<number>{NUMBER}(?:{_TIMES_TEN})?|\d*[½¼¾])"
+        rf"(?P<joint>[ -]?)(?P<unit>{_UNIT})(?![\w°²³⁻]|/(?!{_PER}\b)[a-zA-Z])",
         _quantity,
     ),
     (
@@ -188,7 +191,7 @@ _RULES = rules(
     (r"(?<=[a-z])/(?:s|sec)\b", " per second"),
     (r"(?<=[a-z])/(?:min|minute)\b", " per minute"),
     (r"(?<=[a-z])/(?:h|hr|hour)\b", " per hour"),
-    (r"(?<=[a-z])/(day|week|month|year|second|octave|track|person)\b", r" per \1"),
+    (rf"(?<=[a-z])/({_PER})\b", r" per \1"),
     (rf"({NUMBER})\s?%", r"\1 percent"),
     (rf"({NUMBER})\s?‰", r"\1 per mille"),
     (r"(?<=\d)\s?°", " degrees"),
