@@ -10,7 +10,12 @@ from serving.host.triton import Server
 
 def read(server: Server | Door) -> dict[str, float]:
     """Every sample of /metrics, by name with labels."""
-    with urllib.request.urlopen(f"http://{server.host}:{server.ports.metrics}/metrics") as reply:
+    return samples(f"http://{server.host}:{server.ports.metrics}/metrics")
+
+
+def samples(url: str) -> dict[str, float]:
+    """The same, of any address."""
+    with urllib.request.urlopen(url) as reply:
         lines = reply.read().decode().splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
 

@@ -9,10 +9,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from serving.address import Ports
 from serving.door.door import Door
 from tests.support.wire import Refused, Stream
 
 PROTOCOLS = ("grpc", "http")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A server that was launched as a process of its own."""
+
+    url: str
+    host: str
+    ports: Ports
+
+
+Served = Door | Address
 
 
 @dataclass(frozen=True)
@@ -25,22 +38,22 @@ class Outcome:
     client_id: str
 
 
-def ask(protocol: str, door: Door, prompt: str, client_id: str = "", **options: Any) -> Outcome:
+def ask(protocol: str, door: Served, prompt: str | None, client_id: str = "", **options: Any) -> Outcome:
     """options: `model`, `messages`, `audio` (data URIs or files), and request parameters."""
     model = options.pop("model", "audio_flamingo")
     found = _grpc if protocol == "grpc" else _http
     return found(door, model, prompt, client_id, options)
 
 
-def leave(protocol: str, door: Door, prompt: str, after_first: bool = True) -> None:
+def leave(protocol: str, door: Door, prompt: str, after_first: bool = True, **parameters: Any) -> None:
     """Ask, read the first response (or none), and go."""
     if protocol == "grpc":
-        stream = Stream(door.url, prompt=prompt)
+        stream = Stream(door.url, prompt=prompt, parameters=parameters)
         if after_first:
             next(iter(stream))
         stream.cancel()
         return
-    connection = raw_request(door, {"prompt": prompt})
+    connection = raw_request(door, {"prompt": prompt, **parameters})
     if after_first:
         assert connection.recv(64)
     connection.close()
@@ -59,7 +72,9 @@ def raw_request(door: Door, body: Mapping[str, Any], head: Sequence[str] = ()) -
     return connection
 
 
-def _grpc(door: Door, model: str, prompt: str, client_id: str, options: Mapping[str, Any]) -> Outcome:
+def _grpc(
+    door: Served, model: str, prompt: str | None, client_id: str, options: Mapping[str, Any]
+) -> Outcome:
     text = ""
     seen_id = ""
     audio = [clip if isinstance(clip, bytes) else clip.encode() for clip in options.get("audio", ())]
@@ -76,8 +91,10 @@ def _grpc(door: Door, model: str, prompt: str, client_id: str, options: Mapping[
     return Outcome("OK", "", text, seen_id)
 
 
-def _http(door: Door, model: str, prompt: str, client_id: str, options: Mapping[str, Any]) -> Outcome:
-    body = {"prompt": prompt, "id": client_id, **options}
+def _http(
+    door: Served, model: str, prompt: str | None, client_id: str, options: Mapping[str, Any]
+) -> Outcome:
+    body = {"prompt": prompt, "id": client_id, **options}  # null: no prompt
     connection = http.client.HTTPConnection(door.host, door.ports.http, timeout=120)
     connection.request("POST", f"/v2/models/{model}/generate_stream", json.dumps(body))
     reply = connection.getresponse()
