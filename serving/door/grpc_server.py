@@ -40,7 +40,7 @@ class GrpcServer:
                 ("grpc.max_connection_age_ms", 3_600_000),
                 ("grpc.max_connection_age_grace_ms", int(1000 * limits.timeout_s)),
                 # Clients may ping as often as ten times a second, with or without a call.
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 100),
+                ("grpc.http2.min_ping_interval_without_data_ms", 100),
                 ("grpc.keepalive_permit_without_calls", 1),
             ),
         )

@@ -144,6 +144,7 @@ def test_only_so_many_uploads_are_received_at_once():
             "unexpected inference input 'unavailable' for model 'x'",
         ),
         ("HACKED: yes", "INVALID_ARGUMENT", "HACKED: yes"),
+        ("parameter 'Stub process': no", "INVALID_ARGUMENT", "parameter 'Stub process': no"),
         (
             "Failed to process the request(s) for model 'preprocess_0_1', message: Failed to increase the shared"
             " memory pool size for key 'x' to 9 bytes. No space left on device",

@@ -126,6 +126,16 @@ def test_a_client_that_sends_all_of_a_body_too_large_still_reads_why(announced: 
         assert reply(connection)[0] == 200
 
 
+def test_a_client_that_wants_the_connection_closed_reads_why_too(door: Door) -> None:
+    """It is closed only when all of the body has come: what comes later would reset it, and lose the reply."""
+    with connect(door) as connection:
+        request = post(bytes(8 << 20), "Connection: close")
+        for at in range(0, len(request), 1 << 20):
+            connection.sendall(request[at : at + (1 << 20)])
+            time.sleep(0.01)
+        assert to_the_end(connection).startswith(b"HTTP/1.1 413 ")
+
+
 @pytest.mark.parametrize("prompt", ["say=whole|many=50", "wait|say=whole"])
 def test_a_client_that_closes_its_side_gets_its_answer(prompt: str, door: Door, triton: FakeTriton) -> None:
     with connect(door) as connection:
