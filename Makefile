@@ -2,6 +2,11 @@
 
 PYTHON ?= python3
 GPU ?= cpu
+# Asks nvidia-smi, and says what it chose.
+ifeq ($(GPU),auto)
+override GPU := $(shell $(PYTHON) -m serving.machine.known_gpus)
+$(if $(GPU),,$(error no target for this GPU))
+endif
 # A CPU serves the checkpoint that is here; a GPU is for NVIDIA's.
 TINY = $(if $(wildcard checkpoints/af3-tiny/model.safetensors),checkpoints/af3-tiny,.cache/random-af3)
 CHECKPOINT ?= $(if $(filter cpu,$(GPU)),$(TINY),nvidia/audio-flamingo-3-hf)
@@ -39,7 +44,7 @@ setup: $(READY) ## install everything into .venv: Python packages, tritonserver,
 
 $(READY): requirements.lock pyproject.toml serving/machine/install.py
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else f"Python 3.10 to 3.12 is needed, this is {v[0]}.{v[1]}; name another: make setup PYTHON=python3.12")'
-	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(MAKE) $(PY)
 	$(PY) -m pip install --quiet --upgrade 'setuptools>=80' wheel
 	$(PY) -m pip install --quiet --retries 0 --timeout 15 --index-url $(TORCH_INDEX) --no-deps $(TORCH) 2>/dev/null || true
 	$(PY) -m pip install --quiet $(TORCH)
@@ -49,13 +54,17 @@ $(READY): requirements.lock pyproject.toml serving/machine/install.py
 	$(PY) -m serving.machine.install
 	@touch $@
 
+# NVIDIA's image has no python3-venv, but virtualenv.
+$(PY):
+	$(PYTHON) -m venv $(VENV) || $(PYTHON) -m virtualenv $(VENV)
+
 .cache/random-af3/config.json: | $(READY)
 	$(PY) -m training.random_model .cache/random-af3
 
 ifeq ($(CHECKPOINT),.cache/random-af3)
 engines: .cache/random-af3/config.json
 endif
-engines: $(READY) ## build what the server runs: GPU=cpu|h100|h200|l40s|a100 CHECKPOINT= PRECISION= THINK=1 VOICE= DRY_RUN=1
+engines: $(READY) ## build what the server runs: GPU=cpu|h100|…|auto CHECKPOINT= PRECISION= THINK=1 VOICE= DRY_RUN=1
 	$(PY) -m build_engines --target $(GPU) --checkpoint $(CHECKPOINT) --output engines/$(GPU) \
 		$(if $(PRECISION),--precision $(PRECISION)) $(if $(THINK),--think) $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(VOICE),--voice $(VOICE)) $(if $(DRY_RUN),--dry-run)
 
@@ -68,8 +77,8 @@ demo: engines ## ask a real server about real clips, from nothing
 doctor: $(READY) ## what this machine lacks for GPU=…, and how to get it
 	@$(PY) -m serving.machine.doctor --target $(GPU)
 
-docker: ## build the image for GPU=cpu or a GPU
-	docker build --file docker/Dockerfile$(if $(filter cpu,$(GPU)),.cpu) --tag audio-flamingo-server:$(if $(filter cpu,$(GPU)),cpu,gpu) .
+docker: ## build the image that serves GPU=cpu|h100|…
+	@$(PYTHON) -m serving.machine.container --target $(GPU)
 
 train: $(READY) ## make checkpoints/af3-tiny again, from synthesis to evaluation (over two hours on two cores; resumes)
 	$(PY) -m training.train

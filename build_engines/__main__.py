@@ -137,6 +137,7 @@ def _describe_gpu(arguments: argparse.Namespace, target: Target, output: Path) -
     from build_engines import memory_plan, tool_commands, tools
     from build_engines.source.checkpoint import LICENCE_NOTICE, open_checkpoint
     from build_engines.targets import nvidia
+    from serving.machine import doctor
 
     job = _job(arguments, target, output)
     geometry = memory_plan.AUDIO_FLAMINGO_3
@@ -150,6 +151,10 @@ def _describe_gpu(arguments: argparse.Namespace, target: Target, output: Path) -
     print(memory_plan.describe(memory))
     memory_plan.require_fit(memory)
     print(tool_commands.describe(job, geometry))
+    missing = doctor.missing_to_build(target.name)
+    if missing:
+        print("missing here, in the order to get it:")
+        print(doctor.report(missing))
 
 
 def _build_gpu(arguments: argparse.Namespace, target: Target, output: Path) -> None:

@@ -18,7 +18,7 @@ from serving.door.admission import Limits
 from serving.door.door import Door, TritonAddress
 from serving.door.http_server import open_access_log
 from serving.door.open_files import raise_limit
-from serving.host import engine_choice
+from serving.host import engine_choice, in_container
 from serving.host.supervisor import Patience, Supervisor
 from serving.host.triton import Server
 
@@ -29,8 +29,11 @@ INSIDE = "127.0.0.1"
 
 
 def main() -> int:
-    arguments = _parse()
+    parser = _parser()
+    arguments = parser.parse_args()
     config = CONFIG_OF_TARGET.get(arguments.target, GPU_CONFIG)
+    if config == GPU_CONFIG and not in_container.is_inside():
+        return in_container.serve(arguments, parser)
     engines = arguments.folder / "engines" / arguments.target
     if not (engines / "manifest.json").is_file():
         print(f"no engines in {engines}; run `make engines GPU={arguments.target}` first", file=sys.stderr)
@@ -114,7 +117,7 @@ def trace_options(url: str | None) -> tuple[str, ...]:
     )
 
 
-def _parse() -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--target", default="cpu", help="which engines/<target> to serve (default: %(default)s)"
@@ -166,7 +169,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--trace-url", help="OTLP/HTTP collector of OpenTelemetry traces, http://HOST:4318/v1/traces"
     )
-    return parser.parse_args()
+    return parser
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from af3.manifest import Manifest, ManifestError
-from serving.machine import gpu, install
+from serving.machine import container, gpu, install
+from serving.machine.known_gpus import GPUS
 
 GB = 1_000_000_000
 PORTS = {"HTTP": 8000, "gRPC": 8001, "metrics": 8002}
@@ -94,11 +95,13 @@ def check_ports() -> Iterator[Finding]:
                 yield Finding(f"port {port}", "ok", f"free ({name})")
 
 
-def check_engines(target: str) -> Finding:
+def check_engines(target: str, folder: Path | None = None) -> Finding:
+    """`folder`: of the engines, engines/TARGET when None."""
     try:
-        manifest = Manifest.read(Path("engines") / target)
+        manifest = Manifest.read(folder or Path("engines") / target)
     except ManifestError as error:
-        return Finding("engines", "warning", str(error), f"run `make engines GPU={target}`")
+        found = str(error).partition(";")[0]
+        return Finding("engines", "warning", found, f"run `make engines GPU={target}`")
     precision = manifest.precision
     return Finding(
         "engines", "ok", f"{manifest.checkpoint.name}: encoder {precision.audio_encoder}, LLM {precision.llm}"
@@ -116,10 +119,11 @@ def check_gpu(target: str) -> Iterator[Finding]:
     described = (
         f"{identity.name}, compute capability {identity.compute_capability}, {found.memory_bytes / GB:.0f} GB"
     )
-    if target.upper() in identity.name.upper():
+    known = GPUS.get(target)
+    if known is None or known.is_one(identity.name):
         yield Finding("GPU", "ok", described)
     else:
-        yield Finding("GPU", "missing", described, f"it is no {target.upper()}; give GPU= what you have")
+        yield Finding("GPU", "missing", described, f"it is no {known.name_part}; give GPU= what you have")
     driver = tuple(int(part) for part in identity.driver.split(".")[:2])
     if driver >= DRIVER:
         yield Finding("driver", "ok", identity.driver)
@@ -157,6 +161,32 @@ def check_container() -> Iterator[Finding]:
         yield Finding("image", "warning", "not downloaded yet", f"`docker pull {gpu.IMAGE}` (about 30 GB)")
     else:
         yield Finding("image", "ok", gpu.IMAGE)
+
+
+def check_server_image(target: str) -> Finding:
+    name = container.image_of(target)
+    if _first_line(["docker", "image", "inspect", "--format", "{{.Id}}", name]) is None:
+        return Finding("server image", "missing", f"{name} is not built", f"`make docker GPU={target}`")
+    return Finding("server image", "ok", name)
+
+
+def missing_to_build(target: str) -> list[Finding]:
+    """What stands between this machine and `make engines GPU=TARGET`, in the order to get it."""
+    found = [*check_gpu(target), *check_container(), check_disk(Path.cwd(), GPU_DISK_GB)]
+    return [finding for finding in found if finding.state == "missing"]
+
+
+def missing_to_serve(target: str, engines: Path) -> list[Finding]:
+    """What stands between this machine and `make serve GPU=TARGET`, in the order to get it.
+
+    engines: their folder, engines/TARGET.
+    """
+    found = [*check_gpu(target), *check_container()]
+    if not any(finding.what == "Docker" and finding.state == "missing" for finding in found):
+        found.append(check_server_image(target))
+    missing = [finding for finding in found if finding.state == "missing"]
+    built = check_engines(target, engines)
+    return missing if built.state == "ok" else [*missing, replace(built, state="missing")]
 
 
 def findings(target: str) -> list[Finding]:
@@ -207,7 +237,7 @@ def _first_line(command: Sequence[str]) -> str | None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--target", default="cpu", help="cpu, h100, h200, l40s or a100 (default: %(default)s)"
+        "--target", default="cpu", help=f"cpu, {', '.join(GPUS)} (default: %(default)s)"
     )
     found = findings(parser.parse_args().target)
     print(report(found))

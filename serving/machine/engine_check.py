@@ -34,12 +34,17 @@ def require_match(folder: Path, found: GpuIdentity, call_batch: int) -> Manifest
     if manifest.gpu is None:
         raise ManifestError(
             f"{folder}: these engines are for {manifest.target}, the gpu configs serve engines built on a "
-            "GPU; run `make engines GPU=h100` here"
+            "GPU; run `make engines` with the GPU= of this machine"
+        )
+    if found.tensorrt == "none":
+        raise ManifestError(
+            f"{folder}: there is no TensorRT beside this Python, so this is not the container that serves; "
+            f"`make serve GPU={manifest.target}` starts it"
         )
     for mismatch in _mismatches(folder, manifest, manifest.gpu, found, call_batch):
         raise ManifestError(
             f"{folder}: {mismatch.what} of these engines is {mismatch.engines_have}, {mismatch.needed_by} "
-            f"{mismatch.needed}; run `make engines GPU={manifest.target}` here"
+            f"{mismatch.needed}; build them again on this machine: `make engines GPU={manifest.target}`"
         )
     return manifest
 
