@@ -13,6 +13,8 @@ CHECKPOINT ?= $(if $(filter cpu,$(GPU)),$(TINY),nvidia/audio-flamingo-3-hf)
 # Empty: what the target is made for (cpu: fp32, H100 and L40S: fp8, A100: bf16).
 PRECISION ?=
 THINK ?=
+# Seconds of audio in one request, at most (a GPU only): less, and more requests run together. Empty: 600.
+AUDIO ?=
 # A VITS checkpoint, folder or hub id; empty: the offline voices alone.
 VOICE ?=
 CALIBRATION ?=
@@ -64,9 +66,9 @@ $(PY):
 ifeq ($(CHECKPOINT),.cache/random-af3)
 engines: .cache/random-af3/config.json
 endif
-engines: $(READY) ## build what the server runs: GPU=cpu|h100|…|auto CHECKPOINT= PRECISION= THINK=1 VOICE= DRY_RUN=1
+engines: $(READY) ## build what the server runs: GPU=cpu|h100|…|auto CHECKPOINT= PRECISION= AUDIO= THINK=1 VOICE= DRY_RUN=1
 	$(PY) -m build_engines --target $(GPU) --checkpoint $(CHECKPOINT) --output engines/$(GPU) \
-		$(if $(PRECISION),--precision $(PRECISION)) $(if $(THINK),--think) $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(VOICE),--voice $(VOICE)) $(if $(DRY_RUN),--dry-run)
+		$(if $(PRECISION),--precision $(PRECISION)) $(if $(AUDIO),--audio-seconds $(AUDIO)) $(if $(THINK),--think) $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(VOICE),--voice $(VOICE)) $(if $(DRY_RUN),--dry-run)
 
 serve: $(READY) ## start the server on engines/$(GPU), print its addresses, stop it on Ctrl-C
 	@$(PY) -m serving.host.launch --target $(GPU) --host $(HOST) --grpc-port $(GRPC_PORT) --http-port $(HTTP_PORT) --metrics-port $(METRICS_PORT)

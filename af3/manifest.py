@@ -12,7 +12,7 @@ FILE_NAME = "manifest.json"
 TOKENIZER_FOLDER = "tokenizer"  # beside it
 WINDOW_SECONDS = 30
 
-Target = Literal["cpu", "h100", "a100", "l40s", "h200"]
+Target = Literal["cpu", "h100", "a100", "l40s", "h200", "l4", "a10g", "rtx4090"]
 
 
 class ManifestError(Exception):

@@ -43,6 +43,11 @@ def _parser() -> argparse.ArgumentParser:
         help="of the LLM's weights; cpu: fp32 (default), int4; GPUs: fp8, bf16, int8, int4",
     )
     parser.add_argument(
+        "--audio-seconds",
+        type=int,
+        help="audio of one request, at most: less lets more requests run together (GPUs; default: all AF3 hears)",
+    )
+    parser.add_argument(
         "--think", action="store_true", help="merge the checkpoint's think adapter (a GPU only)"
     )
     parser.add_argument(
@@ -72,6 +77,8 @@ def _build(arguments: argparse.Namespace) -> None:
     target = TARGETS[arguments.target]
     if arguments.precision:
         target = target.with_precision(arguments.precision)
+    if arguments.audio_seconds:
+        target = target.with_audio(arguments.audio_seconds)
     if arguments.dry_run:
         _describe_gpu(arguments, target, output.absolute())
     else:

@@ -21,14 +21,21 @@ ENCODER_FRAMES_PER_WINDOW = 1500
 MEL_FRAMES_PER_WINDOW = 3000
 MEL_BINS = 128
 
+# TensorRT's kernels address a tensor with 32 bits (TensorRT #1948, #4408, TensorRT-LLM #2204, #2422).
+MOST_ELEMENTS = (1 << 31) - 1
+
 # The share of the memory left after loading the LLM that its KV cache takes:
 # `kv_cache_free_gpu_mem_fraction` in llm/configs/gpu.pbtxt (a test compares them). The rest is for the
 # encoder, which may load after the LLM.
-KV_CACHE_FRACTION = 0.80
+KV_CACHE_FRACTION = 0.60
 # `embedding_cache_mib` in audio_encoder/configs/gpu.pbtxt (a test compares them): 24 minutes of audio.
 EMBEDDING_CACHE_BYTES = GIB // 4
 CUDA_CONTEXT_BYTES = GIB // 2  # context and kernels of one process, an estimate
-CUDA_PROCESSES = 2  # tritonserver with the LLM, and the Python stub of audio_encoder; speech runs on the CPU
+# tritonserver with the LLM, the Python stub of audio_encoder, and the server of MPS; speech runs on the CPU
+CUDA_PROCESSES = 3
+# Beside its row in the LLM's own table, a running request's audio lies in the tensor that the ensemble hands on (in
+# Triton's CUDA pool) and in the backend's copy of it, until the last token.
+COPIES_IN_FLIGHT = 2
 LLM_RUNTIME_BYTES = GIB // 2  # sampling, logits and CUDA graphs of the executor, an estimate
 
 TEXT_TOKENS_OF_A_QUESTION = 128  # system turn, question and ChatML, for the table of requests
@@ -109,6 +116,7 @@ class MemoryPlan:
     gpu_memory: int
     llm_weights: int
     prompt_table: int
+    tables_in_flight: int
     llm_activations: int
     encoder_weights: int
     encoder_activations: int
@@ -120,6 +128,7 @@ class MemoryPlan:
         held = (
             self.llm_weights
             + self.prompt_table
+            + self.tables_in_flight
             + self.llm_activations
             + self.encoder_weights
             + self.encoder_activations
@@ -149,6 +158,12 @@ class MemoryPlan:
         The KV cache must hold one longest request. If the LLM loads before the encoder, its cache is a
         share of more memory: what it leaves must still hold the encoder.
         """
+        elements = self.target.prompt_table_rows * self.geometry.hidden_size
+        if elements > MOST_ELEMENTS:
+            return (
+                f"the prompt table would have {self.target.prompt_table_rows} rows of {self.geometry.hidden_size}, "
+                f"{elements} elements, and TensorRT indexes {MOST_ELEMENTS}"
+            )
         if self.kv_tokens < self.target.limits.max_sequence_tokens:
             return (
                 f"the KV cache would hold {self.kv_tokens} tokens, fewer than the "
@@ -168,12 +183,14 @@ def plan(target: Target, geometry: Geometry, gpu_memory: int | None = None) -> M
     """The plan for a target; `gpu_memory` in bytes, the target's own when None."""
     bits = BITS_PER_WEIGHT[target.llm_precision]
     weights = geometry.quantised_weights * bits // 8 + geometry.bf16_weights * BF16_BYTES
+    table = target.prompt_table_rows * geometry.hidden_size * BF16_BYTES
     return MemoryPlan(
         target=target,
         geometry=geometry,
         gpu_memory=target.gpu.memory_bytes if gpu_memory is None else gpu_memory,
         llm_weights=weights,
-        prompt_table=target.prompt_table_rows * geometry.hidden_size * BF16_BYTES,
+        prompt_table=table,
+        tables_in_flight=COPIES_IN_FLIGHT * table,
         llm_activations=_prefill_bytes(target, geometry) + LLM_RUNTIME_BYTES,
         encoder_weights=geometry.encoder_weights * BF16_BYTES,
         encoder_activations=_encoder_bytes(target.encoder_windows, geometry),
@@ -204,6 +221,11 @@ def describe(memory: MemoryPlan) -> str:
     rows = [
         ("LLM weights", memory.llm_weights, f"{target.llm_precision}; embeddings and lm_head BF16"),
         ("prompt table", memory.prompt_table, table),
+        (
+            "tables in flight",
+            memory.tables_in_flight,
+            "the ensemble's copy (CUDA pool) and the backend's, all slots full",
+        ),
         ("LLM activations", memory.llm_activations, f"estimate, {target.max_num_tokens} tokens a step"),
         ("encoder weights", memory.encoder_weights, "BF16"),
         (
@@ -282,11 +304,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m build_engines.memory_plan", description=__doc__)
     parser.add_argument("--target", choices=TARGETS, required=True)
     parser.add_argument("--precision", help="of the LLM; the target's own by default")
+    parser.add_argument("--audio-seconds", type=int, help="audio of one request, at most; 600 by default")
     parser.add_argument("--gpu-gib", type=float, help="memory of the GPU; the target's own by default")
     arguments = parser.parse_args()
     target = TARGETS[arguments.target]
     if arguments.precision:
         target = target.with_precision(arguments.precision)
+    if arguments.audio_seconds:
+        target = target.with_audio(arguments.audio_seconds)
     gpu_memory = int(arguments.gpu_gib * GIB) if arguments.gpu_gib else None
     memory = plan(target, AUDIO_FLAMINGO_3, gpu_memory)
     print(describe(memory))

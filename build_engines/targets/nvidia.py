@@ -75,9 +75,9 @@ def find_gpu(job: Job) -> FoundGpu:
     """The GPU of this machine, as the container sees it. Raises BuildError when it is not the target's."""
     said = job.container.output(["python3", "-m", "serving.machine.gpu"])
     found = FoundGpu.model_validate_json(said.splitlines()[-1])  # after the container's own greeting
-    gpu, identity = job.target.gpu, found.identity
+    gpu, identity = job.target.gpu.known, found.identity
     capability = ".".join(map(str, gpu.compute_capability))
-    if gpu.name_part not in identity.name or identity.compute_capability != capability:
+    if not gpu.is_one(identity.name) or identity.compute_capability != capability:
         raise BuildError(
             f"GPU={job.target.name} is for an NVIDIA {gpu.name_part} (compute capability {capability}), this "
             f"machine has an {identity.name} ({identity.compute_capability}); build for that one, or there"
@@ -139,7 +139,7 @@ def stages(job: Job, sources: Sources) -> list[tuple[Stage, Path]]:
         code=(calibration,),
         packages=("soundfile", "soxr", "tokenizers"),
     )
-    hardware = {"image": IMAGE, "compute_capability": list(target.gpu.compute_capability)}
+    hardware = {"image": IMAGE, "compute_capability": list(target.gpu.known.compute_capability)}
     weights = Stage(
         "trtllm_checkpoint",
         build=partial(_build_trtllm_checkpoint, job),
@@ -181,7 +181,7 @@ def _voice_stages(job: Job, checkpoint: str) -> list[tuple[Stage, Path]]:
     engines = Stage(
         VOICE_FOLDER,
         build=partial(_build_voice, job),
-        inputs={"image": IMAGE, "compute_capability": list(job.target.gpu.compute_capability)},
+        inputs={"image": IMAGE, "compute_capability": list(job.target.gpu.known.compute_capability)},
         after=(onnx,),
         code=(tensorrt_voice, af3.speech.engines.vits),
     )

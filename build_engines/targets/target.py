@@ -5,32 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from af3.contract import MAX_NEW_TOKENS, MAX_TEXT_TOKENS
+from af3.contract import MAX_CLIP_SECONDS, MAX_NEW_TOKENS, MAX_TEXT_TOKENS
 from af3.manifest import Limits
 from build_engines.stage import BuildError
+from serving.machine.known_gpus import GPUS, KnownGpu
 
 GIB = 1 << 30
 
-MAX_WINDOWS_PER_CLIP = 20  # 600 s; longer clips are refused, as nobody trained the model on them
+WINDOW_SECONDS = 30
 AUDIO_TOKENS_PER_WINDOW = 750
 FP8_SINCE = (8, 9)  # Ada and Hopper; an A100 (8.0) has no FP8 tensor cores
 
-Name = Literal["h100", "h200", "l40s", "a100"]
+Name = Literal["h100", "h200", "a100", "l40s", "l4", "a10g", "rtx4090"]
 Precision = Literal["fp8", "bf16", "int8", "int4"]
 BITS_PER_WEIGHT: dict[Precision, int] = {"fp8": 8, "bf16": 16, "int8": 8, "int4": 4}
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU as nvidia-smi describes it. `name_part`: what its product name contains."""
+    """A GPU as nvidia-smi describes it, and all of its memory."""
 
-    name_part: str
-    compute_capability: tuple[int, int]
+    known: KnownGpu
     memory_bytes: int
 
     @property
     def has_fp8(self) -> bool:
-        return self.compute_capability >= FP8_SINCE
+        return self.known.compute_capability >= FP8_SINCE
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,34 @@ class Target:
     """`limits` reach trtllm-build, the encoder's profiles, the manifest and `preprocess`: change them
     here only.
 
-    max_num_tokens: tokens of one prefill step. encoder_windows: 30 s windows of one encoder call.
+    table_rows: of the LLM's prompt table, at most. Each running request has a slot in it for all the audio it
+    may bring, so the table holds few requests of ten minutes or many short ones (`with_audio`).
+    most_requests: that run together, however short. max_num_tokens: tokens of one prefill step.
+    encoder_windows: 30 s windows of one encoder call.
     """
 
     name: Name
     gpu: Gpu
     llm_precision: Precision
-    limits: Limits
+    table_rows: int
+    most_requests: int
     max_num_tokens: int
     encoder_windows: int
+    limits: Limits
 
     @property
     def prompt_table_rows(self) -> int:
-        """Rows of the engine's prompt table. A request may use rows / max_batch_size of them: its own
-        slot.
-        """
+        """Rows of the engine's prompt table: max_batch_size slots."""
         return self.limits.max_audio_tokens * self.limits.max_batch_size
+
+    def with_audio(self, seconds: int, longest: int = MAX_CLIP_SECONDS) -> Target:
+        """This target for requests with at most so much audio each, rounded up to whole windows.
+
+        longest: what the checkpoint hears. Raises BuildError outside 1 to `longest`.
+        """
+        if not 0 < seconds <= longest:
+            raise BuildError(f"AUDIO={seconds}: a request may have 1 to {longest} s of audio")
+        return replace(self, limits=_limits(seconds, self.table_rows, self.most_requests))
 
     def can_run(self, precision: Precision) -> bool:
         return precision != "fp8" or self.gpu.has_fp8
@@ -66,23 +78,44 @@ class Target:
         if not self.can_run(known):
             raise BuildError(
                 f"PRECISION=fp8: {self.name} has compute capability "
-                f"{'.'.join(map(str, self.gpu.compute_capability))} and no FP8 (8.9 and later have); "
+                f"{'.'.join(map(str, self.gpu.known.compute_capability))} and no FP8 (8.9 and later have); "
                 "use PRECISION=bf16, int8 or int4"
             )
         return replace(self, llm_precision=known)
 
 
-def limits(max_batch_size: int) -> Limits:
-    """Audio Flamingo 3's own limits, for so many requests at once.
+def target(
+    name: Name,
+    memory_gib: float,
+    llm_precision: Precision,
+    *,
+    table_rows: int,
+    most_requests: int,
+    max_num_tokens: int,
+    encoder_windows: int,
+) -> Target:
+    """A target for requests with as much audio as Audio Flamingo 3 hears."""
+    return Target(
+        name=name,
+        gpu=Gpu(GPUS[name], int(memory_gib * GIB)),
+        llm_precision=llm_precision,
+        table_rows=table_rows,
+        most_requests=most_requests,
+        max_num_tokens=max_num_tokens,
+        encoder_windows=encoder_windows,
+        limits=_limits(MAX_CLIP_SECONDS, table_rows, most_requests),
+    )
 
-    A slot holds the audio of one request: 20 windows, whether of one clip or of several.
-    """
-    max_audio_tokens = MAX_WINDOWS_PER_CLIP * AUDIO_TOKENS_PER_WINDOW
+
+def _limits(audio_seconds: int, table_rows: int, most_requests: int) -> Limits:
+    """A slot holds the audio of one request, whether of one clip or of several."""
+    windows = -(-audio_seconds // WINDOW_SECONDS)
+    audio_tokens = windows * AUDIO_TOKENS_PER_WINDOW
     return Limits(
-        max_windows_per_clip=MAX_WINDOWS_PER_CLIP,
-        max_audio_tokens=max_audio_tokens,
+        max_windows_per_clip=windows,
+        max_audio_tokens=audio_tokens,
         max_text_tokens=MAX_TEXT_TOKENS,
         max_output_tokens=MAX_NEW_TOKENS,
-        max_sequence_tokens=max_audio_tokens + MAX_TEXT_TOKENS + MAX_NEW_TOKENS,
-        max_batch_size=max_batch_size,
+        max_sequence_tokens=audio_tokens + MAX_TEXT_TOKENS + MAX_NEW_TOKENS,
+        max_batch_size=min(most_requests, table_rows // audio_tokens),
     )

@@ -44,7 +44,7 @@ def serve(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int
     except ManifestError as error:
         print(error, file=sys.stderr)
         return 2
-    os.execvp(command[0], command)
+    return os.execvp(command[0], command)  # does not return
 
 
 def _passed_on(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Iterator[str]:

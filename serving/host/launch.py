@@ -38,9 +38,10 @@ def main() -> int:
     if not (engines / "manifest.json").is_file():
         print(f"no engines in {engines}; run `make engines GPU={arguments.target}` first", file=sys.stderr)
         return 2
+    extra: tuple[str, ...] = ()
     if config == GPU_CONFIG:
         try:
-            engine_choice.prepare(engines)
+            extra = engine_choice.prepare(engines)
         except ManifestError as error:
             print(error, file=sys.stderr)
             return 2
@@ -56,13 +57,13 @@ def main() -> int:
         print(f"{error.filename}: {error.strerror}; name a file that can be written", file=sys.stderr)
         return 2
     try:
-        return _serve(arguments, config)
+        return _serve(arguments, config, extra)
     except (ServerError, tls.TlsError) as error:
         print(error, file=sys.stderr)
         return 1
 
 
-def _serve(arguments: argparse.Namespace, config: str) -> int:
+def _serve(arguments: argparse.Namespace, config: str, extra: tuple[str, ...]) -> int:
     log = arguments.log or Path(tempfile.mkstemp(prefix="af3-server-", suffix=".log")[1])
     ports = claim(Ports(arguments.grpc_port, arguments.http_port, arguments.metrics_port), arguments.host)
     triton = TritonAddress(claim(Ports(0, 0, 0), INSIDE), secrets.token_hex(16))
@@ -73,10 +74,10 @@ def _serve(arguments: argparse.Namespace, config: str) -> int:
         max(arguments.max_upload_mb, arguments.max_message_mb) << 20,
     )
     certificates = tls.from_options(arguments.tls_cert, arguments.tls_key, arguments.tls_ca)
-    tracing = trace_options(arguments.trace_url)
+    extra += trace_options(arguments.trace_url)
 
     def start() -> Server:
-        return Server(config, arguments.folder, log, triton.ports, INSIDE, tracing, triton.key)
+        return Server(config, arguments.folder, log, triton.ports, INSIDE, extra, triton.key)
 
     def on_ready() -> None:
         scheme = "" if certificates is None else " (TLS)" if certificates.ca is None else " (mutual TLS)"

@@ -236,9 +236,7 @@ def _first_line(command: Sequence[str]) -> str | None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--target", default="cpu", help=f"cpu, {', '.join(GPUS)} (default: %(default)s)"
-    )
+    parser.add_argument("--target", default="cpu", help=f"cpu, {', '.join(GPUS)} (default: %(default)s)")
     found = findings(parser.parse_args().target)
     print(report(found))
     return 1 if any(finding.state == "missing" for finding in found) else 0

@@ -13,14 +13,53 @@ from build_engines import memory_plan
 from build_engines.memory_plan import AUDIO_FLAMINGO_3, describe, plan, require_fit
 from build_engines.stage import BuildError
 from build_engines.targets import TARGETS
-from build_engines.targets.target import GIB
+from build_engines.targets.target import GIB, Target
 
 H100 = TARGETS["h100"]
 
 
+@pytest.mark.parametrize("seconds", [30, 120, 600, 1800])
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
-def test_every_target_fits_its_gpu(target):
-    require_fit(plan(target, AUDIO_FLAMINGO_3))
+def test_every_target_fits_its_gpu_however_long_its_requests(target, seconds):
+    """1 800 s: of a checkpoint that hears half an hour."""
+    memory = plan(target.with_audio(seconds, longest=1800), AUDIO_FLAMINGO_3)
+    require_fit(memory)
+    assert memory.requests_at_once(seconds) >= 1
+    assert memory.free - memory.kv_cache > 0
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_shorter_requests_run_together_in_larger_numbers(target):
+    slots = [target.with_audio(seconds).limits.max_batch_size for seconds in (600, 120, 30)]
+    assert slots == sorted(slots)
+    assert slots[0] < slots[1] <= target.most_requests
+    assert all(
+        target.with_audio(seconds).prompt_table_rows <= target.table_rows for seconds in (30, 45, 120, 600)
+    )
+
+
+def test_audio_is_rounded_up_to_whole_windows_and_bounded_by_what_the_checkpoint_hears():
+    assert H100.with_audio(45).limits.max_audio_tokens == 1500
+    assert H100.with_audio(45).limits.max_windows_per_clip == 2
+    for seconds in (0, 601):
+        with pytest.raises(BuildError, match=f"AUDIO={seconds}: a request may have 1 to 600 s of audio"):
+            H100.with_audio(seconds)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_tensorrt_can_index_every_prompt_table(target):
+    assert target.table_rows * AUDIO_FLAMINGO_3.hidden_size < 2**31
+
+
+def test_a_prompt_table_that_tensorrt_cannot_index_is_refused_with_the_number_that_fits():
+    memory = plan(with_slots(TARGETS["h200"], 64), AUDIO_FLAMINGO_3)
+    assert "3440640000 elements, and TensorRT indexes 2147483647" in memory.shortage
+    with pytest.raises(BuildError, match="lower max_batch_size from 64 to 39"):
+        require_fit(memory)
+
+
+def with_slots(target: Target, slots: int) -> Target:
+    return replace(target, limits=target.limits.model_copy(update={"max_batch_size": slots}))
 
 
 def test_weights_are_counted_as_transformers_counts_them():
@@ -49,7 +88,8 @@ def test_weights_are_counted_as_transformers_counts_them():
 
 def test_the_prompt_table_has_a_slot_for_every_request():
     memory = plan(H100, AUDIO_FLAMINGO_3)
-    assert memory.prompt_table == 64 * 15_000 * 3584 * 2
+    assert memory.prompt_table == 32 * 15_000 * 3584 * 2
+    assert memory.tables_in_flight == 2 * memory.prompt_table
     assert H100.prompt_table_rows // H100.limits.max_batch_size == H100.limits.max_audio_tokens
 
 
@@ -65,16 +105,12 @@ def test_fp8_halves_what_it_quantises_and_nothing_else():
 
 
 def test_longer_clips_fit_less_often_and_never_more_than_the_batch():
-    memory = plan(
-        replace(H100, limits=H100.limits.model_copy(update={"max_batch_size": 48})), AUDIO_FLAMINGO_3
-    )
+    l40s = TARGETS["l40s"]
+    memory = plan(l40s, AUDIO_FLAMINGO_3)
     fits = [memory.requests_at_once(seconds) for seconds in (30, 120, 600)]
     assert fits == sorted(fits, reverse=True)
-    assert fits[0] == 48
-    tokens = 15_000 + 128 + 1024
-    assert (
-        plan(H100, AUDIO_FLAMINGO_3).requests_at_once(600) == plan(H100, AUDIO_FLAMINGO_3).kv_tokens // tokens
-    )
+    assert fits[0] == l40s.limits.max_batch_size
+    assert fits[2] == memory.kv_tokens // (15_000 + 128 + 1024)
 
 
 def test_the_table_shows_every_part_and_the_requests():
@@ -92,14 +128,13 @@ def test_the_table_shows_every_part_and_the_requests():
 
 
 def test_too_many_slots_are_refused_with_the_number_that_fits():
-    target = replace(H100, limits=H100.limits.model_copy(update={"max_batch_size": 700}))
-    with pytest.raises(BuildError, match="lower max_batch_size from 700 to") as refused:
-        require_fit(plan(target, AUDIO_FLAMINGO_3))
+    l40s, memory = TARGETS["l40s"], int(30 * GIB)
+    with pytest.raises(BuildError, match="lower max_batch_size from 24 to") as refused:
+        require_fit(plan(l40s, AUDIO_FLAMINGO_3, memory))
     named = int(re.search(r"to (\d+)", str(refused.value))[1])
-    limits = {slots: H100.limits.model_copy(update={"max_batch_size": slots}) for slots in (named, named + 1)}
-    require_fit(plan(replace(target, limits=limits[named]), AUDIO_FLAMINGO_3))
+    require_fit(plan(with_slots(l40s, named), AUDIO_FLAMINGO_3, memory))
     with pytest.raises(BuildError):
-        require_fit(plan(replace(target, limits=limits[named + 1]), AUDIO_FLAMINGO_3))
+        require_fit(plan(with_slots(l40s, named + 1), AUDIO_FLAMINGO_3, memory))
 
 
 def test_an_encoder_that_does_not_fit_beside_the_cache_names_its_windows():

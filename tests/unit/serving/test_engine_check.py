@@ -16,7 +16,7 @@ from serving.machine.engine_check import require_match
 from serving.machine.gpu import FoundGpu, find
 from tests.support import standins
 
-BATCH = 16
+BATCH = 8
 FOUND = FoundGpu.model_validate(standins.GPU).identity
 MODEL = json.loads(Path(__file__).with_name("model_facts.json").read_text())
 
@@ -111,7 +111,7 @@ def test_another_driver_is_not_another_machine(engines):
 
 def test_a_config_that_asks_for_more_than_the_engine_holds_is_refused(engines):
     said = refusal(engines, call_batch=65)
-    assert "max_batch_size of these engines is 64, llm/configs/gpu.pbtxt asks for 65" in said
+    assert "max_batch_size of these engines is 32, llm/configs/gpu.pbtxt asks for 65" in said
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_a_config_that_asks_for_more_than_the_engine_holds_is_refused(engines):
         (
             "build_config",
             "max_batch_size",
-            32,
-            "the LLM's max_batch_size of these engines is 32, the manifest says 64",
+            16,
+            "the LLM's max_batch_size of these engines is 16, the manifest says 32",
         ),
         (
             "build_config",
@@ -189,8 +189,10 @@ def test_engines_that_belong_here_are_linked_to_where_the_configs_look(engines, 
     monkeypatch.setattr(gpu, "find", lambda: FoundGpu.model_validate(standins.GPU))
     target = tmp_path / "engines" / "h100"
     shutil.copytree(engines, target, ignore=shutil.ignore_patterns("engines"))
-    serving.host.engine_choice.prepare(target)
-    serving.host.engine_choice.prepare(target)
+    options = serving.host.engine_choice.prepare(target)
+    assert serving.host.engine_choice.prepare(target) == options
+    # The audio of 32 requests of ten minutes, in BF16.
+    assert options == (f"--cuda-memory-pool-byte-size=0:{32 * 15_000 * 3584 * 2}",)
     assert (tmp_path / "engines" / "gpu" / "manifest.json").exists()
 
 

@@ -1,4 +1,4 @@
-"""`make docker`, `make serve` and `make engines DRY_RUN=1` for a GPU, on machines that lack one thing after the other."""
+"""`make docker` and `make serve` for a GPU, on machines that lack one thing after the other."""
 
 import json
 import os
