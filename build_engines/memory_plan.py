@@ -20,6 +20,7 @@ FP32_BYTES = 4
 ENCODER_FRAMES_PER_WINDOW = 1500
 MEL_FRAMES_PER_WINDOW = 3000
 MEL_BINS = 128
+LOG_MEL_BYTES = (402 * 400 + MEL_BINS * 201) * FP32_BYTES  # DFT and mel filters stay FP32
 
 # TensorRT's kernels address a tensor with 32 bits (TensorRT #1948, #4408, TensorRT-LLM #2204, #2422).
 MOST_ELEMENTS = (1 << 31) - 1
@@ -192,7 +193,7 @@ def plan(target: Target, geometry: Geometry, gpu_memory: int | None = None) -> M
         prompt_table=table,
         tables_in_flight=COPIES_IN_FLIGHT * table,
         llm_activations=_prefill_bytes(target, geometry) + LLM_RUNTIME_BYTES,
-        encoder_weights=geometry.encoder_weights * BF16_BYTES,
+        encoder_weights=geometry.encoder_weights * BF16_BYTES + LOG_MEL_BYTES,
         encoder_activations=_encoder_bytes(target.encoder_windows, geometry),
         embedding_cache=EMBEDDING_CACHE_BYTES,
         contexts=CUDA_PROCESSES * CUDA_CONTEXT_BYTES,

@@ -8,7 +8,6 @@ to those that `decoder.onnx` turns into a waveform, piece by piece (`vits.py`). 
 on the values of a tensor. Both noise scales are 0: the same text gives the same speech.
 """
 
-import copy
 import hashlib
 import json
 import math
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from transformers import VitsConfig, VitsModel, VitsTokenizer
 from transformers.models.vits import modeling_vits
 
@@ -54,10 +54,9 @@ def stage(checkpoint: str) -> Stage:
 
 def build(checkpoint: Path, name: str, output: Path) -> Figures:
     """Export, write `voice.json`, compare with Transformers. Raises BuildError for what cannot be a voice."""
-    model = VitsModel.from_pretrained(checkpoint, noise_scale=0.0, noise_scale_duration=0.0).eval()
-    model.noise_scale = model.noise_scale_duration = 0.0
+    model = _load(checkpoint)
     settings = _settings(VitsTokenizer.from_pretrained(checkpoint), model.config, name)
-    plain = _exportable(model)
+    plain = _exportable(_load(checkpoint))
     with torch.no_grad(), _spline_without_selection(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's, about shape checks inside Transformers
         latents = torch.zeros(1, model.config.flow_size, 50)
@@ -132,6 +131,28 @@ class Decoder(nn.Module):
         return waveform.squeeze(1)
 
 
+class WaveNet(nn.Module):
+    """`VitsWaveNet` of one speaker and one sequence: no conditioning to add, and nothing masked.
+
+    Transformers adds zeros for the conditioning that is not there; TensorRT takes them for a convolution's bias and
+    builds nothing.
+    """
+
+    def __init__(self, source: modeling_vits.VitsWaveNet) -> None:
+        super().__init__()
+        self.width: int = source.hidden_size
+        self.in_layers, self.out_layers = source.in_layers, source.res_skip_layers
+
+    def forward(self, hidden: Tensor, *_: object) -> Tensor:
+        skipped: list[Tensor] = []
+        for into, out in zip(self.in_layers, self.out_layers, strict=True):
+            content, gate = into(hidden).split(self.width, dim=1)
+            *residual, skip = out(content.tanh() * gate.sigmoid()).split(self.width, dim=1)
+            skipped.append(skip)
+            hidden = hidden + residual[0] if residual else hidden
+        return torch.stack(skipped).sum(0)
+
+
 class RelativeAttention(nn.Module):
     """`VitsAttention` for one sequence of any length.
 
@@ -201,12 +222,27 @@ def _spline_without_selection() -> Iterator[None]:
         transformers_own._unconstrained_rational_quadratic_spline = original
 
 
+def _load(checkpoint: Path) -> VitsModel:
+    """Transformers' model, without noise."""
+    model = VitsModel.from_pretrained(checkpoint, noise_scale=0.0, noise_scale_duration=0.0).eval()
+    model.noise_scale = model.noise_scale_duration = 0.0
+    return model
+
+
 def _exportable(model: VitsModel) -> VitsModel:
-    plain = copy.deepcopy(model)
-    layers: Any = plain.text_encoder.encoder.layers
+    """`model` itself, changed: attention without selections, a WaveNet without conditioning, weights instead of their
+    norms and directions (which the graph would multiply out for every sentence).
+    """
+    layers: Any = model.text_encoder.encoder.layers
     for layer in layers:
         layer.attention = RelativeAttention(layer.attention)
-    return plain
+    flows: Any = model.flow.flows
+    for flow in flows:
+        flow.wavenet = WaveNet(flow.wavenet)
+    for module in list(model.modules()):
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight")
+    return model
 
 
 _TEXT = {"input_ids": {1: "n"}, "means": {1: "n"}, "frames": {1: "n"}}

@@ -29,7 +29,7 @@ def serve(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int
     command = container.serve_command(
         arguments.target,
         engines,
-        [f"{arguments.host}:{getattr(arguments, name)}:{port}" for name, port in PORTS.items()],
+        [f"{_host(arguments, name)}:{getattr(arguments, name)}:{port}" for name, port in PORTS.items()],
         sorted({path.parent for path in _files(arguments)}),
         list(_passed_on(arguments, parser)),
     )
@@ -49,13 +49,18 @@ def serve(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int
 
 def _passed_on(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Iterator[str]:
     """Every option that was given, but those that Docker sees to: address, ports and folder."""
-    seen_to = {"target", "folder", "host", *PORTS}
+    seen_to = {"target", "folder", "host", "metrics_host", *PORTS}
     for name, value in vars(arguments).items():
         if name in seen_to or value == parser.get_default(name):
             continue
         yield f"--{name.replace('_', '-')}"
         if not isinstance(value, bool):
             yield str(value.resolve() if isinstance(value, Path) else value)
+
+
+def _host(arguments: argparse.Namespace, port_name: str) -> str:
+    """The address of this machine that a port is published on."""
+    return (arguments.metrics_host if port_name == "metrics_port" else None) or arguments.host
 
 
 def _files(arguments: argparse.Namespace) -> list[Path]:

@@ -1,0 +1,127 @@
+"""Real TensorRT (for RTX, on a CPU) builds every graph that we ship, with every profile, in the served precision."""
+
+import re
+from pathlib import Path
+
+import onnx
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from af3.speech.engines.vits_interface import GRAPHS, TEXT
+from build_engines import memory_plan
+from build_engines.encoder import tensorrt_build
+from build_engines.source.checkpoint import open_checkpoint
+from build_engines.stage import run
+from build_engines.targets import TARGETS, cpu, nvidia
+from build_engines.voice import export_voice, tensorrt_voice
+from tests.support import tensorrt_rtx
+from tests.support.engines import CACHE
+from tests.support.tensorrt_rtx import Built
+from tests.support.vits_checkpoint import save_checkpoint
+
+REPOSITORY = Path(__file__).parents[2]
+TINY = REPOSITORY / "checkpoints" / "af3-tiny"
+H100 = TARGETS["h100"]
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """af3-tiny's encoder as `make engines GPU=…` hands it to TensorRT."""
+    if not TINY.exists():
+        pytest.skip("checkpoints/af3-tiny is not there")
+    engines = CACHE / "engines-af3-tiny" / "cpu"
+    run([cpu.audio_encoder_stage(open_checkpoint(str(TINY)))], engines)
+    path = tmp_path_factory.mktemp("half") / "model.onnx"
+    tensorrt_build.write_mixed_precision(engines / "audio_encoder" / "model.onnx", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def encoder(half: Path) -> Built:
+    return tensorrt_rtx.build(half, tensorrt_rtx.encoder_profiles(H100))
+
+
+def test_the_encoder_has_the_types_and_dynamic_shapes_of_its_config(encoder):
+    text = (REPOSITORY / "model_repository/audio_encoder/configs/gpu.pbtxt").read_text()
+    config = text_format.Parse(text, model_config_pb2.ModelConfig())
+    [table] = config.output
+    hidden = open_checkpoint(str(TINY)).text_config.hidden_size
+    assert encoder.inputs == {"pcm": ("FLOAT", (-1, -1)), "pcm_lengths": ("INT64", (-1,))}
+    assert encoder.outputs == {"audio_embeddings": ("BF16", (-1, -1, hidden))}
+    assert model_config_pb2.DataType.Name(table.data_type) == "TYPE_BF16"
+
+
+def test_only_log_mel_softmax_and_layer_norm_are_full_precision(encoder):
+    kinds = {
+        kind: {layer.dtype for layer in encoder.layers if layer.kind == kind}
+        for kind in ("SOFTMAX", "NORMALIZATION")
+    }
+    assert kinds == {"SOFTMAX": {"FLOAT"}, "NORMALIZATION": {"FLOAT"}}
+    products = [layer for layer in encoder.layers if layer.kind == "MATRIX_MULTIPLY"]
+    [_mel] = [layer for layer in products if layer.dtype == "FLOAT"]  # power spectrum → mel bins
+    layers = open_checkpoint(str(TINY)).audio_config.num_hidden_layers
+    assert len(products) == 1 + 8 * layers + 2  # q, k, v, scores, values, out, fc1, fc2; the adaptor's two
+    convolutions = [layer.dtype for layer in encoder.layers if layer.kind == "CONVOLUTION"]
+    assert sorted(convolutions) == ["BF16", "BF16", "FLOAT"]  # the tower's two; the DFT
+
+
+def test_the_memory_plan_holds_what_tensorrt_reserves(encoder):
+    geometry = nvidia.geometry(open_checkpoint(str(TINY)))
+    planned = memory_plan.plan(H100, geometry)
+    assert len(encoder.activation_bytes) == len(tensorrt_build.profiles(H100))
+    assert 0 < max(encoder.activation_bytes) <= planned.encoder_activations
+    assert encoder.weight_bytes <= 1.05 * planned.encoder_weights
+
+
+def test_nothing_is_warned_of_but_the_type_of_the_lengths(encoder):
+    assert all("pcm_lengths" in warning or "CUDA" in warning for warning in encoder.warnings), (
+        encoder.warnings
+    )
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_profiles_of_every_target_cover_its_windows_and_every_padded_length(name):
+    profiles = tensorrt_build.profiles(TARGETS[name])
+    full = tensorrt_build.WINDOW_SAMPLES
+    for windows in range(1, TARGETS[name].encoder_windows + 1):
+        for samples in range(tensorrt_build.SHAPE_STEP_SAMPLES, full + 1, tensorrt_build.SHAPE_STEP_SAMPLES):
+            assert any(
+                all(
+                    low <= size <= high
+                    for low, size, high in zip(p.least, (windows, samples), p.most, strict=True)
+                )
+                for p in profiles
+            ), (windows, samples)
+
+
+def test_a_graph_that_tensorrt_does_not_take_fails(half, tmp_path):
+    model = onnx.load(half)
+    softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
+    softmax.op_type, softmax.domain = "FusedSoftmax", "com.microsoft"
+    onnx.save(model, tmp_path / "broken.onnx", save_as_external_data=True, location="broken.data")
+    with pytest.raises(AssertionError, match="FusedSoftmax"):
+        tensorrt_rtx.build(tmp_path / "broken.onnx", tensorrt_rtx.encoder_profiles(H100))
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tensorrt_voice.Shapes]:
+    folder = tmp_path_factory.mktemp("voice")
+    checkpoint = str(save_checkpoint(folder / "checkpoint"))
+    stage = export_voice.stage(checkpoint)
+    run([stage], folder)
+    return folder / stage.name, tensorrt_voice.Shapes.of(checkpoint)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_every_graph_of_the_voice_builds_in_the_types_onnx_runtime_serves(voice, name):
+    folder, shapes = voice
+    path = folder / f"{name}.onnx"
+    built = tensorrt_rtx.build(path, [tensorrt_rtx.voice_profile(shapes.bounds(name))])
+    graph = onnx.load(path, load_external_data=False).graph
+    assert set(built.outputs) == {value.name for value in graph.output}
+    assert {kind for kind, _ in built.outputs.values()} == {"FLOAT"}
+    [(kind, dims)] = built.inputs.values()
+    assert kind == ("INT64" if name == TEXT else "FLOAT")
+    assert dims[-1] == -1
+    assert re.fullmatch(r"input_ids|latents", *built.inputs)
