@@ -44,7 +44,7 @@ def engines(folder: Path) -> Path:
     """engines/h100 with a manifest that can be read."""
     target = TARGETS["h100"]
     manifest = {
-        "format": 1,
+        "format": 2,
         "target": "h100",
         "checkpoint": {"name": "af3", "sha256": "0" * 64},
         "precision": {"audio_encoder": "bf16", "llm": "fp8"},
