@@ -37,7 +37,7 @@ READY = $(VENV)/ready
 CODE = af3 build_engines training clients perf serving model_repository tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults soak cluster test-cluster
+.PHONY: help setup engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults soak cluster test-cluster acceptance
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -110,6 +110,9 @@ test-cluster: $(READY) $(VENV)/bin/envoy ## the Helm chart and the routing: real
 
 fuzz: $(READY) ## 10 000 cases of bad input against a live server; CASES=
 	$(PY) -m tests.fuzz --cases $(or $(CASES),10000)
+
+acceptance: $(READY) ## on a GPU: build, serve, compare, measure; a report to send back: GPU=h100 DRY_RUN=1
+	@$(PY) -m perf.acceptance --target $(GPU) $(if $(DRY_RUN),--dry-run)
 
 faults: $(READY) ## kill, hang, fill and stop a server under load; a table
 	$(PY) -m tests.faults

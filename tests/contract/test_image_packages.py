@@ -88,3 +88,16 @@ def test_tritonclient_is_wanted_alone_with_what_it_imports(wanted):
     assert set(image_packages.ALONE_IMPORTS) <= names
     dockerfile = (REPOSITORY / "docker" / "Dockerfile").read_text()
     assert "--no-deps tritonclient==" in dockerfile
+
+
+NOT_IN_THE_IMAGE = "soundfile soxr onnxruntime espeakng_loader starlette uvicorn tritonclient rich".split()
+RUN_IN_THE_BARE_IMAGE = ("build_engines.llm.fp8", "serving.machine.gpu", "perf.acceptance.image_checks")
+
+
+@pytest.mark.parametrize("module", RUN_IN_THE_BARE_IMAGE)
+def test_what_the_build_runs_in_nvidias_own_image_imports_nothing_that_is_not_there(module):
+    script = f"import sys; sys.modules.update(dict.fromkeys({NOT_IN_THE_IMAGE})); import {module}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-800:]

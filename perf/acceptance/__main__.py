@@ -1,0 +1,55 @@
+"""Does this machine's GPU serve Audio Flamingo 3 as it should? python -m perf.acceptance --target h100
+
+Builds and serves af3-tiny, then the real model; compares answers, measures speed, disturbs the server. About an hour;
+run again, it goes on where it failed. The report is FOLDER/report.md and report.json: send both back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from build_engines import tools
+from build_engines.targets import TARGETS
+from perf.acceptance import plan, runner
+from serving.machine import doctor
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m perf.acceptance",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--target", choices=TARGETS, required=True)
+    parser.add_argument(
+        "--checkpoint", default=plan.CHECKPOINT, help="folder or hub id (default: %(default)s)"
+    )
+    parser.add_argument("--folder", type=Path, default=Path(".cache/acceptance"), help="default: %(default)s")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done and what is missing")
+    parser.add_argument("--only", help="this step alone")
+    arguments = parser.parse_args()
+    folder = arguments.folder.absolute()
+    steps = plan.steps(arguments.target, folder, arguments.checkpoint, tools.find(folder))
+    if arguments.only is not None:
+        steps = [step for step in steps if step.name == arguments.only]
+        if not steps:
+            parser.error(f"--only {arguments.only}: there is no such step")
+    missing = doctor.missing_to_build(arguments.target)
+    if arguments.dry_run:
+        print(runner.describe(steps))
+    if missing:
+        print("missing here, in the order to get it:")
+        print(doctor.report(missing))
+    if arguments.dry_run:
+        return 0
+    if missing:
+        return 2
+    outcomes = runner.run(steps, folder)
+    print(f"report: {folder / 'report.md'} and {folder / runner.REPORT}")
+    return 0 if all(outcome.state == "passed" for outcome in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

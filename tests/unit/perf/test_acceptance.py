@@ -1,0 +1,132 @@
+"""The acceptance run with stand-ins: what runs, what is kept, what the report says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from build_engines.targets import TARGETS
+from build_engines.tools import Tools
+from perf.acceptance import image_checks, plan, runner
+from perf.acceptance.answers import compare
+from perf.acceptance.plan import Step
+
+REPOSITORY = Path(__file__).parents[3]
+RECORDED = json.loads((REPOSITORY / "tests/contract/recorded_options.json").read_text())["trtllm-build"]
+
+
+def step(name: str, script: str, **more: object) -> Step:
+    return Step(name, f"does {name}", ((sys.executable, "-c", script),), f"mend {name}", **more)
+
+
+def states(outcomes: list[runner.Outcome]) -> dict[str, str]:
+    return {outcome.name: outcome.state for outcome in outcomes}
+
+
+def test_a_failed_step_says_what_to_do_and_what_needs_it_is_skipped(tmp_path):
+    steps = [
+        step("one", "print('well')"),
+        step("two", "import sys; sys.exit(3)"),
+        step("three", "print('never')", needs=("two",)),
+        step("four", "print('all the same')"),
+    ]
+    found = runner.run(steps, tmp_path)
+    assert states(found) == {"one": "passed", "two": "failed", "three": "skipped", "four": "passed"}
+    report = (tmp_path / "report.md").read_text()
+    assert "**two** failed" in report
+    assert "ended with 3; see two.log" in report
+    assert "What to do: mend two." in report
+    assert (tmp_path / "one.log").read_text() == "well\n"
+
+
+def test_what_passed_is_not_run_again_unless_its_commands_have_changed(tmp_path):
+    count = f"open({str(tmp_path / 'count')!r}, 'a').write('x')"
+    gate = f"import os, sys; sys.exit(not os.path.exists({str(tmp_path / 'gate')!r}))"
+    steps = [step("one", count), step("two", gate, needs=("one",))]
+    assert states(runner.run(steps, tmp_path)) == {"one": "passed", "two": "failed"}
+    (tmp_path / "gate").touch()
+    assert states(runner.run(steps, tmp_path)) == {"one": "passed", "two": "passed"}
+    assert (tmp_path / "count").read_text() == "x"
+    runner.run([step("one", count + "; print()"), steps[1]], tmp_path)
+    assert (tmp_path / "count").read_text() == "xx"
+
+
+def test_a_program_that_is_not_there_fails_its_step(tmp_path):
+    [outcome] = runner.run([Step("one", "asks", (("no-such-program", "x"),), "install it")], tmp_path)
+    assert outcome.state == "failed"
+    assert "127" in outcome.reason
+
+
+def test_results_are_in_the_report_and_nobodys_home_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    result = tmp_path / "speed.json"
+    content = json.dumps([{"ttft_ms": 12.5}])
+    script = f"open({str(result)!r}, 'w').write({content!r})"
+    runner.run([step("speed", script, results=(result,))], tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["results"] == {"speed.json": [{"ttft_ms": 12.5}]}
+    assert "12.5" in (tmp_path / "report.md").read_text()
+    assert str(tmp_path) not in (tmp_path / "report.json").read_text()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_step_needs_only_steps_before_it(target, tmp_path):
+    steps = plan.steps(target, tmp_path, plan.CHECKPOINT, Tools())
+    names = [entry.name for entry in steps]
+    assert len(set(names)) == len(names)
+    for place, entry in enumerate(steps):
+        assert set(entry.needs) <= set(names[:place]), entry.name
+    assert names[0] == "image"
+
+
+def test_every_module_of_every_command_is_there(tmp_path):
+    for entry in plan.steps("h100", tmp_path, plan.CHECKPOINT, Tools()):
+        for words in entry.commands:
+            module = words[words.index("-m") + 1]
+            path = REPOSITORY / module.replace(".", "/")
+            assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+def test_a_dry_run_starts_nothing_and_says_what_is_missing(tmp_path):
+    command = [sys.executable, "-m", "perf.acceptance", "--target", "h100", "--folder", str(tmp_path / "a")]
+    done = subprocess.run(
+        [*command, "--dry-run"],
+        cwd=REPOSITORY,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "tiny-engines" in done.stdout
+    assert "MISSING  GPU" in done.stdout
+    assert not (tmp_path / "a").exists()
+
+
+def test_answers_are_compared_token_by_token():
+    one = [
+        {"file": name, "answer": name, "token_ids": tokens}
+        for name, tokens in [("a", [1, 2]), ("b", [3, 4, 5])]
+    ]
+    other = [one[0], one[1] | {"answer": "else", "token_ids": [3, 9, 5]}]
+    assert compare(one, one) == {"questions": 2, "same": 1.0, "parted": {}}
+    found = compare(one, other)
+    assert found["same"] == 0.5
+    assert found["parted"]["b"]["same_tokens"] == 1
+    with pytest.raises(ValueError, match="different questions"):
+        compare(one, one[:1])
+
+
+def test_an_option_that_the_release_has_not_is_named():
+    listed = "\n".join(f"  --{name} X" for name in RECORDED["options"])
+    assert image_checks.missing_options(listed, RECORDED["options"]) == []
+    lacking = listed.replace("--max_seq_len", "--max_sequence")
+    assert image_checks.missing_options(lacking, RECORDED["options"]) == ["max_seq_len"]
+
+
+def test_the_image_is_examined_without_its_programs_too(tmp_path):
+    found = image_checks.examine()
+    assert set(found["programs"]) == set(image_checks.PROGRAMS)
+    assert found["trtllm-build lacks"]  # there is none here
