@@ -11,6 +11,7 @@ from tritonclient.grpc import model_config_pb2
 from af3.speech.engines.vits_interface import GRAPHS, TEXT
 from build_engines import memory_plan
 from build_engines.encoder import tensorrt_build
+from build_engines.encoder.export_encoder import RaggedEncoder
 from build_engines.source.checkpoint import open_checkpoint
 from build_engines.stage import run
 from build_engines.targets import TARGETS, cpu, nvidia
@@ -30,8 +31,8 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """af3-tiny's encoder as `make engines GPU=…` hands it to TensorRT."""
     if not TINY.exists():
         pytest.skip("checkpoints/af3-tiny is not there")
-    engines = CACHE / "engines-af3-tiny" / "cpu"
-    run([cpu.audio_encoder_stage(open_checkpoint(str(TINY)))], engines)
+    engines = CACHE / "af3-tiny-for-tensorrt"
+    run([cpu.audio_encoder_stage(open_checkpoint(str(TINY)), RaggedEncoder)], engines)
     path = tmp_path_factory.mktemp("half") / "model.onnx"
     tensorrt_build.write_mixed_precision(engines / "audio_encoder" / "model.onnx", path)
     return path
