@@ -1,18 +1,19 @@
 """Python client of the server: ask about sounds, read the answer while it is written.
 
->>> from clients import AudioFlamingo
+>>> from audio_flamingo import AudioFlamingo
 >>> with AudioFlamingo() as flamingo:
 ...     for delta in flamingo.ask("dog.wav", "What do you hear?"):
 ...         print(delta.text, end="", flush=True)
 """
 
-from clients.aio import AsyncAnswer, AsyncAudioFlamingo
-from clients.answer import Delta
-from clients.client import Answer, AudioFlamingo
-from clients.errors import AudioFlamingoError, ServerNotReachable
-from clients.request import DEFAULT_URL, Parameters
-from clients.sound.samples import Samples
-from clients.tls import Tls
+from .aio import AsyncAnswer, AsyncAudioFlamingo
+from .answer import Delta
+from .client import Answer, AudioFlamingo
+from .errors import AudioFlamingoError, ServerNotReachable
+from .request import DEFAULT_URL, Parameters
+from .sound.samples import Samples
+from .tls import Tls
+from .version import VERSION as __version__
 
 __all__ = [
     "DEFAULT_URL",
@@ -26,4 +27,5 @@ __all__ = [
     "Samples",
     "ServerNotReachable",
     "Tls",
+    "__version__",
 ]

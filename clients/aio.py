@@ -10,9 +10,9 @@ import grpc.aio
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from typing_extensions import Self, Unpack
 
-from clients.answer import Delta, Progress, Written
-from clients.errors import from_status, raise_error_in
-from clients.request import (
+from .answer import Delta, Progress, Written
+from .errors import from_status, raise_error_in
+from .request import (
     CHANNEL_OPTIONS,
     DEFAULT_MODEL,
     DEFAULT_TIMEOUT_S,
@@ -26,7 +26,7 @@ from clients.request import (
     prompt_request,
     stop_speech_request,
 )
-from clients.tls import Tls
+from .tls import Tls
 
 
 class AsyncAudioFlamingo:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import InferResult, service_pb2
 
-from af3 import contract
-from clients.errors import AudioFlamingoError, from_status, raise_error_in
+from . import contract
+from .errors import AudioFlamingoError, from_status, raise_error_in
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+import numbers
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
+import numpy as np
 from tritonclient.grpc import service_pb2
 from typing_extensions import TypedDict
 
-from af3 import contract
-from clients.errors import AudioFlamingoError
-from clients.sound.samples import Samples, wav
+from . import contract
+from .errors import AudioFlamingoError
+from .sound.samples import Samples, wav
 
 DEFAULT_URL = "127.0.0.1:8001"
-DEFAULT_MODEL = contract.AUDIO_FLAMINGO.name
+DEFAULT_MODEL = contract.AUDIO_FLAMINGO
 DEFAULT_TIMEOUT_S = 600.0
 DEADLINE_GRACE_S = 1.0
+LONGEST_TIMEOUT_S = 86_400.0  # a day; the server allows less
 STOP_TIMEOUT_S = 10.0  # of a request that ends the speech of another
 
 # gRPC's own limit is 4 MB; ten minutes of 48 kHz stereo are 115 MB.
@@ -72,20 +75,28 @@ def messages_request(
     parameters: Parameters,
 ) -> service_pb2.ModelInferRequest:
     """A conversation; each part `{"type": "audio"}` takes the next clip. Raises as above."""
-    text = json.dumps(list(messages), ensure_ascii=False)
+    text = _as_json(list(messages), "messages")
     return _request(model, audio, contract.MESSAGES, text, timeout_s, request_id, parameters)
 
 
 def deadline_s(timeout_s: float | None) -> float | None:
-    """gRPC's deadline: a little after the one the server is told of, whose error says more."""
+    """gRPC's deadline: a little after the one the server is told of, whose error says more.
+
+    Raises AudioFlamingoError for what is no time or longer than gRPC can wait.
+    """
+    if timeout_s is not None and not 0 < timeout_s <= LONGEST_TIMEOUT_S:
+        raise AudioFlamingoError(
+            "INVALID_ARGUMENT",
+            f"timeout: {timeout_s:g} s is no time to wait; give seconds above 0, at most {LONGEST_TIMEOUT_S:g}",
+        )
     return None if timeout_s is None else timeout_s + DEADLINE_GRACE_S
 
 
 def stop_speech_request(request_id: str) -> service_pb2.ModelInferRequest:
     """To the last step of the speech ensemble alone: `stop`, and its other inputs empty."""
-    message = service_pb2.ModelInferRequest(model_name=contract.TTS.name, id=request_id)
+    message = service_pb2.ModelInferRequest(model_name=contract.TTS, id=request_id)
     empty = {"STRING": bytes(4), "INT32": bytes(4), "BOOL": b"\x01"}
-    for tensor in contract.TTS.inputs:
+    for tensor in contract.TTS_INPUTS:
         datatype = "BYTES" if tensor.dtype == "STRING" else tensor.dtype
         message.inputs.add(name=tensor.name, datatype=datatype, shape=[1])
         message.raw_input_contents.append(empty[tensor.dtype])
@@ -101,6 +112,7 @@ def _request(
     request_id: str | None,
     parameters: Parameters,
 ) -> service_pb2.ModelInferRequest:
+    deadline_s(timeout_s)  # refused before any file is read
     message = service_pb2.ModelInferRequest(model_name=model, id=request_id or uuid.uuid4().hex)
     files = [_file_bytes(clip, f"audio[{place}]") for place, clip in enumerate(_clips(audio))]
     if files:
@@ -116,12 +128,21 @@ def _request(
 
 
 def _clips(audio: Audio) -> Sequence[Clip]:
-    return [audio] if isinstance(audio, (str, os.PathLike, bytes, Samples)) else audio
+    several = isinstance(audio, Iterable) and not isinstance(audio, (str, bytes, bytearray, memoryview))
+    if several and not isinstance(audio, os.PathLike) and not hasattr(audio, "__array__"):
+        return list(cast(Iterable[Clip], audio))
+    return [cast(Clip, audio)]  # right or wrong: an array is no row of clips
 
 
 def _file_bytes(clip: Clip, name: str) -> bytes:
-    if isinstance(clip, bytes):
-        return clip
+    if isinstance(clip, (bytes, bytearray, memoryview)):
+        return bytes(clip)
+    if not isinstance(clip, (str, os.PathLike, Samples)):
+        raise AudioFlamingoError(
+            "INVALID_ARGUMENT",
+            f"{name}: a {type(clip).__name__} is no clip; give a path, the bytes of a file, or numbers with"
+            " their rate: Samples(values, hz)",
+        )
     if isinstance(clip, Samples):
         return wav(clip, name)
     try:
@@ -154,17 +175,30 @@ def _add_input(
 def _set_parameter(message: service_pb2.ModelInferRequest, name: str, value: object) -> None:
     """A request parameter of Triton is one string, whole number, float or truth value."""
     if name == "stop":  # always as a list, so that a string that begins with "[" means itself
-        value = json.dumps([value] if isinstance(value, str) else value, ensure_ascii=False)
+        value = _as_json([value] if isinstance(value, str) else value, "parameter 'stop'")
     field = message.parameters[name]
-    if isinstance(value, bool):
-        field.bool_param = value
-    elif isinstance(value, int) and -(2**63) <= value < 2**63:
-        field.int64_param = value
-    elif isinstance(value, float):
-        field.double_param = value
+    if isinstance(value, (bool, np.bool_)):
+        field.bool_param = bool(value)
+    elif isinstance(value, numbers.Integral) and -(2**63) <= int(value) < 2**63:
+        field.int64_param = int(value)
+    elif isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
+        field.double_param = float(value)
     elif isinstance(value, str):
         field.string_param = value
     else:
         raise AudioFlamingoError(
-            "INVALID_ARGUMENT", f"parameter '{name}': {value!r} is no string, 64-bit number or truth value"
+            "INVALID_ARGUMENT",
+            f"parameter '{name}': must be a string, a 64-bit number or a bool, got {_described(value)}",
         )
+
+
+def _described(value: object) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 40 else text[:40] + '…'}"
+
+
+def _as_json(value: object, name: str) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise AudioFlamingoError("INVALID_ARGUMENT", f"{name}: cannot be written as JSON ({error})") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 
-from clients.errors import AudioFlamingoError
+from .errors import AudioFlamingoError
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """How soon an answer that is interrupted is silent. Part of `perf.speech`.
 
-Counted from the first loud sample of a microphone that is played in real time: until the loudspeaker is told to be
+Counted from the first sample of a voice that a microphone hears in real time: until the loudspeaker is told to be
 silent, and until the server has said that it stopped.
 """
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from af3 import contract
 from clients.client import AudioFlamingo
@@ -23,8 +24,10 @@ from clients.request import Parameters
 from clients.sound.microphone import FRAME_SAMPLES, HZ, Frame
 from clients.sound.playback import Nowhere, Pcm
 
-ROOM_RMS, VOICE_RMS = 30, 5000  # of 32768
-SECONDS = 0.5  # of quiet, then of voice
+ROOM_RMS = 30  # of 32768
+ROOM_S = 0.5  # before the voice
+VOICE = Path("checkpoints/samples/question.wav")
+AUDIBLE = 500  # of 32768: where the voice begins in its file
 TIMEOUT_S = 60.0
 
 
@@ -89,14 +92,22 @@ class Microphone:
         self.spoke_s = 0.0
 
     def __iter__(self) -> Iterator[Frame]:
-        draw = np.random.default_rng(0)
         now_s = time.monotonic()
-        for rms in (ROOM_RMS, VOICE_RMS):
-            self.spoke_s = now_s
-            for _ in range(round(SECONDS * HZ) // FRAME_SAMPLES):
-                now_s += FRAME_SAMPLES / HZ
-                time.sleep(max(0.0, now_s - time.monotonic()))
-                yield draw.normal(0, rms, FRAME_SAMPLES).astype(np.int16)
+        self.spoke_s = now_s + ROOM_S
+        for frame in _room_and_voice().reshape(-1, FRAME_SAMPLES):
+            now_s += FRAME_SAMPLES / HZ
+            time.sleep(max(0.0, now_s - time.monotonic()))
+            yield frame
+
+
+def _room_and_voice() -> Frame:
+    """int16 [n], whole frames: the voice begins at ROOM_S."""
+    voice, hz = soundfile.read(VOICE, dtype="int16")
+    assert hz == HZ
+    voice = voice[np.argmax(np.abs(voice) > AUDIBLE) :]
+    room = np.random.default_rng(0).normal(0, ROOM_RMS, round(ROOM_S * HZ)).astype(np.int16)
+    pcm = np.concatenate([room, voice])
+    return pcm[: len(pcm) // FRAME_SAMPLES * FRAME_SAMPLES]
 
 
 def _measure(flamingo: TimedClient, clip: Path, prompt: str, parameters: Parameters) -> BargeIn:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from clients.answer import Written
-from clients.errors import AudioFlamingoError
+from ..answer import Written
+from ..errors import AudioFlamingoError
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ import sys
 import time
 from dataclasses import asdict
 
-from clients.client import Answer, AudioFlamingo
-from clients.commands import flags, terminal
-from clients.commands.answer_record import failed, record
-from clients.errors import AudioFlamingoError
+from ..client import Answer, AudioFlamingo
+from ..errors import AudioFlamingoError
+from . import flags, terminal
+from .answer_record import failed, record
+from .interruptible import deltas
 
 
 def main() -> int:
@@ -46,7 +47,8 @@ def _print_text(answer: Answer, arguments: argparse.Namespace) -> int:
 def _print_record(answer: Answer, started_s: float) -> int:
     problem: AudioFlamingoError | None = None
     try:
-        answer.text()
+        for _ in deltas(answer):
+            pass
     except AudioFlamingoError as error:
         problem = error
         terminal.complain(str(error))
@@ -55,9 +57,7 @@ def _print_record(answer: Answer, started_s: float) -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m clients.commands.ask", description=__doc__, epilog=flags.EXIT_CODES
-    )
+    parser = argparse.ArgumentParser(prog="audio-flamingo ask", description=__doc__, epilog=flags.EXIT_CODES)
     parser.add_argument(
         "files", nargs="*", metavar="FILE", help="WAV, FLAC, MP3 or OGG, 10 minutes at most each"
     )

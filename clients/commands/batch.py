@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -11,26 +13,29 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from clients.aio import AsyncAnswer, AsyncAudioFlamingo
-from clients.commands import flags, terminal
-from clients.commands.answer_record import Record, failed, record
-from clients.commands.batch_input import BadInput, Item, read_items
-from clients.commands.batch_output import AnswersFile
-from clients.errors import AudioFlamingoError, ServerNotReachable
+from ..aio import AsyncAnswer, AsyncAudioFlamingo
+from ..errors import AudioFlamingoError, ServerNotReachable
+from . import flags, terminal
+from .answer_record import Record, failed, record
+from .batch_input import BadInput, Item, read_items
+from .batch_output import AnswersFile
 
 IN_FLIGHT = 8  # as many as the CPU server decodes at once
-PAUSES_S = (1, 2, 4, 8)  # when the server's queue is full
+PAUSES_S = (1, 2, 4, 8)  # when the server has no room and does not say how long; the last again and again
+LONGEST_WAIT_S = 120.0  # a restart of the server takes up to a minute
+TRY_AGAIN = re.compile(r"try again in (\d+(?:\.\d+)?) s")
 
 EPILOG = """
-INPUT is a folder (every WAV, FLAC, MP3 and OGG below it, with --prompt; the id is its path in the folder) or
-a JSONL file with lines such as
+INPUT is a folder (every file below it that is not hidden and may be sound, with --prompt; the id is its path
+in the folder) or a JSONL file with lines such as
   {"id": 1, "audio": ["dog.wav"], "prompt": "What is it?", "max_tokens": 64}
   {"id": "b", "audio": ["a.wav", "b.wav"], "messages": [{"role": "user", "content": [{"type": "audio"}, …]}]}
 Paths are relative to the JSONL file; all flags of "how to answer" are allowed as keys and win over the flags.
 
 Every answer is a line of --out, in the order in which they are done:
-  {"id", "text", "finish_reason", "token_count", "seconds", "error"}
-error is null or "STATUS: sentence". Ids that are in --out already are not asked again.
+  {"id", "text", "finish_reason", "token_count", "seconds", "error", "asked"}
+error is null or "STATUS: sentence"; asked is a fingerprint of the question. Ids that are in --out already are not
+asked again; an answer there to another question is refused.
 
 Exit code: 0 all answered, 1 some lines of --out are errors or the server is gone, 2 wrong usage or input,
 130 stopped by Ctrl-C."""
@@ -39,19 +44,24 @@ Exit code: 0 all answered, 1 some lines of --out are errors or the server is gon
 def main() -> int:
     arguments = _parse()
     try:
-        items = read_items(arguments.input, arguments.prompt, flags.parameters(arguments))
+        questions = read_items(arguments.input, arguments.prompt, flags.parameters(arguments))
+        if questions.skipped:
+            terminal.note(questions.skipped_files())
         with AnswersFile(arguments.out, arguments.retry_errors) as answers:
-            asyncio.run(_run([item for item in items if item.id not in answers.done], answers, arguments))
+            asyncio.run(_run(answers.left(questions.items), answers, arguments))
     except BadInput as error:
         terminal.complain(str(error))
         return 2
     except ServerNotReachable as error:
         terminal.complain(f"{error.message}\nanswers so far are in {arguments.out}; run this again to go on")
         return 1
+    except AudioFlamingoError as error:  # of the connection: a certificate that cannot be read
+        terminal.complain(str(error))
+        return 2
     except KeyboardInterrupt:
         terminal.note(f"stopped; answers so far are in {arguments.out}, run this again to go on")
         return flags.EXIT_STOPPED
-    terminal.note(f"{len(items)} items, {answers.errors} errors, in {arguments.out}")
+    terminal.note(f"{len(questions.items)} items, {answers.errors} errors, in {arguments.out}")
     return 1 if answers.errors else 0
 
 
@@ -64,7 +74,7 @@ async def _run(items: Sequence[Item], answers: AnswersFile, arguments: argparse.
 
             async def work() -> None:
                 for item in queue:
-                    answers.write(item.id, await _answer(flamingo, item, arguments.timeout))
+                    answers.write(item, await _answer(flamingo, item, arguments.timeout))
                     bar.set_postfix(errors=answers.errors, refresh=False)
                     bar.update()
 
@@ -83,12 +93,15 @@ async def _all_or_none(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 async def _answer(flamingo: AsyncAudioFlamingo, item: Item, timeout_s: float) -> Record:
     """The record of one item, waiting while the server has no room. Raises ServerNotReachable only."""
-    for pause_s in PAUSES_S:
+    until_s = time.monotonic() + LONGEST_WAIT_S
+    for pause_s in itertools.chain(PAUSES_S, itertools.repeat(PAUSES_S[-1])):
         answered = await _attempt(flamingo, item, timeout_s)
-        if not (answered.error or "").startswith("UNAVAILABLE"):
+        error = answered.error or ""
+        if not error.startswith("UNAVAILABLE") or time.monotonic() > until_s:
             return answered
-        await asyncio.sleep(pause_s)
-    return await _attempt(flamingo, item, timeout_s)
+        told = TRY_AGAIN.search(error)
+        await asyncio.sleep(float(told[1]) if told else pause_s)
+    raise AssertionError("the pauses never end")
 
 
 async def _attempt(flamingo: AsyncAudioFlamingo, item: Item, timeout_s: float) -> Record:
@@ -115,7 +128,7 @@ def _ask(flamingo: AsyncAudioFlamingo, item: Item, timeout_s: float) -> AsyncAns
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m clients.commands.batch",
+        prog="audio-flamingo batch",
         description=__doc__,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,31 +1,44 @@
-"""Talk about sound files over several turns.
+"""Talk about sound files over several turns. What is typed is a question, or one of these commands:
 
-/add FILE takes a clip into the next question, /quit (or Ctrl-D) ends the chat, Ctrl-C stops a running answer.
+/add FILE …   take clips into the next question (quotes and ~ as in a shell, Tab completes)
+/list         the clips of this chat, and those that wait for the next question
+/remove CLIP  take a waiting clip back: its number in /list or its name
+/clear        begin again, without turns and clips
+/help         these commands
+/quit         end the chat (Ctrl-D too); Ctrl-C stops a running answer
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from clients.client import AudioFlamingo
-from clients.commands import flags, terminal
-from clients.commands.conversation import Conversation
-from clients.errors import AudioFlamingoError
-from clients.request import Parameters
+from ..client import AudioFlamingo
+from ..errors import AudioFlamingoError
+from ..request import Parameters
+from . import completion, flags, terminal
+from .conversation import Conversation
+
+HELP = __doc__.partition("\n\n")[2].rstrip()
+COMMANDS = ("/add", "/list", "/remove", "/clear", "/help", "/quit")
+REFUSED_CLIP = re.compile(r"audio\[(\d+)\]")
 
 
 class Chat:
-    """One chat with one server. A turn that fails or is stopped is forgotten; its clips wait for the next."""
+    """One chat with one server. A turn that fails or is stopped is forgotten; its clips wait for the next,
+    but for one that cannot be heard, which is dropped.
+    """
 
     def __init__(self, flamingo: AudioFlamingo, files: list[Path], timeout_s: float, parameters: Parameters):
         self._flamingo = flamingo
         self._timeout_s = timeout_s
         self._parameters = parameters
         self._conversation = Conversation()
+        self._heard: list[Path] = []
         self._waiting = files
         self.failures = 0
 
@@ -36,6 +49,26 @@ class Chat:
         self._waiting.append(file)
         terminal.note(f"{file.name} goes with your next question")
 
+    def remove(self, clip: str) -> None:
+        """clip: the number in `list_clips` or the name of a waiting clip."""
+        names = {str(len(self._heard) + place): place - 1 for place in range(1, len(self._waiting) + 1)}
+        names |= {name: place for place, file in enumerate(self._waiting) for name in (file.name, str(file))}
+        if clip not in names:
+            self._fail(f"{clip}: no waiting clip has this number or name; /list shows them")
+            return
+        terminal.note(f"{self._waiting.pop(names[clip]).name} is taken back")
+
+    def clear(self) -> None:
+        self._conversation, self._heard, self._waiting = Conversation(), [], []
+        terminal.note("a new chat begins, without clips")
+
+    def list_clips(self) -> None:
+        clips = [(file, "heard") for file in self._heard] + [(file, "waits") for file in self._waiting]
+        for number, (file, state) in enumerate(clips, 1):
+            terminal.note(f"{number:3} {state}  {file}")
+        if not clips:
+            terminal.note("no clips; /add FILE takes one into the next question")
+
     def ask(self, text: str) -> None:
         asked = self._conversation.asked(text, self._waiting)
         try:
@@ -44,12 +77,23 @@ class Chat:
             ) as answer:
                 terminal.stream(answer, f"listening to {len(asked.clips)} clip(s) …")
         except AudioFlamingoError as error:
-            self._fail(f"{error}\nthis turn is forgotten")
+            self._fail(f"{error}\nthis turn is forgotten{self._drop_refused(error)}")
         except KeyboardInterrupt:
             terminal.note("stopped; this turn is forgotten")
         else:
             self._conversation = asked.answered(answer.text_so_far)
+            self._heard += self._waiting
             self._waiting = []
+
+    def _drop_refused(self, error: AudioFlamingoError) -> str:
+        """Drop the waiting clip that the server names, so that it is not sent again; what to tell of it."""
+        named = REFUSED_CLIP.match(error.message) if error.status == "INVALID_ARGUMENT" else None
+        place = int(named[1]) - len(self._heard) if named else -1
+        if not 0 <= place < len(self._waiting):
+            return "; /remove and /clear take clips back" if self._waiting else ""
+        dropped = self._waiting.pop(place)
+        others = "; the other clips wait for your next question" if self._waiting else ""
+        return f", and {dropped.name} is dropped{others}"
 
     def _fail(self, text: str) -> None:
         self.failures += 1
@@ -59,27 +103,53 @@ class Chat:
 def main() -> int:
     arguments = _parse()
     if sys.stdin.isatty():
-        with contextlib.suppress(ImportError):
-            import readline  # noqa: F401 - gives input() a history and editing
-        terminal.note("/add FILE takes a clip into the next question, /quit ends, Ctrl-C stops an answer")
-    with AudioFlamingo(arguments.url, tls=flags.tls(arguments)) as flamingo:
-        chat = Chat(flamingo, [], arguments.timeout, flags.parameters(arguments))
-        for file in arguments.files:
-            chat.add(file)
-        for line in _lines():
-            _obey(chat, line)
+        completion.enable(COMMANDS)
+        terminal.note("/add FILE takes a clip into the next question, /help lists the commands")
+    try:
+        with AudioFlamingo(arguments.url, tls=flags.tls(arguments)) as flamingo:
+            chat = Chat(flamingo, [], arguments.timeout, flags.parameters(arguments))
+            for file in arguments.files:
+                chat.add(file)
+            for line in _lines():
+                _obey(chat, line)
+    except AudioFlamingoError as error:
+        terminal.complain(str(error))
+        return 1
     # At a terminal the human has seen the errors; a script needs to be told.
     return 1 if chat.failures and not sys.stdin.isatty() else 0
 
 
 def _obey(chat: Chat, line: str) -> None:
     command, _, rest = line.partition(" ")
+    rest = rest.strip()
     if command == "/add" and rest:
-        chat.add(Path(rest.strip()).expanduser())
+        for file in _files(rest):
+            chat.add(file)
+    elif command == "/remove" and rest:
+        chat.remove(rest)
+    elif line == "/list":
+        chat.list_clips()
+    elif line == "/clear":
+        chat.clear()
+    elif line == "/help":
+        terminal.note(HELP)
+    elif command in COMMANDS:
+        terminal.complain(f"{line}: so it is not written; /help lists the commands")
     elif command.startswith("/"):
-        terminal.complain(f"{command}: unknown; there are /add FILE and /quit")
+        terminal.complain(f"{command}: unknown; there are {', '.join(COMMANDS)}")
     else:
         chat.ask(line)
+
+
+def _files(words: str) -> list[Path]:
+    """The paths after /add: one with blanks as it stands, else as a shell reads them."""
+    whole = Path(words).expanduser()
+    if whole.is_file():
+        return [whole]
+    try:
+        return [Path(word).expanduser() for word in shlex.split(words)]
+    except ValueError:  # a quote is open, as in "Anna's.wav"
+        return [whole]
 
 
 def _lines() -> Iterator[str]:
@@ -102,8 +172,9 @@ def _lines() -> Iterator[str]:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m clients.commands.chat",
+        prog="audio-flamingo chat",
         description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Exit code: 0, or 1 when a turn failed and the input was no terminal; 2 wrong usage.",
     )
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="clips for the first question")

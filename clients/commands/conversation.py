@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clients.request import Clip, Message
+from ..request import Clip, Message
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import cast
 
-from clients.request import DEFAULT_TIMEOUT_S, DEFAULT_URL, Parameters
-from clients.tls import Tls
+from ..errors import AudioFlamingoError
+from ..request import DEFAULT_TIMEOUT_S, DEFAULT_URL, LONGEST_TIMEOUT_S, Parameters, deadline_s
+from ..tls import Tls
 
 EXIT_STOPPED = 130  # 128 + SIGINT, as shells have it
 EXIT_CODES = "Exit code: 0 answered, 1 an error (told on stderr), 2 wrong usage, 130 stopped by Ctrl-C."
@@ -27,7 +28,7 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--url", default=DEFAULT_URL, help="gRPC address (default: %(default)s)")
     group.add_argument(
         "--timeout",
-        type=float,
+        type=_seconds,
         default=DEFAULT_TIMEOUT_S,
         metavar="SECONDS",
         help="longest time for one answer (default: %(default)g)",
@@ -42,10 +43,21 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tls-key", type=Path, metavar="FILE", help="its key (PEM)")
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+        deadline_s(seconds)
+    except (ValueError, AudioFlamingoError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time to wait; give seconds above 0, at most {LONGEST_TIMEOUT_S:g}"
+        ) from None
+    return seconds
+
+
 def tls(arguments: argparse.Namespace) -> Tls | None:
     """How to encrypt; None for not at all."""
     files = (arguments.tls_ca, arguments.tls_cert, arguments.tls_key)
-    return Tls(*files) if arguments.tls or any(files) else None
+    return Tls(*files) if arguments.tls or any(file is not None for file in files) else None
 
 
 def add_parameters(parser: argparse.ArgumentParser) -> None:

@@ -15,15 +15,16 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from af3 import contract
-from clients.answer import Delta
-from clients.client import Answer, AudioFlamingo
-from clients.commands import flags, terminal
-from clients.commands.conversation import Conversation
-from clients.errors import AudioFlamingoError
-from clients.request import Clip, Parameters
-from clients.sound.microphone import Frame, Microphone, UtteranceDetector
-from clients.sound.playback import Figures, Loudspeaker, Meter, Nowhere, Output, Transcript, WavFile
+from .. import contract
+from ..answer import Delta
+from ..client import Answer, AudioFlamingo
+from ..errors import AudioFlamingoError
+from ..request import Clip, Parameters
+from ..sound.microphone import Frame, Microphone, UtteranceDetector
+from ..sound.playback import Figures, Loudspeaker, Meter, Nowhere, Output, Transcript, WavFile
+from . import flags, terminal
+from .conversation import Conversation
+from .interruptible import deltas
 
 
 class Reply:
@@ -40,13 +41,19 @@ class Reply:
         self._heard: str | None = None  # None: to its end
 
     def play(self) -> None:
-        """Print and play the answer to its end or until it is interrupted. Raises AudioFlamingoError."""
+        """Print and play the answer to its end or until it is interrupted. Raises AudioFlamingoError.
+
+        Ctrl-C interrupts it too, and goes on to the caller.
+        """
         try:
-            for delta in self._answer:
+            for delta in deltas(self._answer):
                 self._take(delta)
             print(flush=True)
             for output in self._outputs:
                 output.drain()
+        except KeyboardInterrupt:
+            self.interrupt()
+            raise
         except AudioFlamingoError:
             print(flush=True)
             if self._heard is None:
@@ -133,29 +140,38 @@ class Talk:
 class Listener:
     """Hears the microphone in a thread of its own: utterances in a queue, interruptions at once."""
 
-    def __init__(self, frames: Iterable[Frame]):
-        """frames: the microphone's, 20 ms each."""
+    def __init__(self, frames: Iterable[Frame], detector: UtteranceDetector | None = None):
+        """frames: the microphone's, 32 ms each. Raises AudioFlamingoError as UtteranceDetector does."""
         self._frames = frames
-        self._utterances: queue.SimpleQueue[Clip | None] = queue.SimpleQueue()
+        self._detector = detector or UtteranceDetector()
+        self._utterances: queue.SimpleQueue[Clip | AudioFlamingoError | None] = queue.SimpleQueue()
         self.reply: Reply | None = None
 
     def start(self) -> None:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def utterances(self) -> Iterator[Clip]:
-        """What the user says, one utterance after the other, until the microphone ends."""
+        """What the user says, one utterance after the other, until the microphone ends.
+
+        Raises AudioFlamingoError when the microphone fails.
+        """
         while (utterance := self._utterances.get()) is not None:
+            if isinstance(utterance, AudioFlamingoError):
+                raise utterance
             yield utterance
 
     def _listen(self) -> None:
-        detector = UtteranceDetector()
-        for frame in self._frames:
-            event = detector.take(frame)
-            if event == "start" and (reply := self.reply) is not None:
-                reply.interrupt()
-            if event == "end":
-                self._utterances.put(detector.utterance())
-        self._utterances.put(None)
+        try:
+            for frame in self._frames:
+                event = self._detector.take(frame)
+                if event == "start" and (reply := self.reply) is not None:
+                    reply.interrupt()
+                if event == "end":
+                    self._utterances.put(self._detector.utterance())
+        except AudioFlamingoError as error:
+            self._utterances.put(error)
+        finally:
+            self._utterances.put(None)
 
 
 def main() -> int:
@@ -163,7 +179,7 @@ def main() -> int:
     try:
         with contextlib.ExitStack() as opened:
             flamingo = opened.enter_context(
-                AudioFlamingo(arguments.url, contract.AUDIO_FLAMINGO_SPEECH.name, flags.tls(arguments))
+                AudioFlamingo(arguments.url, contract.AUDIO_FLAMINGO_SPEECH, flags.tls(arguments))
             )
             outputs = _outputs(arguments.out)
             for output in outputs:
@@ -192,11 +208,7 @@ def _turn(talk: Talk, clip: Clip, listener: Listener | None) -> None:
     reply = talk.ask(clip)
     if listener is not None:
         listener.reply = reply
-    try:
-        reply.play()
-    except KeyboardInterrupt:
-        reply.interrupt()
-        raise
+    reply.play()
     talk.keep(reply)
     terminal.note(str(reply.figures))
 
@@ -224,7 +236,7 @@ def _voice(arguments: argparse.Namespace) -> Parameters:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m clients.commands.talk",
+        prog="audio-flamingo talk",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=flags.EXIT_CODES,

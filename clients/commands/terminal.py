@@ -6,7 +6,8 @@ import sys
 
 from rich.console import Console
 
-from clients.client import Answer
+from ..client import Answer
+from .interruptible import deltas
 
 _notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -16,13 +17,13 @@ def stream(answer: Answer, waiting_for: str) -> None:
 
     Until the first token a terminal shows `waiting_for`; a pipe gets the text and nothing else.
     """
-    deltas = iter(answer)
+    arriving = deltas(answer)
     try:
         with _notes.status(waiting_for):
-            first = next(deltas)
+            first = next(arriving)
         sys.stdout.write(first.text)
         sys.stdout.flush()
-        for delta in deltas:
+        for delta in arriving:
             sys.stdout.write(delta.text)
             sys.stdout.flush()
     finally:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from clients.errors import AudioFlamingoError
-from clients.sound.samples import Samples
+from ..errors import AudioFlamingoError
+from .samples import Samples
+from .voice_activity import FRAME_SAMPLES, HZ, Frame, VoiceActivity
 
-HZ = 16000
-FRAME_SAMPLES = HZ // 50  # 20 ms
 # Programs that write raw 16-bit mono at 16 kHz to stdout; the first that is there is taken.
 RECORDERS = (
     "pw-record --format=s16 --rate=16000 --channels=1 -",
@@ -24,44 +23,48 @@ RECORDERS = (
     "arecord -q -t raw -f S16_LE -r 16000 -c 1 --buffer-time=40000",
     "rec -q -t raw -e signed -b 16 -c 1 -r 16000 -",
 )
-START_FRAMES = 3  # 60 ms of voice are speech: interrupting has to work within 100 ms
-END_FRAMES = 35  # 700 ms of quiet end an utterance
-BEFORE_FRAMES = 15  # 300 ms before the start are kept, so that no first sound is lost
-LOUDER = 4.0  # than the quiet of the room: that is voice
-QUIETEST_RMS = 100.0  # of 32768
-
-Frame = NDArray[np.int16]
+FRAMES_PER_S = HZ / FRAME_SAMPLES
+START_FRAMES = 2  # 64 ms of voice are speech: interrupting has to work within a tenth of a second
+END_FRAMES = round(0.7 * FRAMES_PER_S)  # so long a pause ends an utterance
+BEFORE_FRAMES = round(0.3 * FRAMES_PER_S)  # kept from before the start, so that no first sound is lost
+LONGEST_FRAMES = round(30 * FRAMES_PER_S)  # then the utterance is sent as it is, and another begins
+SPEECH, SILENCE = 0.5, 0.35  # probabilities; between them it stays as it was
 
 
 class UtteranceDetector:
-    """Finds where speech starts and ends, by its level over that of the room. Deaf to what is said.
+    """Finds where speech starts and ends, by the probability that somebody speaks.
 
-    A loudspeaker in the room is heard as speech: use headphones.
+    Noise of any loudness is no speech. A loudspeaker that speaks is heard as somebody: use headphones.
     """
 
-    def __init__(self) -> None:
-        self._room_rms = QUIETEST_RMS
+    def __init__(self, speech: Callable[[Frame], float] | None = None) -> None:
+        """speech: the probability of speech in a frame; None: the Silero model, which may raise
+        AudioFlamingoError.
+        """
+        self._speech = speech or VoiceActivity()
         self._before: deque[Frame] = deque(maxlen=BEFORE_FRAMES)
         self._utterance: list[Frame] = []
         self._run = 0  # frames in a row that speak for a change
         self._speaking = False
 
     def take(self, frame: Frame) -> Literal["start", "end"] | None:
-        """20 ms of the microphone; says where an utterance starts and where it has ended."""
-        rms = float(np.sqrt(np.mean(np.square(frame.astype(np.float32)))))
-        loud = rms > LOUDER * self._room_rms
-        if not loud:  # follows a quieter room at once, a louder one within seconds
-            self._room_rms = max(QUIETEST_RMS, min(rms, 1.02 * self._room_rms))
-        self._run = self._run + 1 if loud != self._speaking else 0
-        if self._speaking:
-            self._utterance.append(frame)
-            if self._run < END_FRAMES:
-                return None
-            self._speaking, self._run = False, 0
-            return "end"
-        self._before.append(frame)
-        if self._run < START_FRAMES:
+        """32 ms of the microphone; says where an utterance starts and where it has ended."""
+        probability = self._speech(frame)
+        if not self._speaking:
+            self._before.append(frame)
+            self._run = self._run + 1 if probability > SPEECH else 0
+            return self._start() if self._run == START_FRAMES else None
+        self._utterance.append(frame)
+        if probability < SILENCE:
+            self._run += 1
+        elif probability > SPEECH:
+            self._run = 0
+        if self._run < END_FRAMES and len(self._utterance) < LONGEST_FRAMES:
             return None
+        self._speaking, self._run = False, 0
+        return "end"
+
+    def _start(self) -> Literal["start"]:
         self._speaking, self._run = True, 0
         self._utterance = list(self._before)
         self._before.clear()
@@ -78,12 +81,20 @@ class Microphone:
 
     def __init__(self, command: str):
         """Raises AudioFlamingoError when the program cannot be started."""
+        self._command = command
+        self._closed = False
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the program runs
         try:
             self._process = subprocess.Popen(
-                shlex.split(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+                shlex.split(command),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=self._complaints,
             )
-        except OSError as error:
-            raise AudioFlamingoError("INVALID_ARGUMENT", f"microphone: {command}: {error.strerror}") from None
+        except (OSError, ValueError, IndexError) as error:  # not there; a quote is open; nothing is named
+            raise AudioFlamingoError(
+                "INVALID_ARGUMENT", f"microphone: {command}: {getattr(error, 'strerror', None) or error}"
+            ) from None
 
     @staticmethod
     def find() -> str:
@@ -98,12 +109,30 @@ class Microphone:
         )
 
     def __iter__(self) -> Iterator[Frame]:
-        """Frames of 20 ms, as they are recorded, until the program ends."""
+        """Frames of 32 ms, as they are recorded, until the program ends.
+
+        Raises AudioFlamingoError when it fails, or ends without having recorded anything.
+        """
         assert self._process.stdout is not None
         size = 2 * FRAME_SAMPLES
+        recorded = False
         while len(data := self._process.stdout.read(size)) == size:
+            recorded = True
             yield np.frombuffer(data, "<i2")
+        code = self._process.wait()
+        if (code or not recorded) and not self._closed:
+            raise AudioFlamingoError("UNAVAILABLE", f"microphone: {self._ending(code)}")
 
     def close(self) -> None:
+        self._closed = True
         self._process.kill()
         self._process.wait()
+
+    def _ending(self, code: int) -> str:
+        self._complaints.seek(0)
+        lines = self._complaints.read().decode(errors="replace").split("\n")
+        said = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        return (
+            f"{self._command}: ended with code {code} ({said}); connect a recording device, or name"
+            " another program with --microphone"
+        )

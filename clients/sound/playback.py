@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.errors import AudioFlamingoError
+from ..errors import AudioFlamingoError
 
 Pcm = NDArray[np.int16]
 
@@ -144,9 +144,7 @@ class Loudspeaker:
 
     def __init__(self, command: tuple[str, ...]):
         self._command = command
-        self._blocks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._writer: threading.Thread | None = None
+        self._playing: _Player | None = None
 
     @classmethod
     def find(cls) -> Loudspeaker | None:
@@ -155,30 +153,52 @@ class Loudspeaker:
         return None if command is None else cls(command)
 
     def play(self, pcm: Pcm, hz: int) -> None:
-        if self._process is None:
-            command = [part.format(hz=hz) for part in self._command]
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
-            self._blocks = queue.SimpleQueue()
-            self._writer = threading.Thread(target=self._write, args=(self._process, self._blocks))
-            self._writer.start()
-        self._blocks.put(pcm.tobytes())
+        if self._playing is None:
+            self._playing = _Player([part.format(hz=hz) for part in self._command])
+        self._playing.blocks.put(pcm.tobytes())
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._blocks.put(None)
+        playing, self._playing = self._playing, None  # what comes next is played by a new one
+        if playing is not None:
+            playing.kill()
 
     def drain(self) -> None:
-        if self._process is None or self._writer is None:
+        playing = self._playing
+        if playing is None:
             return
-        self._blocks.put(None)
-        self._writer.join()
-        self._process.wait()
-        self._process = None
+        playing.finish()
+        if self._playing is playing:  # `stop` may have been called meanwhile
+            self._playing = None
 
     def close(self) -> None:
         self.stop()
-        self.drain()
+
+
+class _Player:
+    """One process that plays, and the thread that feeds it.
+
+    Whole once it is made: Ctrl-C may come at any moment of its making, and whoever cleans up then must not meet
+    half of it. The thread is a daemon for the same reason: nothing waits for one that nobody knows.
+    """
+
+    def __init__(self, command: list[str]):
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.blocks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write, args=(self._process, self.blocks), daemon=True)
+        self._writer.start()
+
+    def kill(self) -> None:
+        """Be silent at once."""
+        self._process.kill()
+        self.blocks.put(None)
+        self._process.wait()
+        self._writer.join()
+
+    def finish(self) -> None:
+        """Wait until all is played."""
+        self.blocks.put(None)
+        self._writer.join()
+        self._process.wait()
 
     @staticmethod
     def _write(process: subprocess.Popen[bytes], blocks: queue.SimpleQueue[bytes | None]) -> None:

@@ -15,6 +15,7 @@ from af3 import contract
 from clients import AudioFlamingo
 from clients.commands.talk import Listener, Talk
 from clients.request import Parameters
+from clients.sound.microphone import FRAME_SAMPLES
 from clients.sound.playback import Nowhere, Output
 from serving.door.door import Door
 from tests.support import scrape
@@ -146,9 +147,9 @@ def test_speaking_up_interrupts_the_answer(flamingo: AudioFlamingo) -> None:
     player = threading.Thread(target=reply.play)
     player.start()
     assert speaker.given.wait(WAIT_S)
-    quiet = np.zeros(16000, np.int16)
-    voice = (np.random.default_rng(0).normal(0, 5000, 8000)).astype(np.int16)
-    listener = Listener(iter(np.concatenate([quiet, voice, quiet]).reshape(-1, 320)))
+    voice, _ = soundfile.read(REPOSITORY / "checkpoints" / "samples" / "question.wav", dtype="int16")
+    heard = np.concatenate([np.zeros(16000, np.int16), voice, np.zeros(16000, np.int16)])
+    listener = Listener(iter(heard[: len(heard) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)))
     listener.reply = reply
     listener.start()
     assert len(list(listener.utterances())) == 1

@@ -64,7 +64,7 @@ def test_a_line_has_the_promised_fields(run, answers, server, questions):
     server.behave = answer("a ", "dog")
     run(questions({"id": 7, "prompt": "What?"}))
     (line,) = answers()
-    assert list(line) == ["id", "text", "finish_reason", "token_count", "seconds", "error"]
+    assert list(line) == ["id", "text", "finish_reason", "token_count", "seconds", "error", "asked"]
     assert (line["id"], line["text"], line["finish_reason"], line["token_count"], line["error"]) == (
         7,
         "a dog",
@@ -174,4 +174,104 @@ def test_bad_input_is_told_with_its_line_before_anything_is_asked(
     told = " ".join(capsys.readouterr().err.split())
     assert "questions.jsonl:2: " in told
     assert problem in told
+    assert server.requests == []
+
+
+def test_a_folder_takes_every_format_and_names_what_it_skips(run, answers, tmp_path, capsys):
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    heard = ["a.opus", "b.oga", "c.m4a", "d.webm", "e.aiff", "f.MP2", "g", "h.xyz"]
+    for name in [*heard, "notes.txt", ".hidden.wav", "cover.JPG"]:
+        (clips / name).write_bytes(b"woof")
+    assert run(clips, "--prompt", "What?") == 0
+    assert sorted(line["id"] for line in answers()) == heard
+    told = " ".join(capsys.readouterr().err.split())
+    assert "3 files are hidden or no sound and were skipped: .hidden.wav, cover.JPG, notes.txt" in told
+
+
+def test_a_folder_without_sound_says_what_is_in_it(run, tmp_path, capsys):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").touch()
+    assert run(tmp_path / "texts", "--prompt", "What?") == 2
+    told = capsys.readouterr().err
+    assert "no sound files" in told
+    assert "a.txt" in told
+
+
+def test_another_prompt_for_the_same_answers_is_refused(run, answers, server, tmp_path, capsys):
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    (clips / "a.wav").write_bytes(b"woof")
+    assert run(clips, "--prompt", "What?") == 0
+    assert run(clips, "--prompt", "Who?") == 2
+    assert "holds the answer of 'a.wav' to another question" in " ".join(capsys.readouterr().err.split())
+    assert len(server.requests) == len(answers()) == 1
+    assert run(clips, "--prompt", "What?", "--max-tokens", "9") == 0
+
+
+def test_answers_of_an_earlier_release_are_gone_on_with(run, server, questions, tmp_path):
+    line = {"id": 1, "text": "a", "finish_reason": "stop", "token_count": 1, "seconds": 1, "error": None}
+    (tmp_path / "answers.jsonl").write_text(json.dumps(line) + "\n")
+    assert run(questions({"id": 1, "prompt": "?"})) == 0
+    assert server.requests == []
+
+
+def test_the_servers_own_time_to_try_again_is_waited(run, answers, server, questions, monkeypatch):
+    waited = []
+
+    async def sleep(seconds):
+        waited.append(seconds)
+
+    monkeypatch.setattr(batch.asyncio, "sleep", sleep)
+    starting = refusal(grpc.StatusCode.UNAVAILABLE, "the server is starting; try again in 7.5 s")
+    replies = iter([starting] * 9 + [answer("fine")])
+    server.behave = lambda request, context: next(replies)(request, context)
+    assert run(questions({"id": 1, "prompt": "?"})) == 0
+    assert answers()[0]["text"] == "fine"
+    assert [seconds for seconds in waited if seconds] == [7.5] * 9
+
+
+def test_a_server_without_room_is_not_waited_for_without_end(run, answers, server, questions, monkeypatch):
+    monkeypatch.setattr(batch, "PAUSES_S", (0.01,))
+    monkeypatch.setattr(batch, "LONGEST_WAIT_S", 0.1)
+    server.behave = refusal(grpc.StatusCode.UNAVAILABLE, "queue full")
+    assert run(questions({"id": 1, "prompt": "?"})) == 1
+    assert answers()[0]["error"] == "UNAVAILABLE: queue full"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ('{"id": 1, "prompt": "é"}'.encode("latin-1"), "no UTF-8 text (byte 21)"),
+        ("x".encode("utf-16"), "no UTF-8 text"),
+        (b'{"id": true, "prompt": "?"}', 'no "id"'),
+        (b"[" * 200_000, "not JSON"),
+        (b'{"id": ' + b"9" * 5000 + b"}", "not JSON"),
+    ],
+)
+def test_a_broken_file_is_an_error_of_one_sentence(run, server, tmp_path, capsys, content, problem):
+    (tmp_path / "questions.jsonl").write_bytes(content)
+    assert run(tmp_path / "questions.jsonl") == 2
+    assert problem in " ".join(capsys.readouterr().err.split())
+    assert server.requests == []
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(run, tmp_path):
+    (tmp_path / "questions.jsonl").write_bytes(b'\xef\xbb\xbf{"id": 1, "prompt": "?"}')
+    assert run(tmp_path / "questions.jsonl") == 0
+
+
+@pytest.mark.parametrize("line", ['{"id": [1], "error": null}', "[1]", "5", "[" * 200_000])
+def test_an_out_file_of_something_else_is_left_alone(run, questions, tmp_path, line):
+    (tmp_path / "answers.jsonl").write_text(line + "\n")
+    assert run(questions({"id": 1, "prompt": "?"})) == 2
+    assert (tmp_path / "answers.jsonl").read_text() == line + "\n"
+
+
+@pytest.mark.parametrize("out", ["none/answers.jsonl", "."])
+def test_an_out_file_that_cannot_be_written_is_named(server, questions, tmp_path, monkeypatch, capsys, out):
+    words = ["batch", str(questions({"id": 1, "prompt": "?"})), "--out", str(tmp_path / out)]
+    monkeypatch.setattr(sys, "argv", [*words, "--url", server.url])
+    assert batch.main() == 2
+    assert f"--out {tmp_path / out}: " in "".join(capsys.readouterr().err)
     assert server.requests == []

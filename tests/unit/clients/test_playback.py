@@ -8,7 +8,6 @@ import pytest
 import soundfile
 
 from clients.errors import AudioFlamingoError
-from clients.sound.microphone import FRAME_SAMPLES, HZ, Microphone, UtteranceDetector
 from clients.sound.playback import Loudspeaker, Meter, Playhead, Transcript, WavFile
 
 
@@ -137,8 +136,7 @@ def test_a_loudspeaker_is_silent_at_once_and_ready_again(player: Path) -> None:
     loudspeaker.play(np.ones(60 * 22050, np.int16), 22050)
     while not player.stat().st_size:
         pass
-    loudspeaker.stop()
-    loudspeaker.drain()
+    loudspeaker.stop()  # and no drain(): an interrupted answer ends without one
     assert player.stat().st_size < 30 * 2 * 22050
     loudspeaker.play(np.full(2205, 7, np.int16), 22050)
     loudspeaker.drain()
@@ -148,70 +146,3 @@ def test_a_loudspeaker_is_silent_at_once_and_ready_again(player: Path) -> None:
 def test_without_a_player_there_is_no_loudspeaker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert Loudspeaker.find() is None
-    with pytest.raises(AudioFlamingoError, match="no recording program is installed"):
-        Microphone.find()
-
-
-def room(seconds: float, rms: float, seed: int = 0) -> np.ndarray:
-    return (np.random.default_rng(seed).normal(0, rms, round(seconds * HZ))).astype(np.int16)
-
-
-def events(pcm: np.ndarray) -> list[tuple[str, float]]:
-    """What the detector says, with the seconds at which it says so."""
-    detector = UtteranceDetector()
-    found = []
-    for place in range(len(pcm) // FRAME_SAMPLES):
-        event = detector.take(pcm[place * FRAME_SAMPLES : (place + 1) * FRAME_SAMPLES])
-        if event:
-            found.append((event, (place + 1) * FRAME_SAMPLES / HZ))
-    return found
-
-
-@pytest.mark.parametrize("noise", [0, 30, 300])
-def test_speech_is_noticed_within_100_ms_and_its_end_within_a_second(noise: int) -> None:
-    pcm = np.concatenate([room(3, noise), room(1.5, 5000), room(2, noise)])
-    (start, start_s), (end, end_s) = events(pcm)
-    assert (start, end) == ("start", "end")
-    assert 3.0 < start_s <= 3.1
-    assert 4.5 < end_s < 5.5
-
-
-def test_a_click_is_no_speech() -> None:
-    pcm = room(3, 30)
-    pcm[16000:16300] = 20000
-    assert events(pcm) == []
-
-
-def test_a_short_pause_does_not_end_an_utterance() -> None:
-    voice = room(0.5, 5000)
-    pcm = np.concatenate([room(2, 30), voice, room(0.4, 30), voice, room(2, 30)])
-    assert [event for event, _ in events(pcm)] == ["start", "end"]
-
-
-def test_an_utterance_holds_all_that_was_said() -> None:
-    pcm = np.concatenate([room(2, 30), room(1.0, 5000, seed=3), room(2, 30)])
-    detector = UtteranceDetector()
-    for frame in pcm[: len(pcm) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES):
-        detector.take(frame)
-    utterance = detector.utterance()
-    assert utterance.hz == HZ
-    said = (utterance.values * 32768).astype(np.int16)
-    place = next(
-        place
-        for place in range(len(said))
-        if said[place] == pcm[2 * HZ] and said[place + 1] == pcm[2 * HZ + 1]
-    )
-    assert np.array_equal(said[place : place + HZ], pcm[2 * HZ : 3 * HZ])
-
-
-def test_a_microphone_gives_what_its_program_records(tmp_path: Path) -> None:
-    recorded = room(1, 1000)
-    (tmp_path / "room.raw").write_bytes(recorded.tobytes())
-    microphone = Microphone(f"cat '{tmp_path / 'room.raw'}'")
-    assert np.array_equal(np.concatenate(list(microphone)), recorded)
-    microphone.close()
-
-
-def test_a_recording_program_that_is_not_there_is_named() -> None:
-    with pytest.raises(AudioFlamingoError, match="microphone: nosuchprogram -x: No such file"):
-        Microphone("nosuchprogram -x")

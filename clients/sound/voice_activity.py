@@ -1,0 +1,45 @@
+"""Whether somebody speaks: the Silero voice activity model (silero/LICENSE: MIT) on ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import AudioFlamingoError
+
+HZ = 16000
+FRAME_SAMPLES = 512  # 32 ms: the one length that the model reads
+CONTEXT_SAMPLES = 64  # of the frame before
+MODEL = Path(__file__).with_name("silero") / "silero_vad_16k.onnx"  # from silero-vad 6.2.3, opset 15
+
+Frame = NDArray[np.int16]
+
+
+class VoiceActivity:
+    """The model and what it remembers of one microphone."""
+
+    def __init__(self) -> None:
+        """Raises AudioFlamingoError when ONNX Runtime is not installed."""
+        try:
+            import onnxruntime
+        except ImportError:
+            raise AudioFlamingoError(
+                "INVALID_ARGUMENT",
+                "a microphone needs ONNX Runtime, to hear when somebody speaks; `pip install onnxruntime`,"
+                " or install the client as `.[mic]`",
+            ) from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._model = onnxruntime.InferenceSession(MODEL, options, ["CPUExecutionProvider"])
+        self._state = np.zeros((2, 1, 128), np.float32)
+        self._context = np.zeros(CONTEXT_SAMPLES, np.float32)
+
+    def __call__(self, frame: Frame) -> float:
+        """frame: int16 [512] at 16 kHz, the one after the last. Returns the probability of speech, 0 to 1."""
+        samples = np.concatenate([self._context, frame.astype(np.float32) / 32768])
+        inputs = {"input": samples[np.newaxis], "state": self._state, "sr": np.array(HZ, np.int64)}
+        probability, self._state = self._model.run(None, inputs)
+        self._context = samples[-CONTEXT_SAMPLES:]
+        return float(probability[0, 0])
