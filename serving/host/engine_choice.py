@@ -16,6 +16,7 @@ LLM_CONFIG = MODEL_REPOSITORY / "llm" / "configs" / "gpu.pbtxt"
 
 
 BF16_BYTES = 2
+CUDA_POOL = "--cuda-memory-pool-byte-size"
 
 
 def prepare(engines: Path) -> tuple[str, ...]:
@@ -36,7 +37,7 @@ def cuda_pool(manifest: Manifest) -> str:
     """
     limits = manifest.limits
     row_bytes = manifest.model.hidden_size * BF16_BYTES
-    return f"--cuda-memory-pool-byte-size=0:{limits.max_batch_size * limits.max_audio_tokens * row_bytes}"
+    return f"{CUDA_POOL}=0:{limits.max_batch_size * limits.max_audio_tokens * row_bytes}"
 
 
 def call_batch() -> int:

@@ -53,9 +53,10 @@ def _passed_on(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -
     for name, value in vars(arguments).items():
         if name in seen_to or value == parser.get_default(name):
             continue
-        yield f"--{name.replace('_', '-')}"
-        if not isinstance(value, bool):
-            yield str(value.resolve() if isinstance(value, Path) else value)
+        for one in value if isinstance(value, list) else [value]:
+            yield f"--{name.replace('_', '-')}"
+            if not isinstance(one, bool):
+                yield str(one.resolve() if isinstance(one, Path) else one)
 
 
 def _host(arguments: argparse.Namespace, port_name: str) -> str:

@@ -1,6 +1,8 @@
 """Every flag of every command against what the pinned releases are recorded to take."""
 
 import json
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,13 @@ import pytest
 from build_engines.encoder import tensorrt_build
 from build_engines.llm import trtllm
 from build_engines.targets import TARGETS
+from serving.address import Ports
+from serving.host import engine_choice, launch, triton
+from serving.machine import install
 
 RECORDED = json.loads(Path(__file__).with_name("recorded_options.json").read_text())
 HERE = Path("somewhere")
+OPTION = re.compile(r"--([a-z][a-z-]+)")
 
 
 def options_of(command: list[str], program_words: int) -> dict[str, str]:
@@ -90,3 +96,22 @@ def test_the_profiles_reach_polygraphy_in_order(name):
     most = [command[i + 1] for i, word in enumerate(command) if word == "--trt-max-shapes"]
     assert most == [f"pcm:[{p.most[0]},{p.most[1]}]" for p in tensorrt_build.profiles(target)]
     assert most[-1].startswith(f"pcm:[{target.encoder_windows},")
+
+
+def test_every_flag_of_tritonserver_is_one_it_takes():
+    """Printed by the release that is installed here; the GPU image's is newer and keeps them."""
+    if not install.SERVER.is_file():
+        pytest.skip("tritonserver is not installed")
+    printed = subprocess.run(
+        [install.SERVER, "--help"], env=triton._environment(), capture_output=True, text=True, check=False
+    )
+    known = set(OPTION.findall(printed.stdout + printed.stderr))
+    given = [
+        *triton._command("gpu", HERE, Ports(1, 2, 3), "127.0.0.1"),
+        *triton._restrictions("key"),
+        *launch.trace_options("http://collector"),
+        engine_choice.CUDA_POOL,
+    ]
+    used = {OPTION.match(word)[1] for word in given if word.startswith("--")}
+    assert "cuda-memory-pool-byte-size" in used
+    assert used <= known

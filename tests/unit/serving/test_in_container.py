@@ -78,7 +78,9 @@ def test_serving_outside_the_container_runs_the_container(programs, tmp_path):
     program(programs, "docker", DOCKER.replace("{ours}", "echo sha256:2"))
     engines(tmp_path)
     log = tmp_path / "logs" / "server.log"
-    done = serve(programs, tmp_path, "--http-port", "9000", "--log", str(log), "--max-in-flight", "7")
+    origins = ("--allow-origin", "https://one.example", "--allow-origin", "https://two.example")
+    limit = ("--max-in-flight", "7")
+    done = serve(programs, tmp_path, "--http-port", "9000", *limit, *origins, "--log", str(log))
     assert done.returncode == 0, done.stderr
     ran = done.stdout.splitlines()[1:]
     assert ran[0] == "run"
@@ -88,7 +90,7 @@ def test_serving_outside_the_container_runs_the_container(programs, tmp_path):
     assert f"{tmp_path}/engines:/opt/audio-flamingo/engines:ro" in ran
     assert f"{log.parent}:{log.parent}" in ran
     image = ran.index(container.GPU_IMAGE)
-    assert ran[image + 1 :] == ["--target", "h100", "--max-in-flight", "7", "--log", str(log)]
+    assert ran[image + 1 :] == ["--target", "h100", *limit, *origins, "--log", str(log)]
     assert (tmp_path / "engines" / "gpu").readlink() == Path("h100")
 
 
