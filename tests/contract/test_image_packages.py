@@ -18,6 +18,9 @@ INSTALLED = [
     for line in Path(__file__).with_name("image_packages.txt").read_text().splitlines()
     if not line.startswith("#")
 ]
+# Published without wheels, in Python alone: pip builds them in the image, and here before it resolves.
+SOURCE_ONLY = ("docopt",)
+WHEELS = "wheels"
 spec = importlib.util.spec_from_file_location("image_packages", REPOSITORY / "docker" / "image_packages.py")
 image_packages = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(image_packages)
@@ -34,7 +37,12 @@ def resolve(folder: Path, wanted: list[str], constraints: list[str]) -> dict[str
     (folder / "held.txt").write_text("\n".join(constraints))
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
     command += ["--python-version", "3.12", "--only-binary=:all:", "--report", str(folder / "report.json")]
-    command += ["--target", str(folder / "nothing is written here")]  # pip asks for one
+    command += [
+        "--find-links",
+        str(folder.parent / WHEELS),
+        "--target",
+        str(folder / "nothing is written here"),
+    ]  # pip asks for one
     command += ["--constraint", str(folder / "held.txt"), "--requirement", str(folder / "wanted.txt")]
     subprocess.run(command, capture_output=True, text=True, check=True)
     report = json.loads((folder / "report.json").read_text())
@@ -52,7 +60,10 @@ def wanted() -> list[str]:
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A skip where no package index answers."""
+    wheels = tmp_path_factory.getbasetemp() / WHEELS
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels)]
     try:
+        subprocess.run([*build, *SOURCE_ONLY], capture_output=True, text=True, check=True)
         resolve(tmp_path_factory.mktemp("index"), ["tqdm"], [])
     except subprocess.CalledProcessError:
         pytest.skip("no package index can be reached")
