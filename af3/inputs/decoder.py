@@ -104,7 +104,7 @@ class _Worker:
         if not self._socket.recv(MESSAGE_BYTES):
             self.stop()
             raise EOFError("it did not start")
-        self._socket.settimeout(limits.wall_s + PATIENCE_S)
+        self._limits = limits
 
     @property
     def exit_code(self) -> int | None:
@@ -119,6 +119,7 @@ class _Worker:
         with _memory_file("clip") as file, _memory_file("pcm") as output:
             with open(file, "wb", closefd=False) as opened:
                 opened.write(data)
+            self._socket.settimeout(self._limits.wall_of(len(data)) + PATIENCE_S)
             socket.send_fds(self._socket, [question], [file, output])
             reply = self._socket.recv(MESSAGE_BYTES)
             if not reply:

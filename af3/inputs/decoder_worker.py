@@ -19,7 +19,7 @@ import traceback
 from dataclasses import dataclass
 
 from af3.errors import RequestError
-from af3.inputs.decoding import decode_file
+from af3.inputs.decoding import cpu_limit_s, decode_file
 
 MESSAGE_BYTES = 1 << 16
 NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS
@@ -27,12 +27,20 @@ NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS
 
 @dataclass(frozen=True)
 class Limits:
-    """What one clip may take; the longest takes a tenth of the memory and of the processor time."""
+    """What one clip may take. cpu_s: the least, see `cpu_limit_s`; wall_s: four times as much is added for large files,
+    since other work may keep the machine busy.
+    """
 
     memory_bytes: int = 3 << 30  # of addresses
-    cpu_s: int = 10
+    cpu_s: int = 8
     output_bytes: int = 128 << 20  # half an hour, the longest clip of any model, takes 115 MB
-    wall_s: int = 60  # on a machine that other work keeps busy
+    wall_s: int = 60
+
+    def cpu_of(self, file_bytes: int) -> int:
+        return cpu_limit_s(file_bytes, self.cpu_s)
+
+    def wall_of(self, file_bytes: int) -> int:
+        return self.wall_s + 4 * (self.cpu_of(file_bytes) - self.cpu_s)
 
 
 def main(descriptor: int, limits: Limits) -> None:
@@ -62,7 +70,7 @@ def _limit(limits: Limits) -> None:
 
 
 def _answer(question: dict, file: int, output: int, limits: Limits) -> dict:
-    began_s = _start_clock(limits)
+    began_s = _start_clock(limits, os.fstat(file).st_size)
     try:
         clip = decode_file(file, question["name"], question["max_seconds"], question["read_cut_short"])
         os.pwrite(output, clip.pcm.data, 0)
@@ -77,11 +85,13 @@ def _answer(question: dict, file: int, output: int, limits: Limits) -> dict:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _start_clock(limits: Limits) -> float:
+def _start_clock(limits: Limits, file_bytes: int) -> float:
     """From now on this process has so much of a core and of time, then the kernel ends it."""
     began_s = time.process_time()
-    resource.setrlimit(resource.RLIMIT_CPU, (int(began_s) + limits.cpu_s, resource.RLIM_INFINITY))
-    signal.setitimer(signal.ITIMER_REAL, limits.wall_s)
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (int(began_s) + limits.cpu_of(file_bytes), resource.RLIM_INFINITY)
+    )
+    signal.setitimer(signal.ITIMER_REAL, limits.wall_of(file_bytes))
     return began_s
 
 

@@ -26,7 +26,6 @@ from af3.inputs.survey import TOLERATED_S, Survey, survey
 MAX_CHANNELS = 64
 SOURCE_RATES_HZ = (4_000, 384_000)
 READ_FRAMES = 1 << 18  # decode in blocks: a bomb is noticed after one block, not after gigabytes
-FFMPEG_CPU_S = 10
 ESTIMATED = ("MP3", "OGG")  # formats of whose length libsndfile only has an opinion (libsndfile#1001)
 # Of an MP3 a decoder leaves out what the encoder padded, and the frames that only warm it up.
 UNTOLD_MP3_FRAMES = 4 * 1152
@@ -56,6 +55,11 @@ def decode(data: bytes, name: str, max_seconds: float = MAX_CLIP_SECONDS) -> np.
         return decode_file(file, name, max_seconds).pcm
     finally:
         os.close(file)
+
+
+def cpu_limit_s(file_bytes: int, least_s: int = 8) -> int:
+    """Seconds of a core for a file: ten minutes of stereo Opus, the slowest, take 4 s for their 10 MB."""
+    return least_s + 2 * (file_bytes >> 20)
 
 
 def decode_file(file: int, name: str, max_seconds: float, read_cut_short: bool = False) -> Clip:
@@ -98,6 +102,7 @@ class _Reader:
         self._found = found
         self._max_seconds = max_seconds
         self._read_cut_short = read_cut_short
+        self._cpu_s = cpu_limit_s(os.fstat(file).st_size)
         self.note = found.missing
         self._counted = found.frames or 0
         self._tolerated = UNTOLD_MP3_FRAMES if kind.name == MP3.name else 0
@@ -145,7 +150,7 @@ class _Reader:
         if self._kind.demuxer is None:
             return None, None
         try:
-            with ffmpeg.decoding(self._file, self._kind.demuxer, self._kind.offset, FFMPEG_CPU_S) as stream:
+            with ffmpeg.decoding(self._file, self._kind.demuxer, self._kind.offset, self._cpu_s) as stream:
                 mono = Mono(self._name, stream.rate_hz, stream.channels, self._max_seconds, None)
                 for block in stream.blocks():
                     mono.add(block)
