@@ -150,7 +150,9 @@ class _Reader:
         if self._kind.demuxer is None:
             return None, None
         try:
-            with ffmpeg.decoding(self._file, self._kind.demuxer, self._kind.offset, self._cpu_s) as stream:
+            with ffmpeg.decoding(
+                self._file, self._kind.demuxer, self._kind.offset, self._cpu_s, self._kind.decoder
+            ) as stream:
                 mono = Mono(self._name, stream.rate_hz, stream.channels, self._max_seconds, None)
                 for block in stream.blocks():
                     mono.add(block)

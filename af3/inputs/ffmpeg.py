@@ -23,7 +23,7 @@ import numpy as np
 
 # Decoders of sound alone: a film's pictures are never decoded.
 DECODERS = (
-    "aac,aac_latm,ac3,eac3,alac,amrnb,amrwb,flac,mp1float,mp2float,mp3float,mp1,mp2,mp3,opus,speex,vorbis,wavpack,"
+    "aac,aac_latm,ac3,eac3,alac,amrnb,libopencore_amrnb,amrwb,flac,mp1float,mp2float,mp3float,mp1,mp2,mp3,opus,speex,vorbis,wavpack,"
     "wmav1,wmav2,wmapro,wmavoice,g722,g726,g726le,gsm,gsm_ms,adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,adpcm_yamaha,"
     "pcm_alaw,pcm_mulaw,pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,"
     "pcm_f32be,pcm_f64le,pcm_f64be"
@@ -74,8 +74,12 @@ def program() -> str | None:
 
 
 @contextmanager
-def decoding(file: int, demuxer: str, skip_bytes: int, cpu_s: int) -> Iterator[Stream]:
+def decoding(
+    file: int, demuxer: str, skip_bytes: int, cpu_s: int, decoder: str | None = None
+) -> Iterator[Stream]:
     """Decode the file descriptor `file`; the program has ended when the block is left.
+
+    decoder: the one to take, if this ffmpeg has it.
 
     Raises NoProgram, and Undecodable also at the end of the block, when ffmpeg gave up in the middle.
     """
@@ -84,7 +88,7 @@ def decoding(file: int, demuxer: str, skip_bytes: int, cpu_s: int) -> Iterator[S
         raise NoProgram
     messages = os.memfd_create("messages")
     process = subprocess.Popen(
-        _command(path, demuxer, skip_bytes, cpu_s),
+        _command(path, demuxer, skip_bytes, cpu_s, decoder),
         stdin=file,
         stdout=subprocess.PIPE,
         stderr=messages,
@@ -105,11 +109,19 @@ def decoding(file: int, demuxer: str, skip_bytes: int, cpu_s: int) -> Iterator[S
         os.close(messages)
 
 
-def _command(path: str, demuxer: str, skip_bytes: int, cpu_s: int) -> list[str]:
+@cache
+def _has(path: str, decoder: str) -> bool:
+    listed = subprocess.run([path, "-v", "quiet", "-decoders"], capture_output=True, text=True, check=False)
+    return decoder in listed.stdout.split()
+
+
+def _command(path: str, demuxer: str, skip_bytes: int, cpu_s: int, decoder: str | None) -> list[str]:
     """The container is the one that the bytes show: no playlist is followed, no other file is opened."""
     given = ["-protocol_whitelist", "file", "-codec_whitelist", DECODERS, "-f", demuxer]
     if skip_bytes:
         given += ["-skip_initial_bytes", str(skip_bytes)]
+    if decoder is not None and _has(path, decoder):
+        given += ["-c:a", decoder]
     # Through /proc, not as a pipe: an M4A has its index at the end.
     given += ["-vn", "-sn", "-dn", "-threads", "1", "-i", "file:/proc/self/fd/0"]
     made = [

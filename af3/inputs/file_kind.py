@@ -15,12 +15,14 @@ class FileKind:
 
     name: as a client is told it. demuxer: ffmpeg's name of the container; None: never handed to ffmpeg.
     libsndfile: whether that decoder is tried first. offset: where the file begins behind tags or junk.
+    decoder: ffmpeg's name of the one to take, where its own is not the best.
     """
 
     name: str
     demuxer: str | None = None
     libsndfile: bool = False
     offset: int = 0
+    decoder: str | None = None
 
     @property
     def is_sound(self) -> bool:
@@ -49,7 +51,9 @@ SOUND_STARTS = (
     # libsndfile takes the header of ffmpeg's VOC files for samples
     (b"Creative Voice File", FileKind("VOC", "voc")),
     (b"\x1aE\xdf\xa3", MATROSKA),
-    (b"#!AMR", FileKind("AMR", "amr")),
+    # ffmpeg's own decoder leaves out the frames of pauses (DTX): what is heard would be too short.
+    (b"#!AMR\n", FileKind("AMR", "amr", decoder="libopencore_amrnb")),
+    (b"#!AMR", FileKind("AMR wideband", "amr")),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", FileKind("ASF or WMA", "asf")),
     (b"FLV\x01", FileKind("FLV", "flv")),
     (b"wvpk", FileKind("WavPack", "wv")),
