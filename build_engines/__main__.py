@@ -97,13 +97,15 @@ def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
         raise BuildError(f"PRECISION={arguments.precision}: cpu knows {', '.join(known)}")
     if arguments.think:
         raise BuildError("THINK=1: the think adapter is merged into engines of a GPU only")
-    if arguments.dry_run and not Path(arguments.checkpoint).exists():
+    if arguments.dry_run and _is_elsewhere(arguments.checkpoint):
         _describe_cpu(arguments.checkpoint, output)
         return
     source = open_checkpoint(arguments.checkpoint)
     stages = cpu.stages(source, precision)
     print(reach.describe(cpu.limits(source)))
-    if arguments.voice:
+    if arguments.dry_run and arguments.voice and _is_elsewhere(arguments.voice):
+        print(f"voice: would be downloaded ({arguments.voice}) and built")
+    elif arguments.voice:
         from build_engines.voice import export_voice
 
         stages.append(export_voice.stage(arguments.voice))
@@ -116,6 +118,11 @@ def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
         return
     cpu.write_manifest(source, precision, stamps, output)
     print(f"engines are in {output}")
+
+
+def _is_elsewhere(checkpoint: str) -> bool:
+    """Whether a checkpoint is a hub id, to be downloaded, and no folder."""
+    return not Path(checkpoint).exists()
 
 
 def _describe_cpu(name: str, output: Path) -> None:
@@ -148,7 +155,7 @@ def _describe_gpu(arguments: argparse.Namespace, target: Target, output: Path) -
 
     job = _job(arguments, target, output)
     geometry = memory_plan.AUDIO_FLAMINGO_3
-    if Path(arguments.checkpoint).exists():
+    if not _is_elsewhere(arguments.checkpoint):
         geometry = nvidia.geometry(open_checkpoint(arguments.checkpoint))
     else:
         gigabytes = (geometry.encoder_weights + geometry.llm_weights) * memory_plan.BF16_BYTES / 1e9

@@ -96,7 +96,8 @@ def run(
     names = [stage.name for stage in stages]
     if only is not None and only not in names:
         raise BuildError(f"--only {only}: there is no such stage; the stages are {', '.join(names)}")
-    output.mkdir(parents=True, exist_ok=True)
+    if not dry_run:
+        output.mkdir(parents=True, exist_ok=True)
     for stage in stages:
         if only not in (None, stage.name):
             continue

@@ -31,7 +31,7 @@ def name_of(requirement: str) -> str:
 
 def wanted(project: dict) -> list[str]:
     """Requirements of the server and of its clients (the health check is one), without ALONE."""
-    listed = [*project["dependencies"], *project["optional-dependencies"]["client"]]
+    listed = [*project["dependencies"], *project["optional-dependencies"]["server"]]
     return [requirement for requirement in listed if name_of(requirement) != ALONE] + list(ALONE_IMPORTS)
 
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from af3.manifest import ManifestError
+from af3.manifest import Manifest, ManifestError
 from serving import journal
 from serving.address import Ports, ServerError, claim, location
 from serving.door import tls
@@ -19,6 +19,7 @@ from serving.door.door import Door, TritonAddress
 from serving.door.http_server import open_access_log
 from serving.door.open_files import raise_limit
 from serving.host import engine_choice, in_container
+from serving.host.served_model import served_model
 from serving.host.supervisor import Patience, Supervisor
 from serving.host.triton import Server
 
@@ -58,7 +59,7 @@ def main() -> int:
         return 2
     try:
         return _serve(arguments, config, extra)
-    except (ServerError, tls.TlsError) as error:
+    except (ManifestError, ServerError, tls.TlsError) as error:
         print(error, file=sys.stderr)
         return 1
 
@@ -75,6 +76,7 @@ def _serve(arguments: argparse.Namespace, config: str, extra: tuple[str, ...]) -
     )
     certificates = tls.from_options(arguments.tls_cert, arguments.tls_key, arguments.tls_ca)
     extra += trace_options(arguments.trace_url)
+    model = served_model(Manifest.read(arguments.folder / "engines" / arguments.target))
 
     def start() -> Server:
         return Server(config, arguments.folder, log, triton.ports, INSIDE, extra, triton.key)
@@ -82,6 +84,7 @@ def _serve(arguments: argparse.Namespace, config: str, extra: tuple[str, ...]) -
     def on_ready() -> None:
         scheme = "" if certificates is None else " (TLS)" if certificates.ca is None else " (mutual TLS)"
         print("Ctrl-C stops it")
+        print(f"  {model}")
         print(f"  gRPC     {door.url}{scheme}")
         print(f"  HTTP     http{'s' if certificates else ''}://{location(door.host, door.ports.http)}")
         print(f"  metrics  http://{location(door.metrics_host, door.ports.metrics)}/metrics", flush=True)

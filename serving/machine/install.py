@@ -14,6 +14,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ PERF_ANALYZER = HOME / "bin" / "perf_analyzer"
 BACKENDS = HOME / "backends"
 LIBRARIES = HOME / "lib"
 STAMP = HOME / "installed"
+REPOSITORY = Path(__file__).parents[2]
+PATH_FILE = "audio-flamingo-server.pth"
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def install(force: bool = False) -> None:
     Raises SystemExit with a sentence when this machine cannot run the server.
     """
     _refuse_other_machines()
+    find_repository_from_anywhere()
     wanted = " ".join(wheel.requirement for wheel in wheels()) + f" python{sys.version_info.minor}"
     if not force and STAMP.is_file() and STAMP.read_text() == wanted:
         return
@@ -76,6 +80,16 @@ def install(force: bool = False) -> None:
             _unpack(_download(wheel, Path(folder)), wheel)
     _link_plain_names()
     STAMP.write_text(wanted)
+
+
+def find_repository_from_anywhere() -> None:
+    """Let this environment import `af3` and `serving` from any folder.
+
+    Relied upon by every model.py: Triton starts its Python stub in a folder of its own and the stub ignores
+    PYTHONPATH, so the code of the steps is found through this file or not at all.
+    """
+    packages = Path(sysconfig.get_path("purelib"))
+    (packages / PATH_FILE).write_text(f"{REPOSITORY}\n", encoding="utf-8")
 
 
 def _refuse_other_machines() -> None:
