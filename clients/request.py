@@ -18,7 +18,7 @@ from . import contract
 from .errors import AudioFlamingoError
 from .sound.samples import Samples, wav
 
-DEFAULT_URL = "127.0.0.1:8001"
+DEFAULT_URL = os.environ.get("AUDIO_FLAMINGO_URL", "127.0.0.1:8001")
 DEFAULT_MODEL = contract.AUDIO_FLAMINGO
 DEFAULT_TIMEOUT_S = 600.0
 DEADLINE_GRACE_S = 1.0

@@ -1,8 +1,11 @@
-"""What the README shows is run as it stands there; only the ports are those of the test's server."""
+"""What the README shows, typed as it stands there into a fresh shell with an empty home.
+
+The environment carries the server's address; curl, which knows no such variable, gets the port of the test's server.
+"""
 
 import re
 import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,30 +13,95 @@ from serving.door.door import Door
 from serving.host.triton import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-EXAMPLES = {
-    "python": re.search(r"```python\n(.*?)```", README, re.DOTALL),
-    "command line": re.search(r"^(python -m clients\.commands\.ask .*?) +#", README, re.MULTILINE),
-    "curl": re.search(r"```bash\n(echo .*?)```", README, re.DOTALL),
-}
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+COMMANDS = re.findall(r"^(\.venv/bin/audio-flamingo .*?)(?: +#.*)?$", README, re.MULTILINE)
+MICROPHONE = re.compile(r"no recording program is installed|ended with code \d+ .*connect a recording device")
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_of_the_readme_prints_an_answer(name: str, server: Door) -> None:
-    found = EXAMPLES[name]
-    assert found is not None
-    code = (
-        found[1]
-        .replace("127.0.0.1:8001", server.url)
-        .replace("127.0.0.1:8000", f"127.0.0.1:{server.ports.http}")
-    )
-    if name == "command line":
-        code = code.replace("clients.commands.ask", f"clients.commands.ask --url {server.url}")
-        code = code.replace("python ", f"{sys.executable} ", 1)
-    command = [sys.executable, "-c", code] if name == "python" else ["bash", "-c", code]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+class Shell:
+    """A shell as a newcomer opens it: nothing in the environment, nothing in the home."""
+
+    def __init__(self, server: Door, home: Path):
+        self.home = home
+        self._environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "AUDIO_FLAMINGO_URL": server.url}
+
+    def type(self, line: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "--noprofile", "--norc", "-c", line],
+            cwd=REPOSITORY,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+
+@pytest.fixture
+def shell(server: Door, tmp_path: Path) -> Shell:
+    return Shell(server, tmp_path)
+
+
+def command(word: str) -> str:
+    (found,) = (line for line in COMMANDS if f"audio-flamingo {word} " in line and "--mic" not in line)
+    return found
+
+
+def test_ask_as_typed(shell: Shell) -> None:
+    done = shell.type(command("ask"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_chat_as_typed(shell: Shell) -> None:
+    done = shell.type(f"echo 'What is it?' | {command('chat')}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_batch_as_typed(shell: Shell) -> None:
+    done = shell.type(command("batch"))
+    assert done.returncode == 0, done.stderr
+    clips = [
+        path
+        for path in (REPOSITORY / "checkpoints" / "samples").iterdir()
+        if path.suffix in (".wav", ".mp3", ".flac", ".ogg")
+    ]
+    assert len((shell.home / "answers.jsonl").read_text().splitlines()) == len(clips)
+
+
+def test_talk_as_typed(shell: Shell) -> None:
+    done = shell.type(command("talk"))
+    assert done.returncode == 0, done.stderr
+    assert (shell.home / "reply.wav").stat().st_size > 44
+
+
+def test_talk_by_microphone_as_typed_on_a_machine_without_one(shell: Shell) -> None:
+    (line,) = (line for line in COMMANDS if "--mic" in line)
+    done = shell.type(line)
+    assert done.returncode == 1
+    assert MICROPHONE.search(" ".join(done.stderr.split()))
+    assert "Traceback" not in done.stderr
+
+
+def test_python_as_typed(shell: Shell) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    done = shell.type(f".venv/bin/python - <<'END'\n{code}\nEND")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_curl_as_typed(shell: Shell, server: Door) -> None:
+    (block,) = (block for block in BLOCKS if block.startswith("echo"))
+    done = shell.type(block.replace("127.0.0.1:8000", f"127.0.0.1:{server.ports.http}"))
+    assert done.returncode == 0, done.stderr
+    assert '"text"' in done.stdout
     assert "error" not in done.stdout.lower()
+
+
+def test_every_command_of_the_readme_is_tested_above() -> None:
+    words = {line.split()[1] for line in COMMANDS}
+    assert words == {"ask", "chat", "batch", "talk"}
 
 
 def test_every_target_of_the_readme_is_one_of_the_makefile() -> None:
