@@ -26,7 +26,7 @@ HTTP_PORT ?= 8000
 METRICS_PORT ?= 8002
 
 # The CPU build of torch: a fifth of the download of the default one, and without its hash, since every index and
-# every Python version has its own. Everything else is checked against the hashes of a requirements*.lock.
+# every Python version has its own; so is what it brings (jinja2, networkx). Everything else is checked against the hashes of a requirements*.lock.
 TORCH = torch==2.13.0
 # FP8 quantisation, as far as a CPU can test it. Without its dependencies: they are locked, torch is above.
 MODELOPT = nvidia-modelopt==0.47.0 --hash=sha256:db13e62d7efe4a1512e8b8c3f479e28d64022306f94a194f13234e7dca1d3120
@@ -64,7 +64,8 @@ $(READY): requirements-server.lock pyproject.toml serving/machine/install.py
 $(READY_BUILD): requirements-build.lock | $(READY)
 	@echo "installing what building engines needs into $(VENV) (torch, Transformers: about 1 GB) …"
 	@$(PIP) --retries 0 --timeout 15 --index-url $(TORCH_INDEX) --no-deps $(TORCH) 2>/dev/null \
-		|| { echo "$(TORCH_INDEX) cannot be reached; the usual index may give CUDA's torch, 4 GB more"; $(PIP) $(TORCH); }
+		|| echo "$(TORCH_INDEX) cannot be reached; the usual index may give CUDA's torch, 4 GB more"
+	@$(PIP) $(TORCH)
 	@$(LOCKED) requirements-build.lock
 	@touch $@
 
