@@ -11,7 +11,6 @@ A new stage is a function `build(folder) -> figures` and a `Stage` that lists wh
           code=(audio_encoder,), packages=("torch", "onnx"))
 """
 
-import ast
 import hashlib
 import importlib.metadata
 import json
@@ -23,6 +22,8 @@ from pathlib import Path
 from types import ModuleType
 
 from tqdm import tqdm
+
+from build_engines.code_graph import code_hashes
 
 STAMP = "stage.json"
 HASH_BLOCK_BYTES = 1 << 22
@@ -40,7 +41,8 @@ class Stage:
 
     `build` gets an empty folder, writes its files there and returns the figures of its own verification.
     `inputs` are the settings and hashes that decide the result (JSON values); `after` the stages whose
-    results it reads; `code` the modules that make it; `packages` the distributions whose versions matter.
+    results it reads; `code` the modules that make it, whose imports inside this repository count too; `packages`
+    the distributions whose versions matter.
     """
 
     name: str
@@ -56,7 +58,7 @@ class Stage:
         decides = {
             "inputs": self.inputs,
             "after": [stage.key for stage in self.after],
-            "code": [_hash_code(module) for module in self.code],
+            "code": code_hashes(self.code),
             "packages": self.versions,
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
@@ -134,12 +136,6 @@ def hash_file(path: Path) -> str:
             digest.update(block)
             bar.update(len(block))
     return digest.hexdigest()
-
-
-def _hash_code(module: ModuleType) -> str:
-    """Hash of what a module does: a changed comment is no reason to build gigabytes again."""
-    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 def require(figure: str, value: float, bound: float) -> None:

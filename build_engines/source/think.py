@@ -6,6 +6,7 @@ adaptor were frozen while it was trained, so one encoder engine serves both; two
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -39,8 +40,10 @@ class Adapter:
 
     @property
     def sha256(self) -> str:
-        """Identity of what it changes."""
-        return hash_file(self.folder / WEIGHTS)
+        """Identity of what it changes: the matrices, how they are scaled, and whole weights that replace others."""
+        files = [self.folder / name for name in (WEIGHTS, CONFIG, NOT_LORA)]
+        hashes = {file.name: hash_file(file) for file in files if file.exists()}
+        return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
     def merged(self, name: str, weight: torch.Tensor) -> torch.Tensor:
         """`weight` of canonical `name` with the adapter in it, in its own dtype; computed in fp32."""

@@ -3,17 +3,15 @@
 from functools import partial
 from pathlib import Path
 
-import af3.inputs.chat_messages
-import af3.tokenizer
 from af3.manifest import CheckpointIdentity, Limits, Manifest
 from af3.manifest import Precision as Precisions
 from af3.speech.catalogue import VOICE_FOLDER
 from af3.speech.engines.vits import built_voice
-from build_engines.encoder import export_encoder, time_rotation, verify_encoder
+from build_engines.encoder import export_encoder
 from build_engines.encoder.export_encoder import AlignedEncoder, WaveformEncoder
-from build_engines.llm import decoder_files, decoder_graph, quantize, verify_decoder
+from build_engines.llm import decoder_files
 from build_engines.llm.decoder_graph import Precision
-from build_engines.source import checkpoint, reach, tokenizer_files
+from build_engines.source import reach, tokenizer_files
 from build_engines.source.checkpoint import Checkpoint
 from build_engines.stage import Stage, Stamp, read_stamp
 
@@ -28,7 +26,7 @@ def stages(source: Checkpoint, precision: Precision) -> list[Stage]:
             "tokenizer",
             build=partial(tokenizer_files.build, source),
             inputs=identity,
-            code=(tokenizer_files, af3.inputs.chat_messages, af3.tokenizer),
+            code=(tokenizer_files,),
             packages=("tokenizers", "transformers"),
         ),
         audio_encoder_stage(source, AlignedEncoder),
@@ -36,7 +34,7 @@ def stages(source: Checkpoint, precision: Precision) -> list[Stage]:
             "llm",
             build=partial(decoder_files.build, source, precision),
             inputs=identity | {"precision": precision},
-            code=(decoder_files, decoder_graph, quantize, verify_decoder, checkpoint),
+            code=(decoder_files,),
             packages=("onnx", "onnxruntime", "torch"),
         ),
     ]
@@ -48,7 +46,7 @@ def audio_encoder_stage(source: Checkpoint, form: type[WaveformEncoder]) -> Stag
         "audio_encoder",
         build=partial(export_encoder.build, source, form),
         inputs={"checkpoint": source.sha256, "form": form.__name__},
-        code=(export_encoder, time_rotation, verify_encoder, checkpoint),
+        code=(export_encoder,),
         packages=("onnx", "onnxruntime", "onnxscript", "torch", "transformers"),
     )
 

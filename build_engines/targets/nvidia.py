@@ -29,7 +29,7 @@ from build_engines.encoder.export_encoder import RaggedEncoder
 from build_engines.llm import calibration, fp8, qwen, trtllm, trtllm_checkpoint
 from build_engines.llm.decoder_graph import Shape
 from build_engines.memory_plan import Geometry
-from build_engines.source import think, tokenizer_files
+from build_engines.source import tokenizer_files
 from build_engines.source.checkpoint import Checkpoint
 from build_engines.source.think import Adapter
 from build_engines.stage import BuildError, Figures, Stage, Stamp, hash_file, is_current, run
@@ -128,7 +128,7 @@ def stages(job: Job, sources: Sources) -> list[tuple[Stage, Path]]:
             "checkpoint": checkpoint.sha256,
             "think": sources.adapter.sha256 if sources.adapter else None,
         },
-        code=(qwen, think),
+        code=(qwen,),
         packages=("safetensors", "torch"),
     )
     heard = Stage(

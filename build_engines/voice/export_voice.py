@@ -27,8 +27,6 @@ from torch.nn.utils import parametrize
 from transformers import VitsConfig, VitsModel, VitsTokenizer
 from transformers.models.vits import modeling_vits
 
-import af3.speech.engines.vits
-import af3.speech.engines.vits_graphs
 from af3.speech.catalogue import VOICE_FOLDER
 from af3.speech.engines.vits import SETTINGS_FILE, VitsSettings, VitsSynthesizer
 from af3.speech.engines.vits_interface import DECODER, FLOW, TEXT
@@ -47,7 +45,7 @@ def stage(checkpoint: str) -> Stage:
         VOICE_FOLDER,
         build=partial(build, folder, Path(checkpoint).name),
         inputs={"checkpoint": hashlib.sha256(json.dumps(files).encode()).hexdigest()},
-        code=(sys.modules[__name__], af3.speech.engines.vits, af3.speech.engines.vits_graphs),
+        code=(sys.modules[__name__],),
         packages=("onnx", "onnxruntime", "torch", "transformers"),
     )
 

@@ -41,7 +41,7 @@ def find() -> FoundGpu:
     except subprocess.CalledProcessError as error:
         reason = (error.stdout or error.stderr).strip()
         raise ManifestError(f"nvidia-smi failed: {reason}; `make doctor` says what is missing") from None
-    name, compute_capability, driver, memory_mib = answer.splitlines()[0].split(", ")
+    name, compute_capability, driver, memory_mib = _first_gpu(answer)
     identity = GpuIdentity(
         name=name,
         compute_capability=compute_capability,
@@ -50,7 +50,26 @@ def find() -> FoundGpu:
         tensorrt_llm=_version("tensorrt_llm"),
         image=os.environ.get(IMAGE_VARIABLE, "unknown"),
     )
-    return FoundGpu(identity=identity, memory_bytes=int(memory_mib) * MIB)
+    return FoundGpu(identity=identity, memory_bytes=memory_mib * MIB)
+
+
+def _first_gpu(answer: str) -> tuple[str, str, str, int]:
+    """Name, compute capability, driver and MiB of memory of the first GPU that nvidia-smi lists."""
+    lines = answer.strip().splitlines()
+    words = [word.strip() for word in lines[0].split(",")] if lines else []
+    # Without a GPU it says "No devices were found", and ends with code 0.
+    if len(words) != len(QUERY.split(",")):
+        raise ManifestError(
+            f"nvidia-smi lists no GPU, it says: {(lines or ['nothing'])[0][:80]}; `make doctor` says what is missing"
+        )
+    *names, memory_mib = words
+    if not memory_mib.isdigit():
+        raise ManifestError(
+            f"nvidia-smi does not say how much memory {names[0]} has, but {memory_mib!r}; a GPU that shares the memory"
+            " of its host, or an instance of MIG, cannot be planned for"
+        )
+    name, compute_capability, driver = names
+    return name, compute_capability, driver, int(memory_mib)
 
 
 def link_engines(engines: Path) -> None:

@@ -61,6 +61,18 @@ def adapted(checkpoint: Checkpoint, folder: Path, **config: object) -> dict[str,
     return matrices
 
 
+@pytest.mark.parametrize("file", [think.WEIGHTS, think.CONFIG, think.NOT_LORA])
+def test_every_file_of_an_adapter_decides_its_identity(tmp_path, file):
+    for name in (think.WEIGHTS, think.CONFIG, think.NOT_LORA):
+        (tmp_path / name).write_text("one")
+    adapter = think.Adapter(tmp_path, 1.0, {}, {})
+    before = adapter.sha256
+    (tmp_path / file).write_text("two")
+    assert adapter.sha256 != before
+    (tmp_path / think.NOT_LORA).unlink()
+    assert adapter.sha256 != before
+
+
 def test_the_split_llm_says_what_the_whole_model_says(checkpoint, af3, tmp_path):
     assert torch.equal(logits(split(checkpoint, None, tmp_path / "qwen")), logits(af3))
 

@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from build_engines.code_graph import code_hashes
+from build_engines.encoder import export_encoder
+from build_engines.llm import calibration, decoder_files, qwen
+from build_engines.source import tokenizer_files
 from build_engines.stage import BuildError, Stage, is_current, read_stamp, require, run
 
 
@@ -56,6 +60,59 @@ def test_changed_code_builds_the_stage_again_and_a_changed_comment_does_not(tmp_
         source.write_text(text)
         run([stage(builder, code=(module,))], tmp_path)
     assert builder.calls == 2
+
+
+CODE = {
+    "made.py": "import af3.kept\ndef build(): return helper()\nfrom af3.inner.tool import helper",
+    "af3/__init__.py": "",
+    "af3/kept.py": "def f():\n    from af3.inner import late",
+    "af3/inner/__init__.py": "",
+    "af3/inner/tool.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import af3.typed\nHOP = 160",
+    "af3/inner/late.py": "A = 1",
+    "af3/typed.py": "A = 1",
+    "af3/other.py": "A = 1",
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "rebuilt"),
+    [
+        ("made.py", True),
+        ("af3/kept.py", True),
+        ("af3/inner/tool.py", True),  # imported from
+        ("af3/inner/late.py", True),  # imported within a function
+        ("af3/inner/__init__.py", True),
+        ("af3/typed.py", False),
+        ("af3/other.py", False),
+    ],
+)
+def test_changed_code_of_an_imported_module_builds_the_stage_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, rebuilt: bool
+) -> None:
+    monkeypatch.setattr("build_engines.code_graph.REPOSITORY", tmp_path)
+    for name, text in CODE.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    module = ModuleType("made")
+    module.__file__ = str(tmp_path / "made.py")
+    before = stage(Builder(), code=(module,)).key
+    (tmp_path / changed).write_text(CODE[changed] + "\nB = 2")
+    assert (stage(Builder(), code=(module,)).key != before) == rebuilt
+
+
+def test_what_is_baked_into_engines_decides_their_keys() -> None:
+    """The hop of the log-mel, and what decides how many frames are fed, stand in af3/inputs/audio.py."""
+    assert "af3/inputs/audio.py" in code_hashes([export_encoder])
+    assert {
+        "build_engines/llm/decoder_graph.py",
+        "build_engines/llm/quantize.py",
+        "af3/llm/decoder.py",
+    } <= set(code_hashes([decoder_files]))
+    assert {"af3/inputs/chat_messages.py", "af3/tokenizer.py", "build_engines/source/checkpoint.py"} <= set(
+        code_hashes([tokenizer_files])
+    )
+    assert {"build_engines/source/think.py", "build_engines/source/checkpoint.py"} <= set(code_hashes([qwen]))
+    assert {"af3/inputs/prompt.py", "af3/inputs/audio.py"} <= set(code_hashes([calibration]))
 
 
 def test_another_tool_version_builds_the_stage_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,6 +179,22 @@ def test_a_driver_that_fails_is_quoted(tmp_path, monkeypatch):
         find()
 
 
+@pytest.mark.parametrize(
+    ("script", "cause"),
+    [
+        ("echo 'No devices were found'", "lists no GPU, it says: No devices were found"),
+        ("true", "lists no GPU, it says: nothing"),
+        ("echo", "lists no GPU, it says: nothing"),
+        ("echo 'NVIDIA GB10, 12.1, 580.95.05, [N/A]'", r"how much memory NVIDIA GB10 has, but '\[N/A\]'"),
+        ("echo 'NVIDIA X, 9.0, 575.57.08, [Insufficient Permissions]'", "how much memory NVIDIA X has"),
+    ],
+)
+def test_an_odd_answer_of_nvidia_smi_is_quoted(tmp_path, monkeypatch, script, cause):
+    nvidia_smi(tmp_path / "bin", monkeypatch, script)
+    with pytest.raises(ManifestError, match=cause):
+        find()
+
+
 def test_a_machine_without_a_driver_is_told_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ManifestError, match="no nvidia-smi here"):
