@@ -58,6 +58,7 @@ class Admission:
         self.limits = limits
         self.ready = False
         self.draining = False
+        self.alive = True  # False while the server cannot be started at all: replace the whole container
         self.suspicious = False  # Triton failed a request: the supervisor should probe it now
         self.now = clock
         self.seen_at = clock()  # when Triton last sent a response

@@ -63,7 +63,7 @@ class GrpcService(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(unary[name]) if name in unary else None
 
     async def _live(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        return service_pb2.ServerLiveResponse(live=True).SerializeToString()
+        return service_pb2.ServerLiveResponse(live=self._relay.admission.alive).SerializeToString()
 
     async def _ready(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         return service_pb2.ServerReadyResponse(ready=self._relay.admission.serving).SerializeToString()

@@ -64,7 +64,7 @@ class HttpService:
         )
 
     async def _live(self, request: Request) -> Response:
-        return Response()
+        return Response(status_code=200 if self._relay.admission.alive else 503)
 
     async def _ready(self, request: Request) -> Response:
         return Response(status_code=200 if self._relay.admission.serving else 503)

@@ -23,8 +23,8 @@ SECOND_LOOK_S = 2.0  # several heartbeats
 class Supervisor:
     """Runs until an exception, such as KeyboardInterrupt, ends it. `say` takes one line for the operator.
 
-    restarts: why each was needed, in order.
-    alive: False while the server cannot be started; True again once it is ready.
+    restarts: why each was needed, in order. The door's liveness turns false when no start has succeeded for
+        `Patience.give_up`, and true again once one has.
     """
 
     def __init__(
@@ -37,7 +37,6 @@ class Supervisor:
         self._prober = ThreadPoolExecutor(thread_name_prefix="probe")
         self._probing: Future[Finding] | None = None
         self.restarts: list[str] = []
-        self.alive = True
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """`on_ready` is called once. Raises ServerError when the first start fails, after a crash the second."""
@@ -55,7 +54,7 @@ class Supervisor:
             try:
                 with self._start() as server:
                     self._wait_until_ready(server)
-                    failed_starts, self.alive = 0, True
+                    failed_starts, self._door.admission.alive = 0, True
                     self._say_ready(time.monotonic() - began_s)
                     if first:
                         on_ready()
@@ -69,7 +68,7 @@ class Supervisor:
                     raise
                 crashed = True
                 failed_starts += 1
-                self.alive = time.monotonic() - ready_s < self._patience.give_up
+                self._door.admission.alive = time.monotonic() - ready_s < self._patience.give_up
                 why = f"start failed: {error}"
             finally:
                 self._door.admission.ready = False

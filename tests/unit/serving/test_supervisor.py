@@ -36,7 +36,7 @@ class World:
         self.die_at: Callable[[], str | None] = lambda: None
         self.start_error: Callable[[int], Exception | None] = lambda start: None
         self.door: Any = SimpleNamespace(
-            admission=SimpleNamespace(ready=False, suspicious=False, seen_at=0.0),
+            admission=SimpleNamespace(ready=False, alive=True, suspicious=False, seen_at=0.0),
             metrics=SimpleNamespace(restarts=SimpleNamespace(add=self.counted.append)),
             drain=lambda seconds: 0,
         )
@@ -253,13 +253,13 @@ def test_it_is_not_alive_while_the_server_cannot_be_started(world: World) -> Non
     alive: list[bool] = []
 
     def start_error(start: int) -> Exception | None:
-        alive.append(world.supervisor.alive)
+        alive.append(world.door.admission.alive)
         return ServerError("no engines") if 2 <= start < 14 else None
 
     world.start_error = start_error
     world.run(WELL, FAILED, FAILED, WELL)
     assert alive[:8] == [True] * 8 and alive[-1] is False
-    assert world.supervisor.alive
+    assert world.door.admission.alive
 
 
 def test_it_remembers_why_and_says_so_when_it_is_ready_again(world: World) -> None:
