@@ -1,0 +1,38 @@
+"""The steps of the acceptance run that are not NVIDIA's, against a real server."""
+
+from perf.acceptance import answers, encoder_speed, speed
+
+
+def test_the_same_server_answers_the_same_tokens_twice(url):
+    first, second = answers.ask(url), answers.ask(url)
+    assert len(first) == 8
+    assert all(entry["token_ids"] for entry in first)
+    assert answers.compare(first, second)["same"] == 1.0
+
+
+def test_bad_and_cancelled_requests_leave_the_server_answering(url):
+    said = answers.disturb(url)
+    assert "max_tokens" in said["a parameter out of range"]
+    assert not any(text.startswith("answered") for name, text in said.items() if "file" in name)
+
+
+def test_speed_is_measured_of_every_stream(url):
+    found = speed.measure(url, streams=2, rounds=1)
+    assert found["streams"] == 2
+    assert found["ttft_ms"] > 0
+    assert found["tokens_per_s"] > 0
+
+
+def test_the_encoder_is_timed_per_window():
+    class Encoder:
+        calls = 0
+
+        def encode(self, windows):
+            self.calls += 1
+            return windows
+
+    encoder = Encoder()
+    found = encoder_speed.measure(encoder, windows=3, repeats=5)
+    assert encoder.calls == 7
+    assert found["windows"] == 3
+    assert found["ms_per_window"] > 0
