@@ -123,3 +123,9 @@ class Intake:
 
 def shutting_down() -> RequestError:
     return RequestError("UNAVAILABLE", "the server is shutting down")
+
+
+def too_late(generation: Generation) -> RequestError:
+    return RequestError(
+        "DEADLINE_EXCEEDED", f"not answered within {generation.timeout_s:g} s; allow more time"
+    )

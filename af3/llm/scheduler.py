@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from af3.errors import RequestError, invalid
+from af3.llm.checks import refuse_malformed
 from af3.llm.decoder import Decoder
-from af3.llm.intake import Intake, Waiting, shutting_down
+from af3.llm.intake import Intake, Waiting, shutting_down, too_late
 from af3.llm.rows import Rows
 from af3.llm.sequence import ActiveSequence, Generation, Listener
 
@@ -71,7 +71,8 @@ class Scheduler:
 
         Raises RequestError when it cannot be served: malformed, an id in use, the queue full, or closed.
         """
-        self._refuse_malformed(generation)
+        decoder = self._decoder
+        refuse_malformed(generation, decoder.vocab_size, decoder.hidden_size, decoder.max_sequence_tokens)
         self._intake.submit(generation, listener)
 
     def stop(self, request_id: str) -> None:
@@ -82,27 +83,6 @@ class Scheduler:
         """Fail what is in flight and end the thread."""
         self._intake.close()
         self._thread.join()
-
-    def _refuse_malformed(self, generation: Generation) -> None:
-        ids, table = generation.input_ids, generation.table
-        rows = 0 if table is None else len(table)
-        if table is not None and (table.ndim != 2 or table.shape[1] != self._decoder.hidden_size):
-            raise invalid(
-                f"prompt_embedding_table: shape {list(table.shape)}, must be [P, {self._decoder.hidden_size}]"
-            )
-        if len(ids) == 0:
-            raise invalid("input_ids: empty; at least one token is needed")
-        if ids.min() < 0 or ids.max() >= self._decoder.vocab_size + rows:
-            raise invalid(
-                f"input_ids: values {ids.min()}…{ids.max()} outside 0…{self._decoder.vocab_size + rows - 1}"
-                f" (vocabulary {self._decoder.vocab_size}, prompt table rows {rows})"
-            )
-        limit = self._decoder.max_sequence_tokens
-        if generation.max_new_tokens < 1 or len(ids) + generation.max_new_tokens > limit:
-            raise invalid(
-                f"request_output_len: {generation.max_new_tokens} after a prompt of {len(ids)} tokens; must be at"
-                f" least 1, and both together at most {limit}"
-            )
 
     def _run(self) -> None:
         while self._intake.wait(busy=len(self._rows) > 0):
@@ -132,11 +112,11 @@ class Scheduler:
         if not overdue:
             return
         for generation, listener in self._intake.remove(overdue):
-            listener.failed(_too_late(generation))
+            listener.failed(too_late(generation))
         for sequence in self._rows.all:
             if sequence.generation.request_id in overdue and not sequence.generated:
                 self._release(sequence)
-                sequence.listener.failed(_too_late(sequence.generation))
+                sequence.listener.failed(too_late(sequence.generation))
 
     def _drop_stopped(self) -> None:
         unwanted = self._intake.take_stops() | self._left()
@@ -212,9 +192,3 @@ class Scheduler:
         if counts != self._reported:
             self._reported = counts
             self._report_counts(*counts)
-
-
-def _too_late(generation: Generation) -> RequestError:
-    return RequestError(
-        "DEADLINE_EXCEEDED", f"not answered within {generation.timeout_s:g} s; allow more time"
-    )
