@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 FILE_NAME = "manifest.json"
 TOKENIZER_FOLDER = "tokenizer"  # beside it
 WINDOW_SECONDS = 30
+ADAPTERS_FOLDER = "adapters"  # a LoRA each, by name
+CPU_VLLM = "cpu-vllm"  # folder of the engines for vLLM on a CPU
 
-Target = Literal["cpu", "h100", "a100", "l40s", "h200", "l4", "a10g", "rtx4090"]
+Target = Literal["cpu", "any", "h100", "a100", "l40s", "h200", "l4", "a10g", "rtx4090"]
 
 
 class ManifestError(Exception):
@@ -94,6 +96,12 @@ class Manifest(_Section):
     verification: dict[str, dict[str, float]]
     voice: str | None = None  # name of the neural voice, where one was built
     gpu: GpuIdentity | None = None
+    adapters: tuple[str, ...] = ()  # LoRAs that a request may ask for
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """Where these engines run."""
+        return "cpu" if self.target == "cpu" else "cuda"
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -102,7 +110,7 @@ class Manifest(_Section):
         Raises ManifestError when there is none, when it is of another format, or when a file is missing.
         """
         path = folder / FILE_NAME
-        rebuild = f"run `make engines GPU={folder.name}`"
+        rebuild = f"run `make engines GPU={'cpu LLM=vllm' if folder.name == CPU_VLLM else folder.name}`"
         if not path.exists():
             raise ManifestError(f"{path}: there are no engines here; {rebuild}")
         try:

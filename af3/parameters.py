@@ -37,6 +37,7 @@ class Parameters(BaseModel):
     stop: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(strict=False)] = ()
     think: bool = False
     read_cut_short: bool = False
+    adapter: str | None = Field(None, min_length=1, max_length=64)
     voice: str | None = Field(None, min_length=1, max_length=64)
     rate: float = Field(1.0, ge=0.5, le=2.0)
 

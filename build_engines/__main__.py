@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from af3.manifest import CPU_VLLM
 from build_engines.stage import BuildError
 from build_engines.targets import TARGETS
 from build_engines.targets.target import Target
@@ -33,14 +34,15 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m build_engines", description=__doc__.split(":")[0])
     parser.add_argument(
-        "--target", choices=["cpu", *TARGETS], default="cpu", help="what the artifacts are for"
+        "--target", choices=["cpu", "any", *TARGETS], default="cpu", help="what the artifacts are for"
     )
     parser.add_argument(
         "--checkpoint", required=True, help="folder of an AF3 checkpoint in Hugging Face format, or a hub id"
     )
     parser.add_argument(
         "--precision",
-        help="of the LLM's weights; cpu: fp32 (default), int4; GPUs: fp8, bf16, int8, int4",
+        help="of the LLM's weights; cpu: fp32 (default), int4, with vLLM bf16; any: bf16 (default), fp8; "
+        "GPUs: fp8, bf16, int8, int4",
     )
     parser.add_argument(
         "--audio-seconds",
@@ -48,7 +50,21 @@ def _parser() -> argparse.ArgumentParser:
         help="audio of one request, at most: less lets more requests run together (GPUs; default: all AF3 hears)",
     )
     parser.add_argument(
-        "--think", action="store_true", help="merge the checkpoint's think adapter (a GPU only)"
+        "--llm",
+        choices=["vllm"],
+        help="serve the LLM with vLLM: any GPU, or a CPU in an environment of its own; nothing is compiled",
+    )
+    parser.add_argument(
+        "--think",
+        action="store_true",
+        help="the checkpoint's think adapter: with vLLM for the requests that ask for it, else merged (a GPU only)",
+    )
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="with vLLM: a LoRA that requests can ask for by NAME; may be given several times",
     )
     parser.add_argument(
         "--calibration",
@@ -70,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(arguments: argparse.Namespace) -> None:
+    if arguments.llm == "vllm" or arguments.target == "any":
+        _build_vllm(arguments)
+        return
+    if arguments.adapter:
+        raise BuildError("--adapter: adapters per request need vLLM; add --llm vllm")
     output = arguments.output or Path("engines") / arguments.target
     if arguments.target == "cpu":
         _build_cpu(arguments, output)
@@ -134,6 +155,32 @@ def _describe_cpu(name: str, output: Path) -> None:
     print(LICENCE_NOTICE.format(name=name))
     print(f"{name}: not here; it would be downloaded, and built into {output}: tokenizer, audio_encoder, llm")
     print(reach.describe(reach.published(name).limits(cpu.ROWS)))
+
+
+def _build_vllm(arguments: argparse.Namespace) -> None:
+    from build_engines.source.checkpoint import open_checkpoint
+    from build_engines.stage import run
+    from build_engines.targets import any as any_gpu
+
+    device: any_gpu.Device = "cpu" if arguments.target == "cpu" else "any"
+    output = arguments.output or Path("engines") / (CPU_VLLM if device == "cpu" else device)
+    precision = any_gpu.precision_of(device, arguments.precision)
+    if arguments.dry_run and not Path(arguments.checkpoint).exists():
+        _describe_cpu(arguments.checkpoint, output)
+        return
+    checkpoint = open_checkpoint(arguments.checkpoint)
+    adapters = any_gpu.open_adapters(checkpoint, arguments.think, arguments.adapter)
+    sources = any_gpu.Sources(checkpoint, adapters)
+    stages = any_gpu.stages(sources)
+    if arguments.voice:
+        from build_engines.voice import export_voice
+
+        stages.append(export_voice.stage(arguments.voice))
+    stamps = run(stages, output, force=arguments.force, dry_run=arguments.dry_run, only=arguments.only)
+    if arguments.dry_run or len(stamps) < len(stages):
+        return
+    any_gpu.write_manifest(sources, device, precision, stamps, output)
+    print(f"engines are in {output}")
 
 
 def _job(arguments: argparse.Namespace, target: Target, output: Path) -> "Job":

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import onnxruntime
+
 from af3.encoder.interface import TENSORRT, Encoder
 from af3.encoder.onnx_encoder import AudioEncoder
 from af3.encoder.tensorrt_encoder import TensorRTEncoder
+from af3.manifest import Manifest, ManifestError
+
+AUTO = "auto"
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def load_encoder(
@@ -16,9 +22,23 @@ def load_encoder(
     """Load from `engines/<target>/audio_encoder/`.
 
     provider: TensorRT, or an execution provider of ONNX Runtime: CPUExecutionProvider, or
-    CUDAExecutionProvider for a GPU without TensorRT (with the package onnxruntime-gpu). threads: of ONNX
-    Runtime, 0 for every core. moved: called before every run of an engine that may take seconds.
+    CUDAExecutionProvider for a GPU without TensorRT (with the package onnxruntime-gpu); auto: the one of the
+    device that the manifest names. threads: of ONNX Runtime, 0 for every core. moved: called before every run
+    of an engine that may take seconds.
+
+    Raises ManifestError where ONNX Runtime has no such provider: it would take the CPU and not say so.
     """
+    if provider == AUTO:
+        provider = PROVIDERS[Manifest.read(folder.parent).device]
     if provider == TENSORRT:
         return TensorRTEncoder.load(folder)
-    return AudioEncoder.load(folder, provider, threads, moved)
+    if provider != PROVIDERS["cuda"]:
+        return AudioEncoder.load(folder, provider, threads, moved)
+    onnxruntime.preload_dlls()  # CUDA and cuDNN of the wheels, where the system has none
+    encoder = AudioEncoder.load(folder, provider, threads, moved)
+    if provider not in encoder.session.get_providers():
+        raise ManifestError(
+            f"{folder}: ONNX Runtime has no {provider} here; `make setup-vllm GPU=any` installs it,"
+            " `make doctor GPU=any` says what else is missing"
+        )
+    return encoder

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from af3 import contract
+from af3.adapters import check_adapter
 from af3.encoder.windows import clip_windows
 from af3.errors import invalid
 from af3.inputs import chat_messages
@@ -33,6 +34,7 @@ class Preprocessor:
         self._model = manifest.model
         self._limits = manifest.limits
         self._voices = voices
+        self._adapters = manifest.adapters
         self._prompts = PromptBuilder(tokenizer, manifest.model, manifest.limits, manifest.checkpoint.sha256)
         self._decoder = ClipDecoder()
 
@@ -64,6 +66,8 @@ class Preprocessor:
         parameters = parse_parameters(given_parameters, self._limits.max_output_tokens)
         if parameters.voice is not None:
             check_voice(parameters.voice, self._voices)
+        if parameters.adapter is not None:
+            check_adapter(parameters.adapter, self._adapters)
         conversation = _conversation(prompt, messages, len(files))
         clips = self._clips(files, parameters.read_cut_short)
         built = self._prompts.build(conversation, clips, parameters.max_tokens, parameters.think)

@@ -22,10 +22,12 @@ def stop_requested(tensors: Tensors) -> bool:
     return bool(_scalar(tensors, contract.STOP, False))
 
 
-def generation(request_id: str, tensors: Tensors, timeout_us: int = 0) -> Generation:
+def generation(
+    request_id: str, tensors: Tensors, timeout_us: int = 0, adapter: str | None = None
+) -> Generation:
     """A request of batch 1 in TensorRT-LLM's contract (`docs` of its Triton backend: model_config.md).
 
-    timeout_us: Triton's request timeout; 0 for none.
+    timeout_us: Triton's request timeout; 0 for none. adapter: the LoRA to answer with.
 
     Raises RequestError for what is malformed or not implemented here.
     """
@@ -60,6 +62,7 @@ def generation(request_id: str, tensors: Tensors, timeout_us: int = 0) -> Genera
             seed=int(_scalar(tensors, contract.SEED, 0)),
         ),
         timeout_s=timeout_us / 1e6 if timeout_us else None,
+        adapter=adapter,
     )
 
 

@@ -18,6 +18,7 @@ class Generation:
 
     input_ids: int32 [S]; ids from vocab_size on are rows of `table`, float32 [P, H].
     stop_words: token sequences that end the answer; unlike `end_id` they are part of it (TensorRT-LLM).
+    adapter: name of a LoRA to answer with; None for the model as it is.
     timeout_s: from submission on; a generation without a token by then fails with DEADLINE_EXCEEDED. One that
         runs is stopped by whoever reads it, since only that ends its state in the steps that follow.
     """
@@ -30,6 +31,7 @@ class Generation:
     stop_words: tuple[tuple[int, ...], ...]
     sampling: SamplingSettings
     timeout_s: float | None = None
+    adapter: str | None = None
 
 
 class Listener(Protocol):

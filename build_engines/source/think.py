@@ -51,14 +51,19 @@ class Adapter:
             return self.replaced[name].to(weight.dtype)
         if name not in self.names:
             return weight
+        a, b = self.matrices(name, weight.shape)
+        return (weight.float() + self.scale * (b.float() @ a.float())).to(weight.dtype)
+
+    def matrices(self, name: str, shape: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
+        """A [r, columns] and B [rows, r] of canonical `name`, a weight of `shape`. Raises BuildError."""
         with safe_open(self.folder / WEIGHTS, framework="pt") as file:
-            a, b = (file.get_tensor(self.names[name][side]).float() for side in "AB")
-        if (b.shape[0], a.shape[1]) != tuple(weight.shape):
+            a, b = (file.get_tensor(self.names[name][side]) for side in "AB")
+        if (b.shape[0], a.shape[1]) != tuple(shape):
             raise BuildError(
                 f"{self.folder}: the adapter of {name} is for a weight of {b.shape[0]} x {a.shape[1]}, "
-                f"the checkpoint's is {weight.shape[0]} x {weight.shape[1]}; it belongs to another checkpoint"
+                f"the checkpoint's is {shape[0]} x {shape[1]}; it belongs to another checkpoint"
             )
-        return (weight.float() + self.scale * (b @ a)).to(weight.dtype)
+        return a, b
 
 
 def open_adapter(checkpoint: Checkpoint) -> Adapter:
@@ -73,6 +78,16 @@ def open_adapter(checkpoint: Checkpoint) -> Adapter:
         if not (folder / name).exists():
             raise BuildError(
                 f"THINK=1: {folder / name} is not there; build without THINK, or add the adapter"
+            )
+    return read_adapter(folder, checkpoint)
+
+
+def read_adapter(folder: Path, checkpoint: Checkpoint) -> Adapter:
+    """An adapter for `checkpoint`, as PEFT saves it. Raises BuildError as `open_adapter` does."""
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).exists():
+            raise BuildError(
+                f"{folder / name} is not there; an adapter is a folder with {CONFIG} and {WEIGHTS}"
             )
     scale = _scale(folder / CONFIG)
     with safe_open(folder / WEIGHTS, framework="pt") as file:

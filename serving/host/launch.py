@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from af3.manifest import Manifest, ManifestError
+from af3.manifest import CPU_VLLM, Manifest, ManifestError
 from serving import journal
 from serving.address import Ports, ServerError, claim, location
 from serving.door import tls
@@ -22,30 +22,35 @@ from serving.host import engine_choice, in_container
 from serving.host.served_model import served_model
 from serving.host.supervisor import Patience, Supervisor
 from serving.host.triton import Server
+from serving.machine.gpu import VLLM_LINK, link_engines
 
-CONFIG_OF_TARGET = {"cpu": "cpu"}
+CONFIG_OF_TARGET = {"cpu": "cpu", "any": "vllm", CPU_VLLM: "vllm"}
 GPU_CONFIG = "gpu"
-READY_TIMEOUT_S = {"cpu": 120.0, "gpu": 900.0}
+READY_TIMEOUT_S = {"cpu": 120.0, "gpu": 900.0, "vllm": 900.0}
 INSIDE = "127.0.0.1"
 
 
 def main() -> int:
     parser = _parser()
     arguments = parser.parse_args()
-    config = CONFIG_OF_TARGET.get(arguments.target, GPU_CONFIG)
+    target = target_of(arguments.target, arguments.llm)
+    config = CONFIG_OF_TARGET.get(target, GPU_CONFIG)
     if config == GPU_CONFIG and not in_container.is_inside():
         return in_container.serve(arguments, parser)
-    engines = arguments.folder / "engines" / arguments.target
+    engines = arguments.folder / "engines" / target
     if not (engines / "manifest.json").is_file():
-        print(f"no engines in {engines}; run `make engines GPU={arguments.target}` first", file=sys.stderr)
+        wanted = "cpu LLM=vllm" if target == CPU_VLLM else target
+        print(f"no engines in {engines}; run `make engines GPU={wanted}` first", file=sys.stderr)
         return 2
     extra: tuple[str, ...] = ()
-    if config == GPU_CONFIG:
-        try:
+    try:
+        if config == GPU_CONFIG:
             extra = engine_choice.prepare(engines)
-        except ManifestError as error:
-            print(error, file=sys.stderr)
-            return 2
+        elif config == "vllm":
+            link_engines(engines, VLLM_LINK)
+    except ManifestError as error:
+        print(error, file=sys.stderr)
+        return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.basicConfig(level=logging.WARNING)
     raise_limit()
@@ -109,6 +114,13 @@ def _serve(arguments: argparse.Namespace, config: str, extra: tuple[str, ...]) -
     return 0
 
 
+def target_of(target: str, llm: str | None) -> str:
+    """The folder of engines for GPU= and LLM=."""
+    if llm != "vllm":
+        return target
+    return CPU_VLLM if target == "cpu" else "any"
+
+
 def trace_options(url: str | None) -> tuple[str, ...]:
     """Triton's own OpenTelemetry traces of every request, sent to an OTLP/HTTP collector."""
     if url is None:
@@ -126,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--target", default="cpu", help="which engines/<target> to serve (default: %(default)s)"
     )
+    parser.add_argument("--llm", choices=["vllm"], help="serve the LLM with vLLM")
     parser.add_argument(
         "--folder", type=Path, default=Path.cwd(), help="folder that holds engines/ (default: here)"
     )

@@ -19,7 +19,9 @@ IMAGE = "nvcr.io/nvidia/tritonserver:25.10-trtllm-python-py3"
 # Set by the image we build; the pinned image itself does not say which one it is.
 IMAGE_VARIABLE = "AF3_IMAGE"
 MIB = 1 << 20
-LINK = "gpu"  # the folder beside the engines that the configs name, whichever GPU it is
+# The folders beside the engines that the configs name, whichever target it is.
+LINK = "gpu"
+VLLM_LINK = "vllm"
 
 
 class FoundGpu(BaseModel):
@@ -72,15 +74,15 @@ def _first_gpu(answer: str) -> tuple[str, str, str, int]:
     return name, compute_capability, driver, int(memory_mib)
 
 
-def link_engines(engines: Path) -> None:
-    """Make `engines/gpu` point at `engines/<target>`; nothing is written when it does already.
+def link_engines(engines: Path, name: str = LINK) -> None:
+    """Make `engines/<name>` point at `engines/<target>`; nothing is written when it does already.
 
     Raises ManifestError where it may not be written (engines are mounted read-only into containers).
     """
-    link = engines.parent / LINK
+    link = engines.parent / name
     if link.is_symlink() and link.readlink() == Path(engines.name):
         return
-    draft = link.with_name(f".{LINK}")
+    draft = link.with_name(f".{name}")
     try:
         draft.unlink(missing_ok=True)
         draft.symlink_to(engines.name)
@@ -88,7 +90,7 @@ def link_engines(engines: Path) -> None:
     except OSError as error:
         raise ManifestError(
             f"{link} must point at {engines.name} and may not be changed here ({error.strerror}); run "
-            f"`ln -sfn {engines.name} engines/{LINK}` where the engines lie"
+            f"`ln -sfn {engines.name} engines/{name}` where the engines lie"
         ) from error
 
 

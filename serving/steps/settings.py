@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -56,12 +56,21 @@ class EncoderSettings(StepSettings):
 
 
 class LlmSettings(StepSettings):
-    """slots: rows of the KV cache. max_queue: requests that wait for one. prefill_tokens: read in one turn."""
+    """slots: rows of the KV cache. max_queue: requests that wait for one. prefill_tokens: read in one turn.
+
+    The others are vLLM's. python: relative to this repository. gpu_memory_fraction: of each GPU, for weights and
+    KV cache. tensor_parallel: GPUs that share the weights. kv_cache_gib: on a CPU.
+    """
 
     slots: int = Field(ge=1)
     max_queue: int = Field(ge=0)
     prefill_tokens: int = Field(ge=1)
     threads: int = Field(ge=0)
+    engine: Literal["onnxruntime", "vllm"] = "onnxruntime"
+    python: Path = Path(".venv-vllm/bin/python")
+    gpu_memory_fraction: float = Field(0.8, gt=0, lt=1)
+    tensor_parallel: int = Field(1, ge=1)
+    kv_cache_gib: float = Field(2, gt=0, allow_inf_nan=False)
 
 
 class PostprocessSettings(StepSettings):

@@ -10,6 +10,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from af3 import contract
 from serving.host.triton import MODEL_REPOSITORY
+from serving.machine.gpu import VLLM_LINK
 
 STEPS = {step.name: step for step in contract.AUDIO_FLAMINGO.steps}
 
@@ -33,13 +34,18 @@ def test_every_config_is_valid_and_named_after_its_folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", [path.name for path in sorted(MODEL_REPOSITORY.iterdir())])
-def test_every_model_has_a_config_for_both_targets(model: str) -> None:
-    assert {path.stem for path in (MODEL_REPOSITORY / model / "configs").glob("*.pbtxt")} == {"cpu", "gpu"}
+def test_every_model_has_a_config_for_every_target(model: str) -> None:
+    assert {path.stem for path in (MODEL_REPOSITORY / model / "configs").glob("*.pbtxt")} == {
+        "cpu",
+        "gpu",
+        "vllm",
+    }
 
 
+@pytest.mark.parametrize("target", ["cpu", "vllm"])
 @pytest.mark.parametrize("name", STEPS)
-def test_a_cpu_config_declares_the_tensors_of_the_contract(name: str) -> None:
-    config, step = config_of(name, "cpu"), STEPS[name]
+def test_a_config_declares_the_tensors_of_the_contract(name: str, target: str) -> None:
+    config, step = config_of(name, target), STEPS[name]
     assert _declared(config.input, step) == _agreed(step.inputs)
     assert _declared(config.output, step) == {
         tensor.name: (f"TYPE_{tensor.dtype}", tensor.dims, False) for tensor in step.outputs
@@ -71,7 +77,7 @@ def _declared(tensors, step: contract.Step) -> dict[str, tuple[str, tuple[int, .
     return found
 
 
-@pytest.mark.parametrize("target", ["cpu", "gpu"])
+@pytest.mark.parametrize("target", ["cpu", "gpu", "vllm"])
 def test_the_ensemble_gives_every_step_what_an_earlier_one_made(target: str) -> None:
     ensemble = config_of("audio_flamingo", target)
     made = {tensor.name for tensor in ensemble.input}
@@ -87,8 +93,24 @@ def test_the_ensemble_gives_every_step_what_an_earlier_one_made(target: str) -> 
     assert {tensor.name for tensor in ensemble.output} <= made
 
 
-def test_both_targets_serve_the_same_ensemble() -> None:
-    assert config_of("audio_flamingo", "cpu") == config_of("audio_flamingo", "gpu")
+@pytest.mark.parametrize("ensemble", ["audio_flamingo", "audio_flamingo_speech"])
+def test_all_targets_serve_the_same_ensembles(ensemble: str) -> None:
+    assert config_of(ensemble, "cpu") == config_of(ensemble, "gpu") == config_of(ensemble, "vllm")
+
+
+@pytest.mark.parametrize("model", [path.name for path in sorted(MODEL_REPOSITORY.iterdir())])
+def test_with_vllm_only_the_engines_their_provider_and_the_llms_settings_differ(model: str) -> None:
+    cpu, vllm = config_of(model, "cpu"), config_of(model, "vllm")
+    changed = {name for name in cpu.parameters if cpu.parameters[name] != vllm.parameters[name]}
+    allowed = {"engine_dir"} | ({"provider"} if model == "audio_encoder" else set())
+    if model == "llm":
+        allowed |= set(cpu.parameters) | set(vllm.parameters)
+    assert changed <= allowed
+    if "engine_dir" in vllm.parameters:
+        assert vllm.parameters["engine_dir"].string_value == f"engines/{VLLM_LINK}"
+    cpu.ClearField("parameters")
+    vllm.ClearField("parameters")
+    assert cpu == vllm
 
 
 def test_the_ensemble_is_the_contracts() -> None:
@@ -101,7 +123,7 @@ def test_the_ensemble_is_the_contracts() -> None:
         assert [tensor.name for tensor in declared] == [tensor.name for tensor in agreed]
 
 
-@pytest.mark.parametrize("target", ["cpu", "gpu"])
+@pytest.mark.parametrize("target", ["cpu", "gpu", "vllm"])
 def test_postprocess_keeps_order_and_sees_cancellations(target: str) -> None:
     config = config_of("postprocess", target)
     assert [group.count for group in config.instance_group] == [1]

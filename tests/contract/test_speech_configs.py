@@ -11,7 +11,7 @@ from af3.parameters import Parameters
 from af3.speech.voice import MAX_RATE, MIN_RATE
 from serving.host.triton import MODEL_REPOSITORY
 
-TARGETS = ("cpu", "gpu")
+TARGETS = ("cpu", "gpu", "vllm")
 
 
 def config_of(model: str, target: str) -> ModelConfig:

@@ -1,0 +1,63 @@
+"""The LLM engine that a config asks for by its `engine`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from af3.llm.decoder import Decoder
+from af3.llm.interface import Engine, Observer
+from af3.llm.scheduler import Scheduler
+from af3.llm.vllm_engine import REPOSITORY, VllmEngine
+from af3.llm.vllm_wire import EngineSettings
+from af3.manifest import ADAPTERS_FOLDER, Manifest
+
+VLLM = "vllm"
+# Precision of the manifest → dtype and quantisation in vLLM.
+VLLM_PRECISIONS = {"fp32": ("float32", None), "bf16": ("bfloat16", None), "fp8": ("bfloat16", "fp8")}
+
+
+class Settings(Protocol):
+    """The parameters of the config; what they mean: `serving.steps.settings.LlmSettings`."""
+
+    engine_dir: Path
+    engine: str
+    slots: int
+    max_queue: int
+    prefill_tokens: int
+    threads: int
+    python: Path
+    gpu_memory_fraction: float
+    tensor_parallel: int
+    kv_cache_gib: float
+
+
+def load_engine(settings: Settings, observer: Observer) -> Engine:
+    """Load from `engines/<target>/llm/`. Blocks until it is ready."""
+    manifest = Manifest.read(settings.engine_dir)
+    if settings.engine == VLLM:
+        python = REPOSITORY / settings.python
+        return VllmEngine(python, manifest, vllm_settings(manifest, settings), settings.max_queue, observer)
+    limit = manifest.limits.max_sequence_tokens
+    decoder = Decoder(settings.engine_dir / "llm", settings.slots, limit, settings.threads)
+    return Scheduler(decoder, settings.max_queue, settings.prefill_tokens, observer.counts, observer.turned)
+
+
+def vllm_settings(manifest: Manifest, settings: Settings) -> EngineSettings:
+    """What vLLM is started with: the device and the precision are the manifest's, all else the config's."""
+    dtype, quantization = VLLM_PRECISIONS[manifest.precision.llm]
+    folder = settings.engine_dir.absolute()
+    return EngineSettings(
+        model=str(folder / "llm"),
+        device=manifest.device,
+        dtype=dtype,
+        quantization=quantization,
+        max_sequence_tokens=manifest.limits.max_sequence_tokens,
+        slots=settings.slots,
+        prefill_tokens=settings.prefill_tokens,
+        kv_cache_gib=settings.kv_cache_gib,
+        gpu_memory_fraction=settings.gpu_memory_fraction,
+        tensor_parallel=settings.tensor_parallel,
+        threads=settings.threads,
+        adapters={name: str(folder / ADAPTERS_FOLDER / name) for name in manifest.adapters},
+    )

@@ -1,0 +1,293 @@
+"""The LLM on vLLM: generations go to a process of its own, new tokens come back."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+import numpy as np
+
+from af3.adapters import check_adapter
+from af3.errors import RequestError, invalid
+from af3.llm.checks import refuse_malformed
+from af3.llm.intake import Intake, shutting_down, too_late
+from af3.llm.interface import EngineStats, Observer
+from af3.llm.sequence import Generation, Listener
+from af3.llm.vllm_wire import EngineSettings, Message, receive, send
+from af3.manifest import Manifest, ModelFacts
+
+log = logging.getLogger(__name__)
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CHECK_S = 0.05  # between two looks for clients that have left and for deadlines
+IDLE_S = 1.0
+END_S = 10.0
+
+
+class EngineLost(Exception):
+    """vLLM's process could not be started, or has ended."""
+
+
+class _InFlight:
+    """A generation that vLLM has."""
+
+    def __init__(self, generation: Generation, listener: Listener):
+        self.generation = generation
+        self.listener = listener
+        self.begun = False
+
+
+class VllmEngine:
+    """Runs generations in vLLM, up to `slots` at once; the others wait in a bounded queue.
+
+    One thread calls the listeners and talks to vLLM:
+
+        submit ─► queue ─► in vLLM (at most `slots`) ─► end
+    """
+
+    def __init__(
+        self,
+        python: Path,
+        manifest: Manifest,
+        settings: EngineSettings,
+        max_queue: int,
+        observer: Observer,
+    ):
+        """Blocks until vLLM is ready. Raises EngineLost when it cannot be started."""
+        self._model = manifest.model
+        self._limit = settings.max_sequence_tokens
+        self._adapters = frozenset(settings.adapters)
+        self._slots = settings.slots
+        self._observer = observer
+        self._reported = 0, 0
+        self._intake = Intake(max_queue)
+        self._in_flight: dict[str, _InFlight] = {}  # by a number of ours: a client may use its id again
+        self._numbers = map(str, itertools.count())
+        self._next_check_s = 0.0
+        self._closing = False
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK)
+        self._process, self._connection = _start(python, settings)
+        _await_ready(self._process, self._connection)
+        self._thread = threading.Thread(target=self._run, name="vllm", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        """Of vLLM's process."""
+        return self._process.pid
+
+    def submit(self, generation: Generation, listener: Listener) -> None:
+        """Queue a request.
+
+        Raises RequestError when it cannot be served: malformed, an id in use, the queue full, or closed.
+        """
+        refuse_malformed(generation, self._model.vocab_size, self._model.hidden_size, self._limit)
+        if generation.adapter is not None:
+            check_adapter(generation.adapter, self._adapters)
+        self._intake.submit(generation, listener)
+        os.eventfd_write(self._wake, 1)
+
+    def stop(self, request_id: str) -> None:
+        """End a request before its time; its listener gets a last call without tokens. Unknown ids are fine."""
+        self._intake.stop(request_id)
+        os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Fail what is in flight and end vLLM."""
+        self._intake.close()
+        self._closing = True
+        os.eventfd_write(self._wake, 1)
+        self._thread.join()
+        self._connection.close()
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                busy = self._in_flight or len(self._intake)
+                wait([self._connection, self._wake], timeout=CHECK_S if busy else IDLE_S)
+                self._turn()
+            self._fail_all(shutting_down())
+        except (EOFError, OSError):
+            log.error("vLLM's process has ended")
+            self._intake.close()
+            self._fail_all(RequestError("UNAVAILABLE", "the LLM's engine has ended; try again in a minute"))
+            self._observer.lost()
+
+    def _turn(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+        moved = not self._in_flight
+        while self._connection.poll():
+            self._take(receive(self._connection)[0])
+            moved = True
+        self._drop_stopped()
+        self._drop_overdue()
+        self._admit()
+        self._report()
+        if moved or not self._in_flight:  # nothing from vLLM while something is in flight: it may hang
+            self._observer.turned(bool(self._in_flight))
+
+    def _take(self, message: Message) -> None:
+        if message["kind"] == "stats":
+            figures = {name: value for name, value in message.items() if name != "kind"}
+            return self._observer.stats(EngineStats(**figures))
+        flight = self._in_flight.get(message["id"])
+        if flight is None:
+            return None  # stopped in the meantime
+        if message["kind"] == "failed":
+            self._end(message["id"])
+            why = message["why"]
+            return flight.listener.failed(invalid(why) if message["refused"] else EngineLost(why))
+        flight.begun = True
+        if message["final"]:
+            self._end(message["id"])
+        return flight.listener.tokens(message["ids"], message["final"])
+
+    def _drop_stopped(self) -> None:
+        unwanted = self._intake.take_stops() | self._left()
+        if not unwanted:
+            return
+        for waiting in self._intake.remove(unwanted):
+            waiting.listener.tokens((), final=True)
+        for number, flight in list(self._in_flight.items()):
+            if flight.generation.request_id in unwanted:
+                self._abort(number)
+                flight.listener.tokens((), final=True)
+
+    def _left(self) -> set[str]:
+        """Ids whose clients have left, asked now and then."""
+        now = time.monotonic()
+        if now < self._next_check_s:
+            return set()
+        self._next_check_s = now + CHECK_S
+        waiting = {entry.generation.request_id: entry.listener for entry in self._intake.waiting()}
+        running = {flight.generation.request_id: flight.listener for flight in self._in_flight.values()}
+        return {request_id for request_id, listener in (waiting | running).items() if listener.cancelled()}
+
+    def _drop_overdue(self) -> None:
+        overdue = self._intake.overdue()
+        if not overdue:
+            return
+        for waiting in self._intake.remove(overdue):
+            waiting.listener.failed(too_late(waiting.generation))
+        for number, flight in list(self._in_flight.items()):
+            if flight.generation.request_id in overdue and not flight.begun:
+                self._abort(number)
+                flight.listener.failed(too_late(flight.generation))
+
+    def _admit(self) -> None:
+        while len(self._in_flight) < self._slots and (waiting := self._intake.next()):
+            number = next(self._numbers)
+            self._in_flight[number] = _InFlight(waiting.generation, waiting.listener)
+            message, table = wanted_message(waiting.generation, self._model)
+            send(self._connection, message | {"id": number}, table)
+
+    def _abort(self, number: str) -> None:
+        self._end(number)
+        send(self._connection, {"kind": "stop", "id": number})
+
+    def _end(self, number: str) -> None:
+        self._intake.end(self._in_flight.pop(number).generation)
+
+    def _fail_all(self, error: Exception) -> None:
+        flights, self._in_flight = self._in_flight, {}
+        for flight in flights.values():
+            self._intake.end(flight.generation)
+            flight.listener.failed(error)
+        for waiting in self._intake.remove_all():
+            waiting.listener.failed(error)
+        self._report()
+
+    def _report(self) -> None:
+        counts = len(self._in_flight), len(self._intake)
+        if counts != self._reported:
+            self._reported = counts
+            self._observer.counts(*counts)
+
+
+def wanted_message(generation: Generation, model: ModelFacts) -> tuple[Message, memoryview | None]:
+    """What vLLM's process is told of a generation, and its prompt table.
+
+    Where there is audio, the ids hold the token that stands for it in texts, as Transformers' do; `places` of them
+    and `rows` of the table say which embedding goes where.
+    """
+    ids, table, sampling = generation.input_ids, generation.table, generation.sampling
+    virtual = ids >= model.vocab_size
+    message: Message = {
+        "kind": "generate",
+        "ids": np.where(virtual, model.audio_token_id, ids).tolist(),
+        "max_new_tokens": generation.max_new_tokens,
+        "end_id": generation.end_id,
+        "stop_words": [list(word) for word in generation.stop_words],
+        "temperature": sampling.temperature,
+        "top_k": sampling.top_k,
+        "top_p": sampling.top_p,
+        "repetition_penalty": sampling.repetition_penalty,
+        "seed": sampling.seed,
+        "adapter": generation.adapter,
+    }
+    if table is None or not virtual.any():
+        return message, None
+    message |= {
+        "shape": list(table.shape),
+        "places": np.flatnonzero(virtual).tolist(),
+        "rows": (ids[virtual] - model.vocab_size).tolist(),
+    }
+    return message, np.ascontiguousarray(table, np.float32).data.cast("B")
+
+
+def _start(python: Path, settings: EngineSettings) -> tuple[subprocess.Popen[bytes], Connection]:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            process = subprocess.Popen(
+                [str(python), "-m", "af3.llm.vllm_worker", str(theirs.fileno()), settings.to_json()],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=_environment(settings),
+            )
+        except OSError as error:
+            raise EngineLost(f"{python}: {error.strerror}; run `make setup-vllm`") from error
+    return process, Connection(ours.detach())
+
+
+def _environment(settings: EngineSettings) -> Mapping[str, str]:
+    """Nothing of the step's own libraries, no word to anyone, and as many threads as were given."""
+    inherited = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
+    libraries = [folder for folder in inherited if folder and not folder.startswith(sys.prefix)]
+    environment = os.environ | {
+        "PYTHONPATH": str(REPOSITORY),
+        "LD_LIBRARY_PATH": os.pathsep.join(libraries),
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "PYTHONDONTWRITEBYTECODE": "",
+    }
+    if settings.device == "cpu":
+        threads = str(settings.threads)
+        environment |= {"OMP_NUM_THREADS": threads, "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    return environment
+
+
+def _await_ready(process: subprocess.Popen[bytes], connection: Connection) -> None:
+    try:
+        receive(connection)
+    except (EOFError, OSError):
+        raise EngineLost(
+            f"vLLM ended with code {process.wait()} while it started; see the log above"
+        ) from None

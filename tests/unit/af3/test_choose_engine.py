@@ -1,0 +1,100 @@
+"""What decides which engines run where, and which adapter answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from google.protobuf import json_format, text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from af3.adapters import adapter_of
+from af3.encoder import choose as encoder_choice
+from af3.errors import RequestError
+from af3.llm.choose import vllm_settings
+from af3.manifest import ManifestError, Precision
+from serving.host.launch import CONFIG_OF_TARGET, target_of
+from serving.host.triton import MODEL_REPOSITORY
+from serving.steps.settings import LlmSettings
+from tests.support.tiny import manifest
+
+
+def vllm_config() -> LlmSettings:
+    text = (MODEL_REPOSITORY / "llm" / "configs" / "vllm.pbtxt").read_text(encoding="utf-8")
+    config = text_format.Parse(text, ModelConfig())
+    return LlmSettings.from_config(json_format.MessageToDict(config, preserving_proto_field_name=True))
+
+
+def test_a_gpu_and_a_cpu_get_the_same_settings_but_for_the_device_and_the_precision() -> None:
+    cpu = manifest()
+    gpu = manifest(target="any", precision=Precision(audio_encoder="fp32", llm="fp8"))
+    of_cpu, of_gpu = (vars(vllm_settings(one, vllm_config())) for one in (cpu, gpu))
+    changed = {name: (of_cpu[name], of_gpu[name]) for name in of_cpu if of_cpu[name] != of_gpu[name]}
+    assert changed == {
+        "device": ("cpu", "cuda"),
+        "dtype": ("float32", "bfloat16"),
+        "quantization": (None, "fp8"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("target", "provider"), [("cpu", "CPUExecutionProvider"), ("any", "CUDAExecutionProvider")]
+)
+def test_the_encoder_runs_where_the_manifest_says(
+    target: str, provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest(target=target).write(tmp_path)
+    asked: list[str] = []
+
+    class Loaded:
+        session = type("Session", (), {"get_providers": staticmethod(lambda: [provider])})
+
+        @classmethod
+        def load(cls, folder: Path, wanted: str, threads: int, moved: object) -> Loaded:
+            asked.append(wanted)
+            return cls()
+
+    monkeypatch.setattr(encoder_choice, "AudioEncoder", Loaded)
+    encoder_choice.load_encoder(tmp_path / "audio_encoder", "auto", 1)
+    assert asked == [provider]
+
+
+def test_a_provider_that_onnx_runtime_lacks_is_an_error_and_not_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Loaded:
+        session = type("Session", (), {"get_providers": staticmethod(lambda: ["CPUExecutionProvider"])})
+
+        @classmethod
+        def load(cls, folder: Path, wanted: str, threads: int, moved: object) -> Loaded:
+            return cls()
+
+    monkeypatch.setattr(encoder_choice, "AudioEncoder", Loaded)
+    with pytest.raises(ManifestError, match="has no CUDAExecutionProvider here; `make setup-vllm GPU=any`"):
+        encoder_choice.load_encoder(tmp_path, "CUDAExecutionProvider", 1)
+
+
+def test_thinking_takes_its_adapter_where_it_was_built() -> None:
+    assert adapter_of({"think": True}, ["think", "other"]) == "think"
+    assert adapter_of({"think": True}, []) is None
+    assert adapter_of({"think": False}, ["think"]) is None
+    assert adapter_of({"think": True, "adapter": "other"}, ["think", "other"]) == "other"
+    with pytest.raises(RequestError, match="there is no 'more'; these engines have: none"):
+        adapter_of({"adapter": "more"}, [])
+
+
+@pytest.mark.parametrize(
+    ("given", "llm", "target", "config"),
+    [
+        ("cpu", None, "cpu", "cpu"),
+        ("cpu", "vllm", "cpu-vllm", "vllm"),
+        ("any", None, "any", "vllm"),
+        ("h100", "vllm", "any", "vllm"),
+        ("h100", None, "h100", "gpu"),
+    ],
+)
+def test_gpu_and_llm_name_the_engines_and_the_configs(
+    given: str, llm: str | None, target: str, config: str
+) -> None:
+    assert target_of(given, llm) == target
+    assert CONFIG_OF_TARGET.get(target, "gpu") == config
