@@ -14,15 +14,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from af3.manifest import Manifest, ManifestError
-from serving.machine import container, gpu, install
+from serving.machine import container, doctor_vllm, gpu, install
+from serving.machine.finding import GB, Finding
 from serving.machine.known_gpus import GPUS
 
-GB = 1_000_000_000
 PORTS = {"HTTP": 8000, "gRPC": 8001, "metrics": 8002}
 PYTHON_VERSIONS = ((3, 10), (3, 12))
 # CUDA 12.9 and what it runs on; a data-centre GPU with an older driver may still work (forward
@@ -33,18 +32,7 @@ CPU_DISK_GB = 4  # virtual environment and the small checkpoint; the full-size o
 GPU_MEMORY_GB = 48  # of the host: the split LLM passes through it
 CPU_MEMORY_GB = 4
 
-State = Literal["ok", "warning", "missing"]
 MARKS = {"ok": "ok     ", "warning": "warning", "missing": "MISSING"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report; `remedy` says how to get what is not there."""
-
-    what: str
-    state: State
-    found: str
-    remedy: str = ""
 
 
 def check_python() -> Finding:
@@ -191,6 +179,8 @@ def missing_to_serve(target: str, engines: Path) -> list[Finding]:
 
 def findings(target: str) -> list[Finding]:
     """All checks for a target, in the order in which one would set a machine up."""
+    if target == "any":
+        return _findings_any()
     on_gpu = target != "cpu"
     checks: list[Callable[[], Finding | Iterator[Finding]]] = [
         check_python,
@@ -202,6 +192,26 @@ def findings(target: str) -> list[Finding]:
     else:
         checks.append(check_server)
     checks += [check_ports, lambda: check_engines(target)]
+    return _run(checks)
+
+
+def _findings_any() -> list[Finding]:
+    """No container: the wheel of tritonserver, vLLM and ONNX Runtime on CUDA."""
+    return _run(
+        [
+            check_python,
+            lambda: check_memory(GPU_MEMORY_GB),
+            lambda: check_disk(Path.cwd(), doctor_vllm.DISK_GB),
+            doctor_vllm.check_gpu,
+            check_server,
+            doctor_vllm.check_environments,
+            check_ports,
+            lambda: check_engines("any"),
+        ]
+    )
+
+
+def _run(checks: Sequence[Callable[[], Finding | Iterator[Finding]]]) -> list[Finding]:
     found: list[Finding] = []
     for check in checks:
         result = check()
@@ -236,7 +246,7 @@ def _first_line(command: Sequence[str]) -> str | None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--target", default="cpu", help=f"cpu, {', '.join(GPUS)} (default: %(default)s)")
+    parser.add_argument("--target", default="cpu", help=f"cpu, any, {', '.join(GPUS)} (default: %(default)s)")
     found = findings(parser.parse_args().target)
     print(report(found))
     return 1 if any(finding.state == "missing" for finding in found) else 0

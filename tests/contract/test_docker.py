@@ -16,9 +16,9 @@ from serving.machine.gpu import IMAGE, IMAGE_VARIABLE
 
 REPOSITORY = Path(__file__).parents[2]
 DOCKER = REPOSITORY / "docker"
-DOCKERFILES = (DOCKER / "Dockerfile", DOCKER / "Dockerfile.cpu")
+DOCKERFILES = (DOCKER / "Dockerfile", DOCKER / "Dockerfile.cpu", DOCKER / "Dockerfile.vllm")
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
-SERVERS = ("server", "server-cpu")
+SERVERS = ("server", "server-cpu", "server-any")
 # What Triton 2.62 and the TensorRT-LLM backend export beside our own (their documentation, not seen running).
 KNOWN_METRICS = re.compile(r"nv_(inference|gpu|trt_llm)_\w+")
 
@@ -66,8 +66,9 @@ def test_the_gpu_image_is_the_one_that_builds_the_engines():
     assert f"{IMAGE_VARIABLE}={IMAGE}\n" in text
 
 
-def test_the_compose_file_gives_the_gpu_the_memory_and_the_time_it_needs():
-    server = COMPOSE["services"]["server"]
+@pytest.mark.parametrize("name", ["server", "server-any"])
+def test_the_compose_file_gives_the_gpu_the_memory_and_the_time_it_needs(name):
+    server = COMPOSE["services"][name]
     [device] = server["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
     assert server["shm_size"] == "8gb"

@@ -124,3 +124,29 @@ def test_the_command_fails_when_something_is_missing():
     assert done.returncode == 1
     assert "MISSING  GPU" in done.stdout
     assert "MISSING  Docker" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("gpu", "states"),
+    [
+        ("NVIDIA L4, 8.9, 580.95.05, 23034", ("ok", "ok", "ok")),
+        ("NVIDIA L4, 8.9, 575.57.08, 23034", ("ok", "missing", "ok")),
+        ("NVIDIA GeForce RTX 4080, 8.9, 580.95.05, 16376", ("ok", "ok", "warning")),
+        ("NVIDIA A10, 8.6, 580.95.05, 16376", ("ok", "ok", "missing")),
+        ("Tesla V100-SXM2-32GB, 7.0, 580.95.05, 32510", ("missing", "ok", "ok")),
+    ],
+)
+def test_any_gpu_is_judged_by_what_cuda_and_the_model_need(
+    gpu: str, states: tuple[str, ...], programs: Path
+) -> None:
+    program(programs, "nvidia-smi", f"echo '{gpu}'")
+    found = doctor.findings("any")
+    assert tuple(state(found, what) for what in ("GPU", "driver", "GPU memory")) == states
+
+
+def test_what_any_gpu_needs_of_python_is_installed_by_one_command(programs: Path) -> None:
+    found = doctor.findings("any")
+    assert state(found, "GPU") == "missing"
+    for what in ("vLLM", "ONNX Runtime on CUDA"):
+        assert state(found, what) == "missing"
+        assert remedy(found, what) == "run `make setup-vllm GPU=any`"

@@ -1,0 +1,76 @@
+"""What `make engines GPU=any && make serve GPU=any` needs of a machine: a driver, Python, and two environments."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from af3.manifest import ManifestError
+from serving.machine import gpu
+from serving.machine.finding import GB, Finding
+
+DRIVER = (580, 65)  # CUDA 13, for which the wheels of vLLM and onnxruntime-gpu are built
+CAPABILITY = (7, 5)  # Turing, the oldest that CUDA 13 knows
+BF16_GB, FP8_GB = 22, 14  # of one GPU: weights of AF3, its encoder, and a KV cache for a few long clips
+DISK_GB = 60  # checkpoint 17, engines 19, two environments 20
+VLLM_PYTHON = Path(".venv-vllm") / "bin" / "python"
+PROVIDER = "CUDAExecutionProvider"
+
+
+def check_gpu() -> Iterator[Finding]:
+    """The GPU, its driver and its memory."""
+    try:
+        found = gpu.find()
+    except ManifestError as error:
+        remedy = (
+            f"install driver {DRIVER[0]} or newer (https://www.nvidia.com/drivers), or serve with GPU=cpu"
+        )
+        yield Finding("GPU", "missing", str(error).partition(";")[0], remedy)
+        return
+    identity = found.identity
+    described = f"{identity.name}, compute capability {identity.compute_capability}"
+    capability = tuple(map(int, identity.compute_capability.split(".")))
+    if capability >= CAPABILITY:
+        yield Finding("GPU", "ok", described)
+    else:
+        yield Finding("GPU", "missing", described, "CUDA 13 needs 7.5 or newer; serve with GPU=cpu")
+    driver = tuple(int(part) for part in identity.driver.split(".")[:2])
+    if driver >= DRIVER:
+        yield Finding("driver", "ok", identity.driver)
+    else:
+        yield Finding(
+            "driver", "missing", identity.driver, f"CUDA 13 needs {DRIVER[0]}.{DRIVER[1]} or newer; update it"
+        )
+    yield _check_memory(found.memory_bytes / GB, capability >= (8, 9))
+
+
+def _check_memory(memory_gb: float, has_fp8: bool) -> Finding:
+    found = f"{memory_gb:.0f} GB"
+    if memory_gb >= BF16_GB:
+        return Finding("GPU memory", "ok", found)
+    if has_fp8 and memory_gb >= FP8_GB:
+        return Finding("GPU memory", "warning", found, f"BF16 needs {BF16_GB} GB; use PRECISION=fp8")
+    needed = f"{BF16_GB} GB for BF16" + (f", {FP8_GB} for FP8" if has_fp8 else "")
+    return Finding("GPU memory", "missing", found, f"{needed}; use another GPU, or GPU=cpu PRECISION=int4")
+
+
+def check_environments() -> Iterator[Finding]:
+    """vLLM's Python, and ONNX Runtime in ours."""
+    yield _imported("vLLM", str(VLLM_PYTHON), "import importlib.metadata as m; print(m.version('vllm'))")
+    provider = (
+        f"import onnxruntime as o; assert '{PROVIDER}' in o.get_available_providers(); print(o.__version__)"
+    )
+    yield _imported("ONNX Runtime on CUDA", sys.executable, provider)
+
+
+def _imported(what: str, python: str, code: str) -> Finding:
+    remedy = "run `make setup-vllm GPU=any`"
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    except OSError:
+        return Finding(what, "missing", f"no {python}", remedy)
+    if done.returncode:
+        return Finding(what, "missing", "not installed", remedy)
+    return Finding(what, "ok", done.stdout.strip())
