@@ -121,7 +121,7 @@ ifeq ($(GPU),cpu)
 	@echo "no engines in engines/$(TARGET) yet: building those of $(CHECKPOINT)"
 	@$(MAKE) --no-print-directory engines
 else
-	@echo "no engines in engines/$(TARGET): run \`make engines GPU=$(GPU)\` first" >&2; exit 2
+	@: # the launcher says what is missing on this machine, engines among it, in the order to get it
 endif
 
 serve: $(READY) $(if $(WITH_VLLM),$(VLLM_READY)) $(ENGINES) ## serve engines/$(GPU), print the addresses, stop on Ctrl-C; builds af3-tiny where nothing is

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -112,3 +113,14 @@ def test_what_the_build_runs_in_nvidias_own_image_imports_nothing_that_is_not_th
         [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-800:]
+
+
+@pytest.mark.parametrize("lock", sorted(REPOSITORY.glob("requirements*.lock")), ids=lambda path: path.name)
+def test_every_line_of_a_lock_is_a_requirement_a_hash_or_a_comment(lock):
+    """A conflict that was committed stood in one, and `make setup` failed."""
+    strange = [
+        line
+        for line in lock.read_text().splitlines()
+        if line.strip() and not re.match(r"\s*(#|--\w|[A-Za-z0-9])", line)
+    ]
+    assert strange == []
