@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--audio-seconds",
         type=int,
-        help="audio of one request, at most: less lets more requests run together (GPUs; default: all AF3 hears)",
+        help="audio of one request, at most: less lets more requests run together (GPUs; default: all the model hears)",
     )
     parser.add_argument(
         "--llm",
@@ -98,8 +98,6 @@ def _build(arguments: argparse.Namespace) -> None:
     target = TARGETS[arguments.target]
     if arguments.precision:
         target = target.with_precision(arguments.precision)
-    if arguments.audio_seconds:
-        target = target.with_audio(arguments.audio_seconds)
     if arguments.dry_run:
         _describe_gpu(arguments, target, output.absolute())
     else:
@@ -196,15 +194,19 @@ def _describe_gpu(arguments: argparse.Namespace, target: Target, output: Path) -
     full-size.
     """
     from build_engines import memory_plan, tool_commands, tools
+    from build_engines.source import reach
     from build_engines.source.checkpoint import LICENCE_NOTICE, open_checkpoint
     from build_engines.targets import nvidia
     from serving.machine import doctor
 
-    job = _job(arguments, target, output)
     geometry = memory_plan.AUDIO_FLAMINGO_3
+    known = reach.published(arguments.checkpoint)
     if not _is_elsewhere(arguments.checkpoint):
-        geometry = nvidia.geometry(open_checkpoint(arguments.checkpoint))
-    else:
+        source = open_checkpoint(arguments.checkpoint)
+        geometry, known = nvidia.geometry(source), reach.of(source)
+    job = nvidia.hearing(_job(arguments, target, output), known, arguments.audio_seconds)
+    print(reach.describe(job.target.limits))
+    if _is_elsewhere(arguments.checkpoint):
         gigabytes = (geometry.encoder_weights + geometry.llm_weights) * memory_plan.BF16_BYTES / 1e9
         print(LICENCE_NOTICE.format(name=arguments.checkpoint))
         print(f"to download: checkpoint {gigabytes:.1f} GB, image about {tools.IMAGE_GB} GB, once")
@@ -221,7 +223,7 @@ def _describe_gpu(arguments: argparse.Namespace, target: Target, output: Path) -
 def _build_gpu(arguments: argparse.Namespace, target: Target, output: Path) -> None:
     from build_engines import memory_plan
     from build_engines.llm import calibration
-    from build_engines.source import think
+    from build_engines.source import reach, think
     from build_engines.source.checkpoint import open_checkpoint
     from build_engines.targets import nvidia
 
@@ -230,6 +232,7 @@ def _build_gpu(arguments: argparse.Namespace, target: Target, output: Path) -> N
     found = nvidia.find_gpu(job)  # before gigabytes are downloaded
     clips = calibration.find_clips(arguments.calibration) if job.target.llm_precision == "fp8" else []
     source = open_checkpoint(arguments.checkpoint)
+    job = nvidia.hearing(job, reach.of(source), arguments.audio_seconds)
     memory = memory_plan.plan(job.target, nvidia.geometry(source), found.memory_bytes)
     print(memory_plan.describe(memory))
     memory_plan.require_fit(memory)

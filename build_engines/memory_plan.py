@@ -40,7 +40,7 @@ COPIES_IN_FLIGHT = 2
 LLM_RUNTIME_BYTES = GIB // 2  # sampling, logits and CUDA graphs of the executor, an estimate
 
 TEXT_TOKENS_OF_A_QUESTION = 128  # system turn, question and ChatML, for the table of requests
-CLIP_SECONDS = (30, 120, 600)
+CLIP_SECONDS = (30, 120, 600, 1800)
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,8 @@ def describe(memory: MemoryPlan) -> str:
     lines = [f"memory plan: {target.name}, {_gib(memory.gpu_memory)} on the GPU"]
     lines += [f"  {name:<20}{_gib(size):>10}  {note}" for name, size, note in rows]
     lines.append(f"requests at once (max_batch_size {limits.max_batch_size}, longest answers):")
-    lines += [f"  {_clip(seconds):<20}{memory.requests_at_once(seconds):>6}" for seconds in CLIP_SECONDS]
+    heard = [seconds for seconds in CLIP_SECONDS if seconds <= limits.max_clip_seconds]
+    lines += [f"  {_clip(seconds):<20}{memory.requests_at_once(seconds):>6}" for seconds in heard]
     return "\n".join(lines)
 
 

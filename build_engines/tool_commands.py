@@ -31,6 +31,8 @@ class Job:
     local: Tools
     container: Tools
     voice: tensorrt_voice.Shapes | None = None  # without one the server has its offline voices alone
+    # Of the checkpoint: RoTE, for which the encoder is told the places of windows.
+    rotates_by_time: bool = False
 
     def part(self, name: str) -> Path:
         return self.output / PARTS / name
@@ -56,7 +58,9 @@ def reference(job: Job, folder: Path) -> Step:
     """The FP32 encoder's answers on ONNX Runtime, one file a profile."""
     source = job.part("encoder_onnx") / "model.onnx"
     runs = [
-        tensorrt_build.reference_command(source, profile, folder / f"{profile.name}.json")
+        tensorrt_build.reference_command(
+            source, profile, folder / f"{profile.name}.json", job.rotates_by_time
+        )
         for profile in tensorrt_build.profiles(job.target)
     ]
     return Step(job.local, runs)
@@ -66,10 +70,12 @@ def encoder(job: Job, folder: Path) -> Step:
     """The encoder's engine, then its comparison with those answers, one run a profile."""
     half, engine = job.part("encoder_half"), folder / "model.plan"
     convert = tensorrt_build.convert_command(
-        half / "model.onnx", engine, job.target, job.timing_cache("audio_encoder")
+        half / "model.onnx", engine, job.target, job.timing_cache("audio_encoder"), job.rotates_by_time
     )
     compare = [
-        tensorrt_build.compare_command(engine, index, profile, half / f"{profile.name}.json")
+        tensorrt_build.compare_command(
+            engine, index, profile, half / f"{profile.name}.json", job.rotates_by_time
+        )
         for index, profile in enumerate(tensorrt_build.profiles(job.target))
     ]
     return Step(job.container, [convert, *compare])

@@ -35,6 +35,31 @@ def many() -> Iterator[Feed]:
     yield _feed(samples=30 * SAMPLE_RATE, lengths=[480_000, 288_000])
 
 
+def short_placed() -> Iterator[Feed]:
+    """The same for a model that turns embeddings by their time (RoTE): with the place of each window in its clip."""
+    yield from _placed(short(), [7])
+
+
+def full_placed() -> Iterator[Feed]:
+    yield from _placed(full(), [19])
+
+
+def many_placed() -> Iterator[Feed]:
+    yield from _placed(many(), [0, 1])
+
+
+def short_placed_torch() -> Iterator[Feed]:
+    return _as_torch(short_placed())
+
+
+def full_placed_torch() -> Iterator[Feed]:
+    return _as_torch(full_placed())
+
+
+def many_placed_torch() -> Iterator[Feed]:
+    return _as_torch(many_placed())
+
+
 def short_torch() -> Iterator[Feed]:
     return _as_torch(short())
 
@@ -76,6 +101,11 @@ def _feed(samples: int, lengths: list[int]) -> Feed:
         chord = np.sin(2 * np.pi * pitches[:, None] * time[:length]).mean(0)
         row[:length] = 0.3 * chord + 0.05 * draw.standard_normal(length)
     return {"pcm": pcm, "pcm_lengths": np.array(lengths, np.int64)}
+
+
+def _placed(feeds: Iterator[Feed], places: list[int]) -> Iterator[Feed]:
+    for feed in feeds:
+        yield feed | {"window_index": np.array(places, np.int64)}
 
 
 def _as_torch(feeds: Iterator[Feed]) -> Iterator[Feed]:

@@ -56,32 +56,39 @@ def profiles(target: Target) -> tuple[Profile, ...]:
     )
 
 
-def convert_command(model: Path, plan: Path, target: Target, timing_cache: Path) -> list[str]:
-    """`polygraphy convert`: mixed-precision ONNX → engine, one set of shapes a profile."""
+def convert_command(
+    model: Path, plan: Path, target: Target, timing_cache: Path, placed: bool = False
+) -> list[str]:
+    """`polygraphy convert`: mixed-precision ONNX → engine, one set of shapes a profile.
+
+    placed: the graph reads `window_index` (RoTE).
+    """
     command = ["polygraphy", "convert", str(model), "--model-type", "onnx", "--convert-to", "trt"]
     command += ["--strongly-typed", "--builder-optimization-level", "4"]
     for profile in profiles(target):
         for bound, shape in (("min", profile.least), ("opt", profile.best), ("max", profile.most)):
-            command += [f"--trt-{bound}-shapes", *_shapes(*shape)]
+            command += [f"--trt-{bound}-shapes", *_shapes(*shape, placed)]
     command += ["--load-timing-cache", str(timing_cache), "--save-timing-cache", str(timing_cache)]
     return [*command, "--output", str(plan)]
 
 
-def reference_command(model: Path, profile: Profile, results: Path) -> list[str]:
+def reference_command(model: Path, profile: Profile, results: Path, placed: bool = False) -> list[str]:
     """`polygraphy run` on ONNX Runtime with the FP32 graph: the answers that the engine is compared with."""
     command = ["polygraphy", "run", str(model), "--model-type", "onnx", "--onnxrt"]
-    command += ["--data-loader-script", f"{COMPARE_SCRIPT}:{profile.name}"]
+    command += ["--data-loader-script", f"{COMPARE_SCRIPT}:{profile.name}{'_placed' * placed}"]
     return [*command, "--save-outputs", str(results)]
 
 
-def compare_command(plan: Path, index: int, profile: Profile, results: Path) -> list[str]:
+def compare_command(
+    plan: Path, index: int, profile: Profile, results: Path, placed: bool = False
+) -> list[str]:
     """`polygraphy run` of the engine, compared with the saved answers; it fails where they differ too
     much.
     """
     command = ["polygraphy", "run", str(plan), "--model-type", "engine", "--trt"]
     command += ["--optimization-profile", str(index)]
     # As torch tensors: Polygraphy hands BF16 outputs back only to callers that gave it torch tensors.
-    command += ["--data-loader-script", f"{COMPARE_SCRIPT}:{profile.name}_torch"]
+    command += ["--data-loader-script", f"{COMPARE_SCRIPT}:{profile.name}{'_placed' * placed}_torch"]
     command += ["--load-outputs", str(results)]
     return [*command, "--validate", "--compare-func-script", f"{COMPARE_SCRIPT}:compare_outputs"]
 
@@ -209,5 +216,6 @@ def _log_mel_outputs(graph: onnx.GraphProto) -> set[str]:
     return found
 
 
-def _shapes(windows: int, samples: int) -> list[str]:
-    return [f"pcm:[{windows},{samples}]", f"pcm_lengths:[{windows}]"]
+def _shapes(windows: int, samples: int, placed: bool) -> list[str]:
+    places = [f"window_index:[{windows}]"] if placed else []
+    return [f"pcm:[{windows},{samples}]", f"pcm_lengths:[{windows}]", *places]

@@ -25,6 +25,7 @@ class Reach:
     clip_seconds: int
     answer_tokens: int
     positions: int
+    rotates_by_time: bool = False  # RoTE
 
     def limits(self, max_batch_size: int, request_seconds: int | None = None) -> Limits:
         """For so many requests at once, each with at most `request_seconds` of audio (all that it hears)."""
@@ -42,8 +43,8 @@ class Reach:
 
 
 AUDIO_FLAMINGO_3 = Reach(MAX_CLIP_SECONDS, MAX_NEW_TOKENS, positions=32_768)
-MUSIC_FLAMINGO = Reach(1200, 2048, positions=32_768)
-AUDIO_FLAMINGO_NEXT = Reach(1800, 4096, positions=131_072)
+MUSIC_FLAMINGO = Reach(1200, 2048, positions=32_768, rotates_by_time=True)
+AUDIO_FLAMINGO_NEXT = Reach(1800, 4096, positions=131_072, rotates_by_time=True)
 
 # By the model cards. music-flamingo-hf, of November 2025, is of Audio Flamingo 3's class.
 PUBLISHED = {
@@ -75,6 +76,7 @@ def of(checkpoint: Checkpoint) -> Reach:
         seconds,
         tokens or AUDIO_FLAMINGO_NEXT.answer_tokens,
         checkpoint.text_config.max_position_embeddings,
+        checkpoint.family.rotates_by_time,
     )
 
 

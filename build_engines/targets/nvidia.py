@@ -31,6 +31,7 @@ from build_engines.llm.decoder_graph import Shape
 from build_engines.memory_plan import Geometry
 from build_engines.source import tokenizer_files
 from build_engines.source.checkpoint import Checkpoint
+from build_engines.source.reach import Reach
 from build_engines.source.think import Adapter
 from build_engines.stage import BuildError, Figures, Stage, Stamp, hash_file, is_current, run
 from build_engines.targets import cpu
@@ -69,6 +70,11 @@ def geometry(checkpoint: Checkpoint) -> Geometry:
         encoder_heads=tower.num_attention_heads,
         encoder_intermediate_size=tower.intermediate_size,
     )
+
+
+def hearing(job: Job, reach: Reach, seconds: int | None) -> Job:
+    """The job for a checkpoint that hears and answers so far; `seconds` of audio a request, None: all it hears."""
+    return replace(job, target=job.target.hearing(reach, seconds), rotates_by_time=reach.rotates_by_time)
 
 
 def find_gpu(job: Job) -> FoundGpu:

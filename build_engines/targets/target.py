@@ -7,6 +7,7 @@ from typing import Literal
 
 from af3.contract import MAX_CLIP_SECONDS, MAX_NEW_TOKENS, MAX_TEXT_TOKENS
 from af3.manifest import Limits
+from build_engines.source.reach import Reach
 from build_engines.stage import BuildError
 from serving.machine.known_gpus import GPUS, KnownGpu
 
@@ -66,6 +67,18 @@ class Target:
         if not 0 < seconds <= longest:
             raise BuildError(f"AUDIO={seconds}: a request may have 1 to {longest} s of audio")
         return replace(self, limits=_limits(seconds, self.table_rows, self.most_requests))
+
+    def hearing(self, reach: Reach, seconds: int | None = None) -> Target:
+        """This target for a checkpoint that hears and answers so far.
+
+        seconds: of audio that one request may bring, at most, in whole windows; all that the checkpoint hears where it
+        is None. Raises BuildError when that is more. The longer a request may be, the fewer run together.
+        """
+        seconds = reach.clip_seconds if seconds is None else seconds
+        if not 0 < seconds <= reach.clip_seconds:
+            raise BuildError(f"AUDIO={seconds}: a request may have 1 to {reach.clip_seconds} s of audio")
+        slots = min(self.most_requests, self.table_rows // reach.limits(1, seconds).max_audio_tokens)
+        return replace(self, limits=reach.limits(max(1, slots), seconds))
 
     def can_run(self, precision: Precision) -> bool:
         return precision != "fp8" or self.gpu.has_fp8

@@ -34,6 +34,12 @@ def bf16(encoder: Path) -> onnx.ModelProto:
     return to_mixed_precision(onnx.load(encoder, load_external_data=False), encoder.parent)
 
 
+@pytest.fixture(scope="module")
+def table() -> Path:
+    """The encoder of Audio Flamingo Next's class as TensorRT gets it, its rotation from a table."""
+    return build_ragged_encoder(family="next") / "model.onnx"
+
+
 def types_of(model: onnx.ModelProto) -> dict[str, int]:
     # Not strict: ONNX lists BF16 for Conv and Gelu only after opset 20, TensorRT's own list has it for
     # all opsets.
@@ -59,6 +65,29 @@ def test_only_windows_and_samples_are_dynamic(encoder):
     assert set(inputs) == {"pcm", "pcm_lengths"}
     assert [len(shape) for shape in inputs.values()] == [2, 1]
     assert inputs["pcm"][0].dim_param == inputs["pcm_lengths"][0].dim_param
+
+
+def test_the_rotation_by_time_is_looked_up_with_operators_that_tensorrt_takes(table):
+    model = to_mixed_precision(onnx.load(table, load_external_data=False), table.parent)
+    types = types_of(model)
+    assert {value.name for value in model.graph.input} == {"pcm", "pcm_lengths", "window_index"}
+    for node in model.graph.node:
+        assert node.op_type in SUPPORTED["operators"], node.op_type
+        assert node.op_type not in ("Cos", "Sin")
+        data = node.input[1 if node.op_type == "Where" else 0]
+        assert RECORDED_NAMES[types[data]] in SUPPORTED["operators"][node.op_type], node.op_type
+
+
+def test_the_rotation_by_time_survives_half_precision_to_the_last_window(table, tmp_path):
+    write_mixed_precision(table, tmp_path / "half.onnx", TensorProto.FLOAT16)
+    full = onnxruntime.InferenceSession(table)
+    half = onnxruntime.InferenceSession(tmp_path / "half.onnx")
+    for feed in (*encoder_probe.short_placed(), *encoder_probe.many_placed()):
+        last = feed | {"window_index": np.full(len(feed["window_index"]), 59)}
+        for places in (feed, last):
+            expected, found = full.run(None, places)[0], half.run(None, places)[0]
+            assert encoder_probe.relative_error(found.astype(np.float32), expected) < 2e-3
+        assert encoder_probe.relative_error(full.run(None, last)[0], full.run(None, feed)[0]) > 0.1
 
 
 def test_the_types_of_the_graph_agree_everywhere(bf16):
