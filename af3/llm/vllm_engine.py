@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -109,11 +110,15 @@ class VllmEngine:
         os.eventfd_write(self._wake, 1)
         self._thread.join()
         self._connection.close()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._kill_group()
+        self._process.wait()
+
+    def _kill_group(self) -> None:
+        """vLLM's process and those it has started, which do not notice when it dies."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _run(self) -> None:
         try:
@@ -124,6 +129,7 @@ class VllmEngine:
             self._fail_all(shutting_down())
         except (EOFError, OSError):
             log.error("vLLM's process has ended")
+            self._kill_group()
             self._intake.close()
             self._fail_all(RequestError("UNAVAILABLE", "the LLM's engine has ended; try again in a minute"))
             self._observer.lost()
@@ -260,6 +266,7 @@ def _start(python: Path, settings: EngineSettings) -> tuple[subprocess.Popen[byt
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=_environment(settings),
+                start_new_session=True,  # a group of its own: what it starts is ended with it
             )
         except OSError as error:
             raise EngineLost(f"{python}: {error.strerror}; run `make setup-vllm`") from error

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -67,6 +68,7 @@ class Worker:
             self._tasks[message["id"]] = asyncio.create_task(self._generate(message, table))
         watch.cancel()
         self._engine.shutdown()
+        _end_group()
 
     async def _watch(self) -> None:
         """Send what has changed of the figures; end with vLLM's engine process."""
@@ -200,7 +202,12 @@ def sampling_parameters(wanted: Message) -> SamplingParams:
 
 def _die() -> None:
     log.error("vLLM's engine process has died")
-    os._exit(1)  # nothing that vLLM would tidy up is left
+    _end_group()  # nothing that vLLM would tidy up is left
+
+
+def _end_group() -> None:
+    """This process and what vLLM has started and may not have ended."""
+    os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 async def _serve(connection: Connection, settings: EngineSettings) -> None:

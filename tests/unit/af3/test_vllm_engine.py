@@ -111,6 +111,12 @@ def generation(request_id: str, first: int = ANSWERED, tokens: int = 5, **change
     return Generation(request_id=request_id, **(settings | changes))  # type: ignore[arg-type]
 
 
+def in_group(group: int) -> list[str]:
+    """Processes of a group that are alive."""
+    stats = [path.read_text().rpartition(")")[2].split() for path in Path("/proc").glob("[0-9]*/stat")]
+    return [state for state, _, found, *_ in stats if int(found) == group and state != "Z"]
+
+
 def submit(engine: VllmEngine, wanted: Generation) -> Answer:
     answer = Answer()
     engine.submit(wanted, answer)
@@ -212,12 +218,14 @@ def test_when_the_process_ends_everyone_is_told_and_then_the_step(
     start: Callable[[str], VllmEngine], observed: Observed
 ) -> None:
     engine = start("model")
+    group = engine.pid
     running = [submit(engine, generation("silent", SILENT)), submit(engine, generation("deadly", DEADLY))]
     for answer in running:
         with pytest.raises(RequestError, match="engine has ended") as failed:
             answer.wait()
         assert failed.value.status == "UNAVAILABLE"
     assert observed.was_lost.wait(10)
+    scrape.wait_until(lambda: not in_group(group))
     with pytest.raises(RequestError, match="shutting down"):
         submit(engine, generation("later"))
 
