@@ -162,7 +162,7 @@ cluster: $(READY_TEST) $(ENGINES) $(VENV)/bin/envoy ## N=3 servers on this machi
 
 test-cluster: $(READY_TEST) $(VENV)/bin/envoy ## the Helm chart and the routing: real helm, Envoy and three servers, six minutes
 	$(PY) -m pip install --quiet kubernetes-validate==1.37.0
-	$(PY) -m deploy.tools
+	$(PY) -m deploy.kubernetes_tools
 	$(PY) -m pytest tests/cluster
 
 test-vllm: $(READY_TEST) $(VLLM_READY) ## the tests of the LLM on vLLM, on this CPU: REQUESTS=10000 for the long one of isolation

@@ -2,7 +2,7 @@
 
 Each message on the socket is JSON and two descriptors, a file in memory and an empty one for its samples; the answer
 is JSON. What a file could do to its decoder ends here: memory, processor time, waiting time and the size of what is
-written are limited, and a limit that is reached ends the process. `af3.inputs.decoder` starts another one.
+written are limited, and a limit that is reached ends the process. `af3.inputs.clip_decoder` starts another one.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Where libsndfile reads a file, the steps, their order and their precision are those of Transformers' `load_audio`
 (soundfile backend), so the samples are equal to its. A server runs this in a process of its own
-(`af3.inputs.decoder`); tools that read files of their own call `decode`.
+(`af3.inputs.clip_decoder`); tools that read files of their own call `decode`.
 """
 
 from __future__ import annotations

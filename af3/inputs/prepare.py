@@ -16,7 +16,7 @@ from af3.encoder.windows import clip_windows
 from af3.errors import invalid
 from af3.inputs import chat_messages
 from af3.inputs.base64_text import file_bytes
-from af3.inputs.decoder import ClipDecoder
+from af3.inputs.clip_decoder import ClipDecoder
 from af3.inputs.prompt import Prompt, PromptBuilder
 from af3.manifest import TOKENIZER_FOLDER, Manifest, ModelFacts
 from af3.parameters import SEED_LIMIT, Parameters, parse_parameters

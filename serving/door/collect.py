@@ -5,7 +5,7 @@ from __future__ import annotations
 from tritonclient.grpc import service_pb2
 
 from af3 import contract
-from serving.door.answer import Answer
+from serving.door.relayed_answer import Answer
 
 # Of these the parts are put together; of every other output the last value counts.
 TEXTS = {contract.TEXT.name, contract.SPEECH_TEXT.name}

@@ -20,11 +20,11 @@ from tritonclient.grpc import service_pb2
 
 from af3.errors import RequestError
 from serving.door import generate_request, json_body
-from serving.door.answer import Answer
 from serving.door.browser_check import BrowserCheck
 from serving.door.collect import collect
 from serving.door.http_body import CODES, ClientLeft, read_body, send_error
 from serving.door.relay import Question, Relay
+from serving.door.relayed_answer import Answer
 from serving.door.request_check import PUBLIC_MODELS
 from serving.door.stall_watch import StallWatch
 from serving.door.triton_errors import internal_error, step_died

@@ -25,8 +25,8 @@ from tritonclient.grpc import service_pb2
 
 from af3.errors import RequestError
 from serving.door.admission import Admission
-from serving.door.answer import Answer, Services
 from serving.door.metrics import DoorMetrics
+from serving.door.relayed_answer import Answer, Services
 from serving.door.request_check import allowed_s, check
 from serving.door.request_record import RequestRecord
 from serving.door.session_answers import SessionAnswers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from serving.door.answer import Answer
+from serving.door.relayed_answer import Answer
 
 
 class SessionAnswers:

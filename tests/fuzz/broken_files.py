@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 from af3.errors import RequestError
-from af3.inputs.decoder import ClipDecoder
+from af3.inputs.clip_decoder import ClipDecoder
 from tests.fuzz.audio_files import MUTATIONS
 from tests.support.written_files import FOLDER
 

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from af3.errors import RequestError
-from af3.inputs.decoder import ClipDecoder
+from af3.inputs.clip_decoder import ClipDecoder
 from af3.inputs.decoder_worker import Limits
 from af3.inputs.decoding import decode
 from tests.support.clips import clip

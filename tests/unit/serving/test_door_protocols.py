@@ -14,7 +14,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving import journal
 from serving.address import Ports, claim
-from serving.door import answer as answer_module
+from serving.door import relayed_answer as answer_module
 from serving.door.admission import DEFAULT_LIMITS, Limits
 from serving.door.door import Door, TritonAddress
 from tests.support.fake_triton import FakeTriton

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from serving.address import Ports, claim
-from serving.door import answer as answer_module
 from serving.door import http_body, http_connection
+from serving.door import relayed_answer as answer_module
 from serving.door.admission import Limits
 from serving.door.door import Door, TritonAddress
 from tests.support.fake_triton import FakeTriton

