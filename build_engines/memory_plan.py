@@ -1,5 +1,7 @@
 """What a GPU will hold, before anything is built: python -m build_engines.memory_plan --target h100.
 
+Long because the terms of one sum are read side by side.
+
 Weights, prompt table and KV cache follow from shapes and are exact. Activations and contexts are
 estimates, said so in the table, on the high side: a plan that fits here may waste a little memory, it
 should not run out of it.

@@ -1,5 +1,7 @@
 """A VITS checkpoint in Hugging Face format (such as facebook/mms-tts-eng) → the neural voice of a server.
 
+Long because one export and the two changes that Transformers' model needs for it.
+
     make engines VOICE=FOLDER|HUB_ID
 
 Three ONNX files, each with one input. `text.onnx` gives every character its latent means and its duration;

@@ -1,4 +1,7 @@
-"""Speech while it arrives: where it goes, how much of it was heard, and how well it flowed."""
+"""Speech while it arrives: where it goes, how much of it was heard, and how well it flowed.
+
+Long because what plays, what is heard and how it flowed share one clock.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from build_engines import tools
 from build_engines.targets import TARGETS
-from perf.acceptance import plan, runner
+from perf.acceptance import acceptance_plan as plan
+from perf.acceptance import runner
 from serving.machine import doctor
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from perf.acceptance.plan import PORT, Step
+from perf.acceptance.acceptance_plan import PORT, Step
 from serving.host.probe import answers
 
 READY_TIMEOUT_S = 1200.0

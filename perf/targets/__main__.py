@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from perf.report import table
 from perf.targets import after_llm, at_rest, conversations, uploads
-from perf.targets.finding import Finding
+from perf.targets.target_finding import Finding
 
 TARGETS: dict[str, Callable[[], list[Finding]]] = {
     "tokens": after_llm.tokens,

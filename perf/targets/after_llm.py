@@ -15,7 +15,7 @@ from pathlib import Path
 from perf import analyzer, observe
 from perf.analyzer import Load
 from perf.place import Place
-from perf.targets.finding import Finding
+from perf.targets.target_finding import Finding
 from serving.address import Ports, claim
 from serving.door.door import Door, TritonAddress
 from serving.host.probe import answers

@@ -9,7 +9,7 @@ from pathlib import Path
 from clients.aio import AsyncAudioFlamingo
 from perf import observe, traffic
 from perf.place import served
-from perf.targets.finding import Finding
+from perf.targets.target_finding import Finding
 
 REQUESTS, AT_ONCE, STEPS = 10_000, 16, 5
 MIB = 1 << 20

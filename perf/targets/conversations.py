@@ -9,7 +9,7 @@ from af3.manifest import Manifest
 from perf import analyzer, report, sweep
 from perf.analyzer import Load
 from perf.place import endless_served
-from perf.targets.finding import Finding
+from perf.targets.target_finding import Finding
 
 ROUNDS = 3
 CLIP_S = 30.0

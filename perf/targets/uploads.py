@@ -17,7 +17,7 @@ from clients.aio import AsyncAudioFlamingo
 from perf import traffic
 from perf.place import endless_served
 from perf.profile import spread
-from perf.targets.finding import Finding
+from perf.targets.target_finding import Finding
 
 UPLOADS, READERS = 8, 2
 QUIET_S = 10.0

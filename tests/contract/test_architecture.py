@@ -17,7 +17,7 @@ LONGEST_FILE = 300
 # Who may import whom. A package or sub-package that is named here imports nothing of ours but what stands behind it.
 ALLOWED = {
     "af3": ("af3",),
-    "clients": ("clients", "af3.contract"),
+    "clients": ("clients",),
     "serving.address": (),
     "serving.heartbeat": (),
     "serving.journal": (),
@@ -36,8 +36,9 @@ ALLOWED = {
     "model_repository": ("af3", "serving.steps", "serving.heartbeat"),
     "deploy": ("deploy", "serving.address"),
 }
-# The same thing on either side of the wire: errors of the server and of the client, TLS of either.
-SAME_NAME = {"errors", "tls"}
+# The same thing of two places: errors, TLS and the contract of server and client; the interface of an engine, and what
+# chooses one, of encoder and LLM.
+SAME_NAME = {"choose", "contract", "errors", "interface", "tls"}
 ADAPTER = "model"  # model_repository/<model>/1/model.py: Triton gives the name
 
 

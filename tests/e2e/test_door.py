@@ -1,4 +1,7 @@
-"""The front door before the live server: who gets in, for how long, and what is told to the others."""
+"""The front door before the live server: who gets in, for how long, and what is told to the others.
+
+Long because one behaviour a test, one live server.
+"""
 
 import json
 import subprocess

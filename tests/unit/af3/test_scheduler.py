@@ -1,4 +1,7 @@
-"""In-flight batching without a model: rows, queue, stops, deadlines and failures."""
+"""In-flight batching without a model: rows, queue, stops, deadlines and failures.
+
+Long because its cases share one stand-in decoder.
+"""
 
 import threading
 from collections.abc import Callable, Iterator

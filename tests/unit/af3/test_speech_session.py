@@ -1,3 +1,8 @@
+"""Segments of many answers at once, in order, with stand-in voices.
+
+Long because the cases share those voices.
+"""
+
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable

@@ -1,5 +1,7 @@
 """A whole GPU build with stand-ins for NVIDIA's programs: what is called, and what happens when it goes
 wrong.
+
+Long because every case needs the same workshop of stand-ins.
 """
 
 import errno

@@ -9,9 +9,10 @@ import pytest
 
 from build_engines.targets import TARGETS
 from build_engines.tools import Tools
-from perf.acceptance import image_checks, plan, runner
-from perf.acceptance.answers import compare
-from perf.acceptance.plan import Step
+from perf.acceptance import acceptance_plan as plan
+from perf.acceptance import image_checks, runner
+from perf.acceptance.acceptance_plan import Step
+from perf.acceptance.compare_answers import compare
 
 REPOSITORY = Path(__file__).parents[3]
 RECORDED = json.loads((REPOSITORY / "tests/contract/recorded_options.json").read_text())["trtllm-build"]

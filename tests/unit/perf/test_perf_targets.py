@@ -3,7 +3,7 @@
 import pytest
 
 from perf.targets import __main__ as targets
-from perf.targets.finding import Finding
+from perf.targets.target_finding import Finding
 
 
 def run(

@@ -1,4 +1,7 @@
-"""What HTTP clients do to a connection, byte by byte; Triton is a stand-in."""
+"""What HTTP clients do to a connection, byte by byte; Triton is a stand-in.
+
+Long because a list of what clients do to a socket.
+"""
 
 import json
 import socket

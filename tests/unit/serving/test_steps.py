@@ -1,4 +1,7 @@
-"""The glue inside Triton's Python processes, and every model.py, with a stand-in for Triton."""
+"""The glue inside Triton's Python processes, and every model.py, with a stand-in for Triton.
+
+Long because one stand-in of Triton serves every step.
+"""
 
 import json
 import time

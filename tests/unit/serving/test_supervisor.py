@@ -1,4 +1,7 @@
-"""When the supervisor replaces a server, when it does not, how long it waits, and what it says."""
+"""When the supervisor replaces a server, when it does not, how long it waits, and what it says.
+
+Long because its cases share one clock and one stand-in server.
+"""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def _common(first: list[int], second: list[int]) -> list[int]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m perf.acceptance.answers", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m perf.acceptance.compare_answers", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb in ("ask", "disturb"):
         asking = verbs.add_parser(verb)

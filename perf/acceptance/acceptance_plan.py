@@ -44,12 +44,14 @@ def steps(target: str, folder: Path, checkpoint: str, container: Tools) -> list[
         return _module(*words, *options)
 
     def ask(to: Path) -> tuple[str, ...]:
-        return _module("perf.acceptance.answers", "ask", "--url", url, "--out", str(to))
+        return _module("perf.acceptance.compare_answers", "ask", "--url", url, "--out", str(to))
 
     def compare(one: str, other: str, least: float) -> tuple[str, ...]:
         files = (str(answers / f"{one}.json"), str(answers / f"{other}.json"))
         to = str(answers / f"{one}-{other}.json")
-        return _module("perf.acceptance.answers", "compare", *files, "--least", str(least), "--out", to)
+        return _module(
+            "perf.acceptance.compare_answers", "compare", *files, "--least", str(least), "--out", to
+        )
 
     image = folder / "image.json"
     checks = ["python3", "-m", "perf.acceptance.image_checks", "--out", str(image)]
@@ -136,7 +138,16 @@ def steps(target: str, folder: Path, checkpoint: str, container: Tools) -> list[
         Step(
             "bad-input",
             "broken, hostile and cancelled requests to the running server; it has to answer afterwards",
-            (_module("perf.acceptance.answers", "disturb", "--url", url, "--out", str(folder / "bad.json")),),
+            (
+                _module(
+                    "perf.acceptance.compare_answers",
+                    "disturb",
+                    "--url",
+                    url,
+                    "--out",
+                    str(folder / "bad.json"),
+                ),
+            ),
             "the last request before the server went is in the log",
             serves=(target, full),
             results=(folder / "bad.json",),
