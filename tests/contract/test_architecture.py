@@ -133,3 +133,9 @@ def test_an_adapter_of_triton_is_thin():
     for path in (REPOSITORY / "model_repository").rglob("model.py"):
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         assert len(lines) <= 60, f"{path.relative_to(REPOSITORY)}: {len(lines)} lines"
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest imports them by their names alone."""
+    names = [path.name for path in (REPOSITORY / "tests").rglob("test_*.py")]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
