@@ -1,17 +1,17 @@
 """The steps of the acceptance run that are not NVIDIA's, against a real server."""
 
-from perf.acceptance import answers, encoder_speed, speed
+from perf.acceptance import compare_answers, encoder_speed, speed
 
 
 def test_the_same_server_answers_the_same_tokens_twice(url):
-    first, second = answers.ask(url), answers.ask(url)
+    first, second = compare_answers.ask(url), compare_answers.ask(url)
     assert len(first) == 8
     assert all(entry["token_ids"] for entry in first)
-    assert answers.compare(first, second)["same"] == 1.0
+    assert compare_answers.compare(first, second)["same"] == 1.0
 
 
 def test_bad_and_cancelled_requests_leave_the_server_answering(url):
-    said = answers.disturb(url)
+    said = compare_answers.disturb(url)
     assert "max_tokens" in said["a parameter out of range"]
     assert not any(text.startswith("answered") for name, text in said.items() if "file" in name)
 
