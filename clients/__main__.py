@@ -50,7 +50,15 @@ def _run(word: str, arguments: list[str]) -> int:
         print(f"audio-flamingo: no command {word!r}\n\n{_help()}", file=sys.stderr)
         return 2
     sys.argv = [f"audio-flamingo {word}", *arguments]
-    code: int = importlib.import_module(module).main()
+    try:
+        program = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if word in CLIENT_COMMANDS:
+            raise
+        # In a clone, with an environment that holds the client alone.
+        print(f"{NEEDS_SERVER.format(word=word)}\n(missing: {error.name})", file=sys.stderr)
+        return 2
+    code: int = program.main()
     return code
 
 

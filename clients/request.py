@@ -46,6 +46,7 @@ class Parameters(TypedDict, total=False):
     stop: str | Sequence[str]
     think: bool
     read_cut_short: bool
+    adapter: str
     voice: str
     rate: float
 

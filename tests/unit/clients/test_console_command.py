@@ -43,3 +43,16 @@ def test_a_command_of_the_server_says_kindly_that_only_the_client_is_here(
     monkeypatch.setattr(sys, "argv", ["audio-flamingo", word])
     assert console.main() == 2
     assert "only the client" in capsys.readouterr().err
+
+
+def test_a_clone_without_the_servers_libraries_says_so_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "serving"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "argv", ["audio-flamingo", "serve"])
+    assert console.main() == 2
+    told = capsys.readouterr().err
+    assert "only the client" in told
+    assert "missing: psutil" in told
