@@ -64,7 +64,7 @@ setup: $(READY) ## install what serving needs into .venv: Python packages, trito
 
 $(READY): requirements-server.lock pyproject.toml serving/machine/install.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else f"Python 3.10 to 3.12 is needed, this is {v[0]}.{v[1]}; name another: make setup PYTHON=python3.12")'
-	@echo "installing what serving needs into $(VENV) (about 0.5 GB, a minute or two) …"
+	@echo "installing what serving needs into $(VENV) (about 0.7 GB, a minute or two) …"
 	@$(MAKE) --no-print-directory $(PY)
 	@$(LOCKED) requirements-server.lock
 	@$(PIP) --no-deps --no-build-isolation -e .
