@@ -98,7 +98,7 @@ class Traffic:
             self.wrong.append(f"speech {place}: silent")
 
     def _bad(self, flamingo: AudioFlamingo, place: int) -> None:
-        bad = ([b"RIFF" + bytes(place)], [clip(0.5)[:-99]], [b""])[place % 3]
+        bad = ([b"RIFF" + bytes(place)], [clip(0.5)[:-9_999]], [b""])[place % 3]
         try:
             flamingo.ask(bad, "What is it?", timeout_s=WAIT_S).text()
         except AudioFlamingoError as error:

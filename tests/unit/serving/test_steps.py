@@ -229,8 +229,7 @@ def test_audio_encoder_answers_each_request_alone(engines: Path, monkeypatch: py
 
 @pytest.fixture
 def llm(engines: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setattr("af3.llm.decoder.Decoder.__new__", lambda *words: EchoDecoder())
-    monkeypatch.setattr("af3.llm.decoder.Decoder.__init__", lambda *words: None)
+    monkeypatch.setattr("af3.llm.choose.Decoder", lambda *words: EchoDecoder())
     model = load_model("llm", engines, slots=4, max_queue=8, prefill_tokens=16, threads=1)
     yield model
     model.finalize()
@@ -242,7 +241,7 @@ def test_the_supervisor_sees_an_llm_at_work_and_at_rest(
     monkeypatch.setenv(VARIABLE, f"{tmp_path}/heart-")
     decoder = EchoDecoder()
     decoder.go_on.clear()
-    monkeypatch.setattr("af3.llm.decoder.Decoder.__new__", lambda *words: decoder)
+    monkeypatch.setattr("af3.llm.choose.Decoder", lambda *words: decoder)
     model = load_model("llm", engines, slots=4, max_queue=8, prefill_tokens=16, threads=1)
     assert not pulses(f"{tmp_path}/heart-")[0].working
     request = llm_request([5], 2)
