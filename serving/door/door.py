@@ -17,8 +17,9 @@ from serving.address import Ports, listen, location
 from serving.door.admission import DEFAULT_LIMITS, Admission, Limits
 from serving.door.browser_check import BrowserCheck
 from serving.door.grpc_server import GrpcServer
+from serving.door.http_app import http_app
 from serving.door.http_server import HttpServer
-from serving.door.http_service import HttpService
+from serving.door.kserve_http import KserveHttp
 from serving.door.metrics import DoorMetrics
 from serving.door.metrics_service import MetricsService
 from serving.door.open_files import connections_allowed
@@ -111,10 +112,10 @@ class Door:
         self._watch = StallWatch()
         self._grpc = GrpcServer(self.relay, self._watch, self.url, self._credentials, connections)
         await self._grpc.start()
-        http = HttpService(self.relay, self._watch, BrowserCheck(self._origins))
+        http = http_app([KserveHttp(self.relay, self._watch)], BrowserCheck(self._origins))
         metrics = MetricsService(triton.host, triton.ports.metrics, self.metrics)
         self._http = [
-            HttpServer(http.app, listen(self.host, self.ports.http), connections, self._ssl),
+            HttpServer(http, listen(self.host, self.ports.http), connections, self._ssl),
             HttpServer(metrics.app, listen(self.metrics_host, self.ports.metrics), METRICS_CONNECTIONS),
         ]
         for server in self._http:

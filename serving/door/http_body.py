@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
 from starlette.types import Receive, Send
 
 from af3.errors import RequestError, Status, invalid
-from serving.door.generate_request import error_json
 from serving.door.json_body import StructureCount
 from serving.door.upload_budget import Upload, UploadBudget
 
 IDLE_S = 30.0  # a client that sends nothing for so long is given up
 DRAIN_S = 30.0  # of a body that was refused, so that its client comes to read why
+ErrorBody = Callable[[RequestError], bytes]  # as a protocol's clients read it
 CODES: Mapping[Status, int] = {
     "INVALID_ARGUMENT": 400,
     "NOT_FOUND": 404,
@@ -62,14 +62,18 @@ async def read_body(request: Request, budget: UploadBudget) -> tuple[bytearray, 
 
 
 async def send_error(
-    request: Request, send: Send, error: RequestError, headers: Mapping[str, str], more_body: bool
+    request: Request,
+    send: Send,
+    error: RequestError,
+    body: bytes,
+    headers: Mapping[str, str],
+    more_body: bool,
 ) -> None:
-    """The error as JSON; with `more_body` then read on what is left of the request.
+    """The error with this JSON body; with `more_body` then read on what is left of the request.
 
     Many clients read the reply only after they have sent all of their request; a connection that is closed before
     loses it.
     """
-    body = error_json(error)
     fields = {"content-type": "application/json", "content-length": str(len(body)), **headers}
     if error.retry_s is not None:
         fields["retry-after"] = str(error.retry_s)
