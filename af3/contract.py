@@ -68,6 +68,8 @@ SEQUENCE_LENGTH = Tensor("sequence_length", "INT32", (-1,))
 
 # What a client receives: at most once per response of the LLM, each with one token or several.
 TEXT = Tensor("text", "STRING", (1,))
+# What a reasoning model thinks before it answers, apart from the text; only in responses that add to it.
+THINKING = Tensor("thinking", "STRING", (1,), optional=True)
 FINISH_REASON = Tensor("finish_reason", "STRING", (1,))
 TOKEN_COUNT = Tensor("token_count", "INT32", (1,))
 INDEX = Tensor("index", "INT32", (1,))
@@ -128,7 +130,7 @@ LLM = Step(
 POSTPROCESS = Step(
     "postprocess",
     inputs=(OUTPUT_IDS, SEQUENCE_LENGTH),
-    outputs=(TEXT, FINISH_REASON, TOKEN_COUNT, INDEX, TOKEN_IDS),
+    outputs=(TEXT, THINKING, FINISH_REASON, TOKEN_COUNT, INDEX, TOKEN_IDS),
     batched=False,
     decoupled=True,
 )

@@ -21,6 +21,7 @@ class Delta:
     token_count: tokens of the answer so far.
     index: 0, 1, 2 … within the answer.
     token_ids: the new tokens.
+    thinking: what a reasoning model adds to its reasoning, which is no part of the text; else empty.
     speech: int16 [n] at `sample_rate` Hz, from `audio_flamingo_speech` in deltas of their own; else None.
     speech_text: the part of the answer that is spoken from here on; else empty.
     speech_error: why no more speech follows; else empty.
@@ -35,6 +36,7 @@ class Delta:
     sample_rate: int | None = None
     speech_text: str = ""
     speech_error: str = ""
+    thinking: str = ""
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Progress:
     url: str
     timeout_s: float | None
     texts: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
     finish_reason: str = ""
     token_count: int = 0
     next_index: int = 0
@@ -68,6 +71,7 @@ class Progress:
             )
         self.next_index += 1
         self.texts.append(delta.text)
+        self.thoughts.append(delta.thinking)
         self.token_count = delta.token_count
         self.finish_reason = delta.finish_reason
         return delta
@@ -121,6 +125,11 @@ class Written:
         return "".join(self._progress.texts)
 
     @property
+    def thinking_so_far(self) -> str:
+        """The reasoning of a model that thinks before it answers; no part of the text."""
+        return "".join(self._progress.thoughts)
+
+    @property
     def finish_reason(self) -> str:
         """Empty until the answer is complete; then "stop", or "length" when max_tokens cut it."""
         return self._progress.finish_reason
@@ -137,6 +146,7 @@ def _delta(result: InferResult) -> Delta:
         token_count=int(result.as_numpy(contract.TOKEN_COUNT.name)[0]),
         index=int(result.as_numpy(contract.INDEX.name)[0]),
         token_ids=tuple(result.as_numpy(contract.TOKEN_IDS.name).tolist()),
+        thinking=_string(result, contract.THINKING),
     )
 
 

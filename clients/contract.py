@@ -29,6 +29,7 @@ PROMPT = Tensor("prompt", "STRING", (1,), optional=True)
 MESSAGES = Tensor("messages", "STRING", (1,), optional=True)
 
 TEXT = Tensor("text", "STRING", (1,))
+THINKING = Tensor("thinking", "STRING", (1,), optional=True)
 FINISH_REASON = Tensor("finish_reason", "STRING", (1,))
 TOKEN_COUNT = Tensor("token_count", "INT32", (1,))
 INDEX = Tensor("index", "INT32", (1,))
@@ -40,4 +41,4 @@ SPEECH_TEXT = Tensor("speech_text", "STRING", (1,))
 SPEECH_ERROR = Tensor("speech_error", "STRING", (1,))
 
 STOP = Tensor("stop", "BOOL", (1,), optional=True)
-TTS_INPUTS = (TEXT, FINISH_REASON, TOKEN_COUNT, INDEX, TOKEN_IDS, STOP)
+TTS_INPUTS = (TEXT, THINKING, FINISH_REASON, TOKEN_COUNT, INDEX, TOKEN_IDS, STOP)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from af3.manifest import TOKENIZER_FOLDER, Manifest
 from af3.outputs.detokenizer import Detokenizer
+from af3.outputs.reasoning import ReasoningSplit
 from af3.parameters import parse_parameters
 from af3.tokenizer import Tokenizer
 
@@ -21,13 +22,14 @@ FinishReason = Literal["", "stop", "length"]
 
 @dataclass(frozen=True)
 class Delta:
-    """One response: `text` is what it adds, `token_count` how many tokens there are so far."""
+    """One response: `text` and `thinking` are what it adds, `token_count` how many tokens there are so far."""
 
     text: str
     finish_reason: FinishReason
     token_count: int
     index: int
     token_ids: tuple[int, ...]
+    thinking: str = ""
 
 
 @dataclass
@@ -37,6 +39,7 @@ class _Answer:
     detokenizer: Detokenizer
     max_tokens: int
     last_seen_s: float
+    reasoning: ReasoningSplit = field(default_factory=ReasoningSplit)
     token_count: int = 0
     index: int = 0
     stop_sent: bool = False
@@ -120,9 +123,10 @@ class Postprocessor:
             return None
         answer.next_s = now + min(LONGEST_WAIT_S, self.live / self._most_responses_per_s)
         kept, answer.held = answer.held, ()
-        text = answer.detokenizer.push(kept)
+        thinking, text = answer.reasoning.push(answer.detokenizer.push(kept))
         if ended:
-            text += answer.detokenizer.finish()
+            for more in (answer.reasoning.push(answer.detokenizer.finish()), answer.reasoning.finish()):
+                thinking, text = thinking + more[0], text + more[1]
             self._end(request_id, now)
         elif not answer.stop_sent:
             self._stop_unwanted(request_id, answer, cancelled())
@@ -131,7 +135,7 @@ class Postprocessor:
             by_length = len(fresh) == len(ids) and len(ids) > 0 and not answer.detokenizer.stopped
             reason = "length" if by_length else "stop"
         answer.index += 1
-        return Delta(text, reason, answer.token_count, answer.index - 1, kept)
+        return Delta(text, reason, answer.token_count, answer.index - 1, kept, thinking)
 
     def _stop_unwanted(self, request_id: str, answer: _Answer, cancelled: bool) -> None:
         if cancelled or answer.detokenizer.stopped:

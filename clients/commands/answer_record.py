@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from ..answer import Written
 from ..errors import AudioFlamingoError
@@ -15,6 +16,7 @@ class Record:
 
     finish_reason: "stop", "length", or "" when there was an error.
     seconds: from the request to the end.
+    thinking: the reasoning of a model that thinks before it answers, else empty.
     error: null, or "STATUS: sentence".
     """
 
@@ -23,12 +25,24 @@ class Record:
     token_count: int
     seconds: float
     error: str | None = None
+    thinking: str = ""
+
+    def fields(self) -> dict[str, Any]:
+        """As a JSON object; without `thinking` where the model did not think."""
+        return {name: value for name, value in asdict(self).items() if name != "thinking" or value}
 
 
 def record(answer: Written, started_s: float, error: AudioFlamingoError | None = None) -> Record:
     """started_s: `time.monotonic()` at the request."""
     sentence = None if error is None else str(error)
-    return Record(answer.text_so_far, answer.finish_reason, answer.token_count, _since(started_s), sentence)
+    return Record(
+        answer.text_so_far,
+        answer.finish_reason,
+        answer.token_count,
+        _since(started_s),
+        sentence,
+        answer.thinking_so_far,
+    )
 
 
 def failed(started_s: float, error: AudioFlamingoError) -> Record:

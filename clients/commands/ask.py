@@ -7,7 +7,6 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict
 
 from ..client import Answer, AudioFlamingo
 from ..errors import AudioFlamingoError
@@ -32,7 +31,7 @@ def main() -> int:
             return _print_record(answer, started_s) if arguments.json else _print_text(answer, arguments)
     except AudioFlamingoError as error:
         if arguments.json:  # what goes wrong after sending has its record already
-            print(json.dumps(asdict(failed(started_s, error)), ensure_ascii=False))
+            print(json.dumps(failed(started_s, error).fields(), ensure_ascii=False))
         terminal.complain(str(error))
         return 1
     except KeyboardInterrupt:
@@ -52,7 +51,7 @@ def _print_record(answer: Answer, started_s: float) -> int:
     except AudioFlamingoError as error:
         problem = error
         terminal.complain(str(error))
-    print(json.dumps(asdict(record(answer, started_s, problem)), ensure_ascii=False))
+    print(json.dumps(record(answer, started_s, problem).fields(), ensure_ascii=False))
     return 1 if problem else 0
 
 
@@ -65,7 +64,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print one JSON object at the end instead: text, finish_reason, token_count, seconds, error",
+        help="print one JSON object at the end instead: text, finish_reason, token_count, seconds, error, thinking",
     )
     flags.add_connection(parser)
     flags.add_parameters(parser)

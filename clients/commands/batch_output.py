@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
@@ -44,7 +43,7 @@ class AnswersFile:
 
     def write(self, item: Item, record: Record) -> None:
         self.errors += record.error is not None
-        line = json.dumps({"id": item.id, **asdict(record), "asked": item.asked}, ensure_ascii=False)
+        line = json.dumps({"id": item.id, **record.fields(), "asked": item.asked}, ensure_ascii=False)
         self._file.write(line + "\n")
         self._file.flush()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 
 from rich.console import Console
@@ -15,15 +16,21 @@ _notes = Console(stderr=True, highlight=False, soft_wrap=True)
 def stream(answer: Answer, waiting_for: str) -> None:
     """Print the text of `answer` to stdout as it comes. Raises AudioFlamingoError; the line is ended anyway.
 
-    Until the first token a terminal shows `waiting_for`; a pipe gets the text and nothing else.
+    Until the first token a terminal shows `waiting_for`, and then what the model thinks before it answers; a pipe gets
+    the text and nothing else.
     """
     arriving = deltas(answer)
     try:
         with _notes.status(waiting_for):
             first = next(arriving)
-        sys.stdout.write(first.text)
-        sys.stdout.flush()
-        for delta in arriving:
+        thinking = False
+        for delta in itertools.chain([first], arriving):
+            if delta.thinking and _notes.is_terminal:
+                _notes.print(delta.thinking, style="dim", markup=False, end="")
+                thinking = True
+            if delta.text and thinking:
+                _notes.print()
+                thinking = False
             sys.stdout.write(delta.text)
             sys.stdout.flush()
     finally:

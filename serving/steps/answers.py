@@ -85,10 +85,13 @@ def stop_llm(request_id: str) -> None:
 
 
 def _tensors(delta: Delta) -> dict[str, np.ndarray]:
-    return {
+    tensors = {
         contract.TEXT.name: np.array([delta.text.encode()], np.object_),
         contract.FINISH_REASON.name: np.array([delta.finish_reason.encode()], np.object_),
         contract.TOKEN_COUNT.name: np.array([delta.token_count], np.int32),
         contract.INDEX.name: np.array([delta.index], np.int32),
         contract.TOKEN_IDS.name: np.array(delta.token_ids, np.int32),
     }
+    if delta.thinking:  # an output more costs every response of every model
+        tensors[contract.THINKING.name] = np.array([delta.thinking.encode()], np.object_)
+    return tensors

@@ -24,9 +24,10 @@ class SpeechSink:
         # Once the LLM has ended, Triton no longer tells the steps that the client left; the client sends `stop`.
         return self._cancelled or self._sender.is_cancelled()
 
-    def pass_on(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Send the text at once."""
-        self._send(adapter.response(tensors))
+    def pass_on(self, tensors: Mapping[str, np.ndarray | None]) -> None:
+        """Send the text at once, with what else there is."""
+        given = {name: value for name, value in tensors.items() if value is not None}
+        self._send(adapter.response(given))
 
     def send(self, block: SpeechBlock) -> None:
         tensors: dict[str, np.ndarray] = {

@@ -32,7 +32,10 @@ def test_tts_declares_the_tensors_of_the_contract(target: str) -> None:
     config = config_of("tts", target)
     assert declared(config.input) == agreed(contract.TTS.inputs)
     assert declared(config.output) == agreed(contract.TTS.outputs)
-    assert [tensor.name for tensor in config.input if tensor.optional] == [contract.STOP.name]
+    assert [tensor.name for tensor in config.input if tensor.optional] == [
+        contract.THINKING.name,
+        contract.STOP.name,
+    ]
     assert config.model_transaction_policy.decoupled
     assert config.max_batch_size == 0
 

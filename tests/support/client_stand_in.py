@@ -17,10 +17,12 @@ Response = service_pb2.ModelStreamInferResponse
 Behaviour = Callable[[Request, grpc.ServicerContext], Iterator[Response]]
 
 
-def delta(text: str, index: int, finish_reason: str = "") -> Response:
+def delta(text: str, index: int, finish_reason: str = "", thinking: str = "") -> Response:
     """A response as the ensemble sends it: one token for each."""
     response = Response()
     _add_bytes(response, "text", text)
+    if thinking:
+        _add_bytes(response, "thinking", thinking)
     _add_bytes(response, "finish_reason", finish_reason)
     _add_ints(response, "token_count", [index + 1])
     _add_ints(response, "index", [index])

@@ -25,6 +25,7 @@ class Response:
     index: int
     token_ids: tuple[int, ...]
     received_s: float
+    thinking: str = ""
 
 
 class Refused(Exception):
@@ -172,4 +173,5 @@ def _response(result: triton.InferResult) -> Response:
         int(scalar("index")),
         tuple(result.as_numpy("token_ids").tolist()),
         time.monotonic(),
+        scalar("thinking").decode() if result.as_numpy("thinking") is not None else "",
     )

@@ -69,6 +69,23 @@ def test_a_stop_string_stops_the_llm_and_its_last_response_ends_the_answer(harne
     assert harness.stopped == ["a"]
 
 
+def test_reasoning_and_answer_come_apart_and_all_tokens_count(harness: Harness) -> None:
+    ids = TOKENIZER.encode("<think>drops</think>It rains.")
+    deltas = [*(harness.push("a", [token]) for token in ids), harness.push("a", [])]
+    assert "".join(delta.thinking for delta in deltas) == "drops"
+    assert "".join(delta.text for delta in deltas) == "It rains."
+    assert [token for delta in deltas for token in delta.token_ids] == ids
+    assert deltas[-1].token_count == len(ids)
+
+
+def test_reasoning_that_max_tokens_cuts_is_no_answer(harness: Harness) -> None:
+    ids = TOKENIZER.encode("<think>drops, <")
+    deltas = [harness.push("a", [token], max_tokens=len(ids)) for token in ids]
+    assert deltas[-1].finish_reason == "length"
+    assert "".join(delta.thinking for delta in deltas) == "drops, <"
+    assert "".join(delta.text for delta in deltas) == ""
+
+
 def test_a_cancelled_answer_is_stopped_once(harness: Harness) -> None:
     for _ in range(3):
         harness.push("a", TOKENIZER.encode("x"), cancelled=True)

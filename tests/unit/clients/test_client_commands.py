@@ -7,11 +7,12 @@ import sys
 
 import grpc
 import pytest
+from rich.console import Console
 
 from clients import AudioFlamingo
-from clients.commands import ask, batch, chat, talk
+from clients.commands import ask, batch, chat, talk, terminal
 from clients.commands.completion import completions
-from tests.support.client_stand_in import StandIn, answer, endless, refusal
+from tests.support.client_stand_in import StandIn, answer, delta, empty_final, endless, refusal
 
 
 @pytest.fixture
@@ -69,6 +70,37 @@ def test_ask_prints_one_json_object(run, server, clip, capsys):
     printed = json.loads(capsys.readouterr().out)
     assert printed.pop("seconds") >= 0
     assert printed == {"text": "a dog", "finish_reason": "stop", "token_count": 2, "error": None}
+
+
+def _thinks(request, context):
+    yield delta("", 0, thinking="drops, ")
+    yield delta("", 1, thinking="a gutter")
+    yield delta("It rains.", 2, "stop")
+    yield empty_final()
+
+
+def test_ask_prints_reasoning_as_a_part_of_its_own(run, server, clip, capsys):
+    server.behave = _thinks
+    assert run(ask.main, "--json", clip, "What?") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["thinking"], printed["text"]) == ("drops, a gutter", "It rains.")
+
+
+def test_reasoning_is_shown_to_humans_alone(run, server, clip, capsys, monkeypatch):
+    server.behave = _thinks
+    assert run(ask.main, clip, "What?") == 0
+    assert capsys.readouterr() == ("It rains.\n", "")
+    shown = io.StringIO()
+    monkeypatch.setattr(terminal, "_notes", Console(file=shown, force_terminal=True))
+    assert run(ask.main, clip, "What?") == 0
+    assert capsys.readouterr().out == "It rains.\n"
+    assert "drops, " in shown.getvalue() and "a gutter" in shown.getvalue()
+
+
+def test_chat_sends_no_reasoning_back(run, server, clip):
+    server.behave = _thinks
+    assert run(chat.main, clip, typed="One?\nTwo?\n") == 0
+    assert ("assistant", 0, "It rains.") in _said(server.requests[-1])
 
 
 def test_ask_tells_an_error_as_json_too(run, server, clip, capsys):

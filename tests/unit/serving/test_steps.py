@@ -356,6 +356,13 @@ def test_postprocess_answers_with_a_delta(postprocess: Any) -> None:
     assert MetricFamily.values["af3_answers_live"] == 0
 
 
+def test_postprocess_sends_reasoning_only_where_there_is_some(postprocess: Any) -> None:
+    (thought,) = push(postprocess, TOKENIZER.encode("<think>drops"), max_tokens=50).sender.responses
+    (answered,) = push(postprocess, TOKENIZER.encode("</think>rain")).sender.responses
+    assert (thought.tensors["thinking"].tolist(), thought.tensors["text"].tolist()) == ([b"drops"], [b""])
+    assert "thinking" not in answered.tensors and answered.tensors["text"].tolist() == [b"rain"]
+
+
 def test_postprocess_stops_the_llm_of_a_client_that_left(postprocess: Any) -> None:
     push(postprocess, TOKENIZER.encode("x"), "left", gone=True, max_tokens=50)
     assert [sent.request_id for sent in InferenceRequest.sent] == ["left"]
@@ -379,7 +386,12 @@ def test_a_request_without_its_tensor_is_refused(postprocess: Any) -> None:
 
 
 def tts_request(
-    text: str, index: int, reason: str = "", request_id: str = "a", **parameters: object
+    text: str,
+    index: int,
+    reason: str = "",
+    request_id: str = "a",
+    thinking: np.ndarray | None = None,
+    **parameters: object,
 ) -> Request:
     tensors = {
         "text": np.array([text.encode()], np.object_),
@@ -388,6 +400,8 @@ def tts_request(
         "index": np.array([index], np.int32),
         "token_ids": np.array([1], np.int32),
     }
+    if thinking is not None:
+        tensors["thinking"] = thinking
     return Request(tensors, request_id, **parameters)
 
 
@@ -408,6 +422,18 @@ def test_tts_passes_the_text_on_at_once_and_then_speaks_it(tts: Any) -> None:
     assert sum(len(one["speech"]) for one in spoken) > 4_000
     assert b"".join(one["speech_text"][0] for one in spoken if "speech_text" in one).startswith(b"Hello.")
     assert MetricFamily.values["af3_speech_failures"] == 0
+
+
+def test_tts_passes_reasoning_on_and_never_speaks_it(tts: Any) -> None:
+    thought = np.array([b"A long thought, which nobody hears. "], np.object_)
+    first, last = tts_request("", 0, thinking=thought), tts_request("It is a bell.", 1, "stop")
+    for request in (first, last):
+        tts.execute([request])
+    until(lambda: last.sender.finals == 1)
+    assert first.sender.responses[0].tensors["thinking"].tolist() == [b"A long thought, which nobody hears. "]
+    sent = [response.tensors for request in (first, last) for response in request.sender.responses]
+    assert b"".join(one["speech_text"][0] for one in sent if "speech_text" in one) == b"It is a bell."
+    assert "thinking" not in last.sender.responses[0].tensors
 
 
 def test_tts_passes_the_text_on_where_the_voice_is_not_there(tts: Any) -> None:
