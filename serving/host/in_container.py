@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from af3.manifest import ManifestError
+from serving.host.launch_settings import LaunchSettings, option_of
 from serving.machine import container, doctor, gpu, install
 
 PORTS = {"http_port": 8000, "grpc_port": 8001, "metrics_port": 8002}  # inside
@@ -20,51 +20,47 @@ def is_inside() -> bool:
     return install.CONTAINER_SERVER.is_file()
 
 
-def serve(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    """Become `docker run` of the server; returns 2, with the command and what is missing for it, where it cannot.
-
-    arguments: what serving.host.launch was called with, parsed by `parser`.
-    """
-    engines = arguments.folder / "engines"
+def serve(settings: LaunchSettings) -> int:
+    """Become `docker run` of the server; returns 2, with the command and what is missing for it, where it cannot."""
+    engines = settings.folder / "engines"
     command = container.serve_command(
-        arguments.target,
+        settings.target,
         engines,
-        [f"{_host(arguments, name)}:{getattr(arguments, name)}:{port}" for name, port in PORTS.items()],
-        sorted({path.parent for path in _files(arguments)}),
-        list(_passed_on(arguments, parser)),
+        [f"{_host(settings, name)}:{getattr(settings, name)}:{port}" for name, port in PORTS.items()],
+        sorted({path.parent for path in _files(settings)}),
+        list(_passed_on(settings)),
     )
     print(f"$ {shlex.join(command)}", flush=True)
-    missing = doctor.missing_to_serve(arguments.target, engines / arguments.target)
+    missing = doctor.missing_to_serve(settings.target, settings.engines)
     if missing:
         print("missing here, in the order to get it:", file=sys.stderr)
         print(doctor.report(missing), file=sys.stderr)
         return 2
     try:
-        gpu.link_engines(engines / arguments.target)  # inside, the folder is read-only
+        gpu.link_engines(settings.engines)  # inside, the folder is read-only
     except ManifestError as error:
         print(error, file=sys.stderr)
         return 2
     return os.execvp(command[0], command)  # does not return
 
 
-def _passed_on(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Iterator[str]:
+def _passed_on(settings: LaunchSettings) -> Iterator[str]:
     """Every option that was given, but those that Docker sees to: address, ports and folder."""
     seen_to = {"target", "folder", "host", "metrics_host", *PORTS}
-    for name, value in vars(arguments).items():
-        if name in seen_to or value == parser.get_default(name):
+    for name, value in settings.given().items():
+        if name in seen_to:
             continue
-        for one in value if isinstance(value, list) else [value]:
-            yield f"--{name.replace('_', '-')}"
-            if not isinstance(one, bool):
-                yield str(one.resolve() if isinstance(one, Path) else one)
+        for one in value if isinstance(value, tuple) else [value]:
+            yield option_of(name)
+            yield str(one.resolve() if isinstance(one, Path) else one)
 
 
-def _host(arguments: argparse.Namespace, port_name: str) -> str:
+def _host(settings: LaunchSettings, port_name: str) -> str:
     """The address of this machine that a port is published on."""
-    return (arguments.metrics_host if port_name == "metrics_port" else None) or arguments.host
+    return (settings.metrics_host if port_name == "metrics_port" else None) or settings.host
 
 
-def _files(arguments: argparse.Namespace) -> list[Path]:
+def _files(settings: LaunchSettings) -> list[Path]:
     """Files that options name, absolute."""
-    named = (value for name, value in vars(arguments).items() if name != "folder")
-    return [value.resolve() for value in named if isinstance(value, Path)]
+    given = settings.given().items()
+    return [value.resolve() for name, value in given if isinstance(value, Path) and name != "folder"]

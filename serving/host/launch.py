@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
+import os
 import secrets
 import signal
 import sys
@@ -14,11 +14,11 @@ from af3.manifest import CPU_VLLM, Manifest, ManifestError
 from serving import journal
 from serving.address import Ports, ServerError, claim, location
 from serving.door import tls
-from serving.door.admission import Limits
 from serving.door.door import Door, TritonAddress
 from serving.door.http_server import open_access_log
 from serving.door.open_files import raise_limit
-from serving.host import engine_choice, in_container
+from serving.host import engine_choice, in_container, step_couplings
+from serving.host.launch_settings import LaunchSettings, from_command_line
 from serving.host.served_model import served_model
 from serving.host.supervisor import Patience, Supervisor
 from serving.host.triton import Server
@@ -31,60 +31,54 @@ INSIDE = "127.0.0.1"
 
 
 def main() -> int:
-    parser = _parser()
-    arguments = parser.parse_args()
-    target = target_of(arguments.target, arguments.llm)
+    settings = from_command_line(__doc__ or "")
+    target = target_of(settings.target, settings.llm)
     config = CONFIG_OF_TARGET.get(target, GPU_CONFIG)
     if config == GPU_CONFIG and not in_container.is_inside():
-        return in_container.serve(arguments, parser)
-    engines = arguments.folder / "engines" / target
+        return in_container.serve(settings)
+    engines = settings.folder / "engines" / target
     if not (engines / "manifest.json").is_file():
         wanted = "cpu LLM=vllm" if target == CPU_VLLM else target
         print(f"no engines in {engines}; run `make engines GPU={wanted}` first", file=sys.stderr)
         return 2
     extra: tuple[str, ...] = ()
     try:
+        step_couplings.check(settings, step_couplings.read_steps(config))
         if config == GPU_CONFIG:
             extra = engine_choice.prepare(engines)
         elif config == "vllm":
             link_engines(engines, VLLM_LINK)
-    except ManifestError as error:
+    except (ManifestError, ServerError) as error:
         print(error, file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.basicConfig(level=logging.WARNING)
     raise_limit()
     try:
-        if arguments.journal is not None:
-            journal.open_at(arguments.journal)
-        if arguments.access_log is not None:
-            open_access_log(arguments.access_log)
+        if settings.journal is not None:
+            journal.open_at(settings.journal)
+        if settings.access_log is not None:
+            open_access_log(settings.access_log)
     except OSError as error:
         print(f"{error.filename}: {error.strerror}; name a file that can be written", file=sys.stderr)
         return 2
     try:
-        return _serve(arguments, config, extra)
+        return _serve(settings, engines, config, extra)
     except (ManifestError, ServerError, tls.TlsError) as error:
         print(error, file=sys.stderr)
         return 1
 
 
-def _serve(arguments: argparse.Namespace, config: str, extra: tuple[str, ...]) -> int:
-    log = arguments.log or Path(tempfile.mkstemp(prefix="af3-server-", suffix=".log")[1])
-    ports = claim(Ports(arguments.grpc_port, arguments.http_port, arguments.metrics_port), arguments.host)
+def _serve(settings: LaunchSettings, engines: Path, config: str, extra: tuple[str, ...]) -> int:
+    log = settings.log or _temporary_log()
+    ports = claim(Ports(settings.grpc_port, settings.http_port, settings.metrics_port), settings.host)
     triton = TritonAddress(claim(Ports(0, 0, 0), INSIDE), secrets.token_hex(16))
-    limits = Limits(
-        arguments.max_in_flight,
-        arguments.max_timeout,
-        arguments.max_message_mb << 20,
-        max(arguments.max_upload_mb, arguments.max_message_mb) << 20,
-    )
-    certificates = tls.from_options(arguments.tls_cert, arguments.tls_key, arguments.tls_ca)
-    extra += trace_options(arguments.trace_url)
-    model = served_model(Manifest.read(arguments.folder / "engines" / arguments.target))
+    certificates = tls.from_options(settings.tls_cert, settings.tls_key, settings.tls_ca)
+    extra += trace_options(settings.trace_url)
+    model = served_model(Manifest.read(engines))
 
     def start() -> Server:
-        return Server(config, arguments.folder, log, triton.ports, INSIDE, extra, triton.key)
+        return Server(config, settings.folder, log, triton.ports, INSIDE, extra, triton.key)
 
     def on_ready() -> None:
         scheme = "" if certificates is None else " (TLS)" if certificates.ca is None else " (mutual TLS)"
@@ -96,12 +90,12 @@ def _serve(arguments: argparse.Namespace, config: str, extra: tuple[str, ...]) -
 
     with Door(
         triton,
-        arguments.host,
+        settings.host,
         ports,
-        limits,
+        settings.limits,
         certificates,
-        origins=arguments.allow_origin,
-        metrics_host=arguments.metrics_host,
+        origins=settings.allow_origin,
+        metrics_host=settings.metrics_host,
     ) as door:
         print(f"starting tritonserver ({config}), log in {log}", flush=True)
         supervisor = Supervisor(
@@ -112,6 +106,12 @@ def _serve(arguments: argparse.Namespace, config: str, extra: tuple[str, ...]) -
         except KeyboardInterrupt:
             print("stopped")
     return 0
+
+
+def _temporary_log() -> Path:
+    handle, name = tempfile.mkstemp(prefix="af3-server-", suffix=".log")
+    os.close(handle)
+    return Path(name)
 
 
 def target_of(target: str, llm: str | None) -> str:
@@ -131,62 +131,6 @@ def trace_options(url: str | None) -> tuple[str, ...]:
         "--trace-config=level=TIMESTAMPS",
         "--trace-config=rate=1",
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--target", default="cpu", help="which engines/<target> to serve (default: %(default)s)"
-    )
-    parser.add_argument("--llm", choices=["vllm"], help="serve the LLM with vLLM")
-    parser.add_argument(
-        "--folder", type=Path, default=Path.cwd(), help="folder that holds engines/ (default: here)"
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--grpc-port", type=int, default=8001, help="default: %(default)s")
-    parser.add_argument("--http-port", type=int, default=8000, help="default: %(default)s")
-    parser.add_argument("--metrics-port", type=int, default=8002, help="default: %(default)s")
-    parser.add_argument("--tls-cert", type=Path, help="PEM file of the server's certificate: TLS")
-    parser.add_argument("--tls-key", type=Path, help="PEM file of its key")
-    parser.add_argument("--tls-ca", type=Path, help="PEM file of who signs clients: mutual TLS")
-    limits = Limits()
-    parser.add_argument(
-        "--max-in-flight", type=int, default=limits.in_flight, help="requests at once (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--max-timeout",
-        type=float,
-        default=limits.timeout_s,
-        metavar="SECONDS",
-        help="longest time for one request (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--max-message-mb",
-        type=int,
-        default=limits.message_bytes >> 20,
-        help="largest request (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-upload-mb",
-        type=int,
-        default=limits.upload_bytes >> 20,
-        help="all requests together that are being received (default: %(default)s)",
-    )
-    parser.add_argument("--metrics-host", help="address for /metrics (default: --host)")
-    parser.add_argument(
-        "--allow-origin",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="web pages of this origin may call, such as https://voice.example; may be given several times",
-    )
-    parser.add_argument("--access-log", type=Path, help="file for one line per HTTP request")
-    parser.add_argument("--log", type=Path, help="file for the server's output (default: a temporary file)")
-    parser.add_argument("--journal", type=Path, help="file for one JSON line per request and stage")
-    parser.add_argument(
-        "--trace-url", help="OTLP/HTTP collector of OpenTelemetry traces, http://HOST:4318/v1/traces"
-    )
-    return parser
 
 
 if __name__ == "__main__":

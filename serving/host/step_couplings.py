@@ -1,0 +1,46 @@
+"""Settings of the launcher and of the steps that must agree, checked before anything is started."""
+
+from __future__ import annotations
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from serving.address import ServerError
+from serving.host.launch_settings import LaunchSettings
+from serving.host.triton import MODEL_REPOSITORY
+from serving.steps.settings import OF_STEP, LlmSettings, PostprocessSettings, StepSettings, TtsSettings
+
+PROBES = 2  # of the supervisor: one may still be in the queue when the next is sent
+
+
+def read_steps(config: str) -> dict[str, StepSettings]:
+    """The settings of the Python steps of `configs/<config>.pbtxt`. Raises ServerError."""
+    found = {}
+    for name, kind in OF_STEP.items():
+        path = MODEL_REPOSITORY / name / "configs" / f"{config}.pbtxt"
+        pbtxt = text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
+        if pbtxt.backend == "python":
+            parameters = {
+                key: {"string_value": value.string_value} for key, value in pbtxt.parameters.items()
+            }
+            found[name] = kind.from_config({"name": name, "parameters": parameters})
+    return found
+
+
+def check(settings: LaunchSettings, steps: dict[str, StepSettings]) -> None:
+    """Raises ServerError that names both settings and what to change."""
+    llm = steps.get("llm")
+    if isinstance(llm, LlmSettings):
+        room = llm.slots + llm.max_queue - PROBES
+        if settings.max_in_flight > room:
+            raise ServerError(
+                f"--max-in-flight {settings.max_in_flight} is more than the LLM can take: {llm.slots} slots and"
+                f" {llm.max_queue} in its queue, less {PROBES} for probes; lower it to {room} or raise"
+                " max_queue of model_repository/llm"
+            )
+    for name, step in steps.items():
+        if isinstance(step, PostprocessSettings | TtsSettings) and step.idle_s < settings.max_timeout:
+            raise ServerError(
+                f"--max-timeout {settings.max_timeout:g} is longer than idle_s {step.idle_s:g} of"
+                f" model_repository/{name}, after which it forgets an answer; lower the one or raise the other"
+            )

@@ -1,0 +1,124 @@
+"""Settings of the launcher: options, variables, and what must agree."""
+
+from pathlib import Path
+
+import pytest
+
+from serving.address import ServerError
+from serving.host import launch, step_couplings
+from serving.host.launch_settings import LaunchSettings, from_command_line
+from serving.steps.settings import OF_STEP
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LaunchSettings.model_fields:
+        monkeypatch.delenv(f"AF3_{name.upper()}", raising=False)
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    settings = from_command_line("", [])
+    assert (settings.grpc_port, settings.http_port, settings.metrics_port) == (8001, 8000, 8002)
+    assert settings.limits.message_bytes == 128 << 20
+    assert settings.given() == {}
+
+
+def test_a_variable_sets_what_no_option_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AF3_GRPC_PORT", "9001")
+    monkeypatch.setenv("AF3_HTTP_PORT", "9000")
+    monkeypatch.setenv("AF3_ALLOW_ORIGIN", "https://a.example,https://b.example")
+    settings = from_command_line("", ["--http-port", "9500"])
+    assert (settings.grpc_port, settings.http_port) == (9001, 9500)
+    assert settings.allow_origin == ("https://a.example", "https://b.example")
+    assert settings.given() == {
+        "grpc_port": 9001,
+        "http_port": 9500,
+        "allow_origin": ("https://a.example", "https://b.example"),
+    }
+
+
+def test_an_empty_variable_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AF3_JOURNAL", "")
+    assert from_command_line("", []).journal is None
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        from_command_line("", []).grpc_port = 1
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--grpc-port", "99999"], "--grpc-port is '99999'"),
+        (["--max-in-flight", "0"], "--max-in-flight is '0'"),
+        (["--max-timeout", "inf"], "--max-timeout is 'inf'"),
+        (["--max-timeout", "nan"], "--max-timeout is 'nan'"),
+        (["--llm", "tensorrt"], "--llm is 'tensorrt'"),
+        (["--max-message-mb", "64", "--max-upload-mb", "32"], "raise the one or lower the other"),
+        (["--grpc-port", "8000"], "must differ"),
+        (["--tls-cert", "a.pem"], "TLS needs both"),
+        (["--tls-ca", "a.pem"], "TLS needs both"),
+    ],
+)
+def test_a_wrong_setting_ends_the_launcher_with_a_sentence(
+    words: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        from_command_line("", words)
+    assert ended.value.code == 2
+    assert named in capsys.readouterr().err
+
+
+def test_a_wrong_variable_is_named_as_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AF3_MAX_IN_FLIGHT", "many")
+    with pytest.raises(SystemExit):
+        from_command_line("", [])
+    assert "AF3_MAX_IN_FLIGHT is 'many'" in capsys.readouterr().err
+
+
+def test_free_ports_may_be_asked_for_more_than_once() -> None:
+    assert from_command_line("", ["--grpc-port", "0", "--http-port", "0", "--metrics-port", "0"])
+
+
+@pytest.mark.parametrize("config", ["cpu", "gpu", "vllm"])
+def test_the_defaults_agree_with_every_config(config: str) -> None:
+    steps = step_couplings.read_steps(config)
+    assert set(steps) >= set(OF_STEP) - {"llm"}
+    step_couplings.check(LaunchSettings(), steps)
+
+
+def test_more_requests_than_the_llm_can_take_are_refused_at_start() -> None:
+    steps = step_couplings.read_steps("cpu")
+    with pytest.raises(ServerError, match="lower it to 70 or raise max_queue"):
+        step_couplings.check(LaunchSettings(max_in_flight=71), steps)
+    step_couplings.check(LaunchSettings(max_in_flight=70), steps)
+
+
+@pytest.mark.parametrize("step", ["postprocess", "tts"])
+def test_no_answer_is_forgotten_before_its_deadline(step: str) -> None:
+    steps = {step: step_couplings.read_steps("cpu")[step]}
+    step_couplings.check(LaunchSettings(max_timeout=900), steps)
+    with pytest.raises(ServerError, match=f"idle_s 900 of model_repository/{step}"):
+        step_couplings.check(LaunchSettings(max_timeout=901), steps)
+
+
+def test_the_launcher_checks_the_couplings_before_it_starts_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engines = tmp_path / "engines" / "cpu"
+    engines.mkdir(parents=True)
+    (engines / "manifest.json").write_text("{}")
+    monkeypatch.setattr("sys.argv", ["launch", "--folder", str(tmp_path), "--max-timeout", "7200"])
+    assert launch.main() == 2
+    assert "--max-timeout 7200 is longer than idle_s" in capsys.readouterr().err
+
+
+def test_a_temporary_log_leaves_no_open_file() -> None:
+    before = sorted(Path("/proc/self/fd").iterdir())
+    log = launch._temporary_log()
+    assert log.is_file()
+    log.unlink()
+    assert len(list(Path("/proc/self/fd").iterdir())) == len(before)
