@@ -55,7 +55,7 @@ ENGINES = engines/$(TARGET)/manifest.json
 BENCH_ENGINES = .cache/bench/engines
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm test-vllm engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults soak cluster test-cluster acceptance
+.PHONY: help setup setup-vllm test-vllm engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults soak cluster test-cluster acceptance page test-web
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -167,6 +167,26 @@ test-cluster: $(READY_TEST) $(VENV)/bin/envoy ## the Helm chart and the routing:
 
 test-vllm: $(READY_TEST) $(VLLM_READY) ## the tests of the LLM on vLLM, on this CPU: REQUESTS=10000 for the long one of isolation
 	REQUESTS=$(or $(REQUESTS),1000) $(PY) -m pytest tests/vllm -s
+
+# Node 20.19 or newer, the machine's or PyPI's. Only who changes web/ needs it: what `make page` writes is committed.
+NODE_VENV = .venv-node
+NODE = $(shell node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b > 18) ? 0 : 1)' 2>/dev/null && dirname "$$(command -v npm)")
+NPM = cd web && PATH="$(or $(NODE),$(CURDIR)/$(NODE_VENV)/bin):$$PATH" npm
+WEB_READY = web/node_modules/.package-lock.json
+
+$(WEB_READY): web/package-lock.json
+	@$(if $(NODE),,$(PYTHON) -m venv $(NODE_VENV) && $(NODE_VENV)/bin/python -m pip install --quiet --require-hashes -r requirements/node.lock)
+	@$(NPM) ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+page: $(WEB_READY) ## build web/ into serving/door/page/static, the page that the server shows at /
+	@$(NPM) run --silent build
+
+test-web: $(READY_TEST) $(WEB_READY) $(ENGINES) ## the page: its types and logic, then in a real Chromium whose microphone hears files; screenshots in .cache/screenshots
+	@$(NPM) run --silent check
+	@$(PIP) --require-hashes -r requirements/web.lock
+	@test -n "$(or $(CHROMIUM),$(shell command -v chromium || command -v chromium-browser || command -v google-chrome))" || $(PY) -m playwright install chromium
+	@$(PY) -m pytest -p no:hypothesispytest tests/web
 
 fuzz: $(READY_TEST) ## 10 000 cases of bad input against a live server; CASES=
 	$(PY) -m tests.fuzz --cases $(or $(CASES),10000)

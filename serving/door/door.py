@@ -23,6 +23,7 @@ from serving.door.kserve_http import KserveHttp
 from serving.door.metrics import DoorMetrics
 from serving.door.metrics_service import MetricsService
 from serving.door.open_files import connections_allowed
+from serving.door.page.page_files import PageFiles
 from serving.door.relay import Relay
 from serving.door.stall_watch import StallWatch
 from serving.door.tls import Tls
@@ -112,7 +113,7 @@ class Door:
         self._watch = StallWatch()
         self._grpc = GrpcServer(self.relay, self._watch, self.url, self._credentials, connections)
         await self._grpc.start()
-        http = http_app([KserveHttp(self.relay, self._watch)], BrowserCheck(self._origins))
+        http = http_app([KserveHttp(self.relay, self._watch), PageFiles()], BrowserCheck(self._origins))
         metrics = MetricsService(triton.host, triton.ports.metrics, self.metrics)
         self._http = [
             HttpServer(http, listen(self.host, self.ports.http), connections, self._ssl),

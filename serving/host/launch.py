@@ -86,6 +86,7 @@ def _serve(settings: LaunchSettings, engines: Path, config: str, extra: tuple[st
         print(f"  {model}")
         print(f"  gRPC     {door.url}{scheme}")
         print(f"  HTTP     http{'s' if certificates else ''}://{location(door.host, door.ports.http)}")
+        print(f"  page     http{'s' if certificates else ''}://{location(door.host, door.ports.http)}/")
         print(f"  metrics  http://{location(door.metrics_host, door.ports.metrics)}/metrics", flush=True)
 
     with Door(
