@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,22 +18,27 @@ MODEL = Path(__file__).with_name("silero") / "silero_vad_16k.onnx"  # from siler
 Frame = NDArray[np.int16]
 
 
-class VoiceActivity:
-    """The model and what it remembers of one microphone."""
+def load_model() -> Any:
+    """The model, which any number of `VoiceActivity` share. Raises AudioFlamingoError without ONNX Runtime."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise AudioFlamingoError(
+            "INVALID_ARGUMENT",
+            "a microphone needs ONNX Runtime, to hear when somebody speaks; `pip install onnxruntime`,"
+            " or install the client as `.[mic]`",
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(MODEL, options, ["CPUExecutionProvider"])
 
-    def __init__(self) -> None:
-        """Raises AudioFlamingoError when ONNX Runtime is not installed."""
-        try:
-            import onnxruntime
-        except ImportError:
-            raise AudioFlamingoError(
-                "INVALID_ARGUMENT",
-                "a microphone needs ONNX Runtime, to hear when somebody speaks; `pip install onnxruntime`,"
-                " or install the client as `.[mic]`",
-            ) from None
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._model = onnxruntime.InferenceSession(MODEL, options, ["CPUExecutionProvider"])
+
+class VoiceActivity:
+    """What is remembered of one microphone."""
+
+    def __init__(self, model: Any = None) -> None:
+        """model: of `load_model`; None loads one, and raises as it does."""
+        self._model = load_model() if model is None else model
         self._state = np.zeros((2, 1, 128), np.float32)
         self._context = np.zeros(CONTEXT_SAMPLES, np.float32)
 

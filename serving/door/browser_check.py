@@ -41,7 +41,7 @@ class BrowserCheck:
             if origin is None or self.may_call(origin, headers.get("host", "")):
                 await allowed(scope, receive, send)
             else:
-                await _refuse(origin, send)
+                await _refuse(origin, scope["type"], send)
 
         return checked
 
@@ -65,11 +65,13 @@ def _is_address(host: str) -> bool:
     return True
 
 
-async def _refuse(origin: str, send: Send) -> None:
+async def _refuse(origin: str, kind: str, send: Send) -> None:
+    """kind: http, or websocket, whose handshake is refused by an HTTP response too."""
     sentence = (
         f"PERMISSION_DENIED: pages of {origin[:128]} may not call this server; start it with --allow-origin"
     )
     body = json.dumps({"error": sentence}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    prefix = "http" if kind == "http" else "websocket.http"
+    await send({"type": f"{prefix}.response.start", "status": 403, "headers": headers})
+    await send({"type": f"{prefix}.response.body", "body": body})

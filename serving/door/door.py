@@ -17,13 +17,15 @@ from serving.address import Ports, listen, location
 from serving.door.admission import DEFAULT_LIMITS, Admission, Limits
 from serving.door.browser_check import BrowserCheck
 from serving.door.grpc_server import GrpcServer
-from serving.door.http_app import http_app
+from serving.door.http_app import Translator, http_app
 from serving.door.http_server import HttpServer
 from serving.door.kserve_http import KserveHttp
 from serving.door.metrics import DoorMetrics
 from serving.door.metrics_service import MetricsService
 from serving.door.open_files import connections_allowed
 from serving.door.page.page_files import PageFiles
+from serving.door.realtime.realtime_limits import DEFAULT_REALTIME, RealtimeLimits
+from serving.door.realtime.realtime_service import RealtimeService
 from serving.door.relay import Relay
 from serving.door.stall_watch import StallWatch
 from serving.door.tls import Tls
@@ -54,6 +56,7 @@ class Door:
         tls: Tls | None = None,
         origins: Sequence[str] = (),
         metrics_host: str | None = None,
+        realtime: RealtimeLimits = DEFAULT_REALTIME,
     ):
         """`ports` must be free ones (`serving.address.claim`); `origins`: web pages that may call.
 
@@ -66,6 +69,7 @@ class Door:
         self.metrics = DoorMetrics(lambda: self.admission.in_flight, lambda: float(self.admission.ready))
         self._triton = triton
         self._origins = origins
+        self._realtime_limits = realtime
         self._credentials = None if tls is None else tls.grpc_credentials()
         self._ssl = None if tls is None else tls.ssl_context()
         self._loop = uvloop.new_event_loop()  # a tenth less processor time a token than asyncio's own
@@ -81,6 +85,7 @@ class Door:
     def drain(self, timeout_s: float) -> int:
         """Refuse new requests and wait for those in flight; how many had to be ended, with an error, at the end."""
         self.admission.draining = True
+        self._call(self.realtime.drain()).result(START_TIMEOUT_S)
         end = time.monotonic() + timeout_s
         while self.admission.in_flight and time.monotonic() < end:
             time.sleep(0.05)
@@ -113,7 +118,13 @@ class Door:
         self._watch = StallWatch()
         self._grpc = GrpcServer(self.relay, self._watch, self.url, self._credentials, connections)
         await self._grpc.start()
-        http = http_app([KserveHttp(self.relay, self._watch), PageFiles()], BrowserCheck(self._origins))
+        self.realtime = RealtimeService(self.relay, self._watch, self._realtime_limits)
+        translators: list[Translator] = [
+            KserveHttp(self.relay, self._watch),
+            self.realtime,
+            PageFiles(),
+        ]
+        http = http_app(translators, BrowserCheck(self._origins))
         metrics = MetricsService(triton.host, triton.ports.metrics, self.metrics)
         self._http = [
             HttpServer(http, listen(self.host, self.ports.http), connections, self._ssl),
@@ -124,6 +135,7 @@ class Door:
 
     async def _shut(self) -> None:
         await self.relay.end_all()
+        await self.realtime.close()
         await asyncio.gather(self._grpc.close(), *(server.close() for server in self._http))
         self._watch.close()
         await self._upstream.close()

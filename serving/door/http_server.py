@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from serving.door.http_connection import Connection
+from serving.door.websocket_connection import MESSAGE_BYTES, PING_S, WebSocketConnection
 
 KEEP_ALIVE_S = 75
 CLOSE_S = 2
@@ -28,7 +29,11 @@ class HttpServer:
         config = uvicorn.Config(
             app,
             http=limited,
-            ws="none",
+            ws=WebSocketConnection,
+            ws_max_size=MESSAGE_BYTES,
+            ws_ping_interval=PING_S,
+            ws_ping_timeout=PING_S,
+            ws_per_message_deflate=False,  # a small frame may unpack to a large one
             lifespan="off",
             log_config=None,
             access_log=True,

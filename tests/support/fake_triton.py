@@ -1,11 +1,12 @@
 """A Triton that answers as it is told, in this process: what the door does with it is seen in milliseconds.
 
-The prompt of a request says what happens: words of `WORDS`, separated by spaces.
+The prompt of a request, or the text of its last message, says what happens: words as FakeTriton has them, between bars.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -26,7 +27,7 @@ class FakeTriton:
     """`seen`: requests by id; `stops`: how often each id was stopped at a step; use it as a context manager.
 
     say=TEXT answers with the text; many=N in N responses; forever: until stopped; big=N: N bytes of speech a response;
-    error=SENTENCE fails; die breaks the stream off; wait: no response before `go` is set; deaf: ignores stops.
+    hz=N: of the speech; error=SENTENCE fails; die breaks the stream off; wait: no response before `go` is set; deaf: ignores stops.
     """
 
     def __init__(self) -> None:
@@ -105,14 +106,15 @@ class FakeTriton:
             last = index == count - 1 or stopped.is_set()
             pcm = bytes(int(words.get("big", 0)))
             text = words.get("say", "a ")
-            await context.write(response(request, text, index, last, pcm).SerializeToString())
+            hz = int(words.get("hz", 16_000))
+            await context.write(response(request, text, index, last, pcm, hz).SerializeToString())
             if last:
                 break
             await asyncio.sleep(0.002 if "forever" in words else 0)
 
 
-def response(request: Any, text: str, index: int, last: bool, pcm: bytes) -> Any:
-    """One response of an ensemble, as Triton writes it."""
+def response(request: Any, text: str, index: int, last: bool, pcm: bytes, hz: int = 16_000) -> Any:
+    """One response of an ensemble, as Triton writes it; speech says the text it comes with."""
     message = service_pb2.ModelStreamInferResponse()
     found = message.infer_response
     found.model_name, found.model_version, found.id = request.model_name, "1", request.id
@@ -127,7 +129,8 @@ def response(request: Any, text: str, index: int, last: bool, pcm: bytes) -> Any
         (contract.TOKEN_IDS, index.to_bytes(4, "little")),
     ]
     if pcm:
-        values += [(contract.SPEECH, pcm), (contract.SAMPLE_RATE, (16_000).to_bytes(4, "little"))]
+        values += [(contract.SPEECH, pcm), (contract.SAMPLE_RATE, hz.to_bytes(4, "little"))]
+        values.append((contract.SPEECH_TEXT, len(said).to_bytes(4, "little") + said))
     for tensor, raw in values:
         datatype = "BYTES" if tensor.dtype == "STRING" else tensor.dtype
         shape = [len(raw) // 2] if tensor is contract.SPEECH else [1]
@@ -140,6 +143,10 @@ def _prompt(request: Any) -> str:
     for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=False):
         if tensor.name == contract.PROMPT.name:
             return bytes(raw[4:]).decode()
+        if tensor.name == contract.MESSAGES.name:
+            content = json.loads(raw[4:])[-1]["content"]
+            parts = [{"text": content}] if isinstance(content, str) else content
+            return "".join(part.get("text", "") for part in parts)
     return ""
 
 

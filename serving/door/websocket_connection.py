@@ -1,0 +1,20 @@
+"""uvicorn's WebSocket connection, which the application can cut off.
+
+Of uvicorn's three implementations the one on websockets' sans-I/O layer: it stops reading while a message is not taken,
+and bounds a message that comes in many frames.
+"""
+
+from __future__ import annotations
+
+from uvicorn.protocols.websockets import websockets_sansio_impl
+
+MESSAGE_BYTES = 16 << 20  # as at OpenAI; four minutes of 24 kHz PCM in base64
+PING_S = 20.0  # a client that has vanished is found out in twice that time
+
+
+class WebSocketConnection(websockets_sansio_impl.WebSocketsSansIOProtocol):
+    """One TCP connection behind its HTTP upgrade."""
+
+    async def run_asgi(self) -> None:
+        self.scope["extensions"]["af3.connection"] = self  # type: ignore[index, assignment]
+        await super().run_asgi()
