@@ -11,6 +11,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from typing_extensions import Self, Unpack
 
 from .answer import Delta, Progress, Written
+from .clip_key import metadata
 from .errors import from_status, raise_error_in
 from .request import (
     CHANNEL_OPTIONS,
@@ -92,7 +93,9 @@ class AsyncAudioFlamingo:
         await self.close()
 
     def _start(self, request: service_pb2.ModelInferRequest, timeout_s: float | None) -> AsyncAnswer:
-        call = self._stub.ModelStreamInfer(iter([request]), timeout=deadline_s(timeout_s))
+        call = self._stub.ModelStreamInfer(
+            iter([request]), timeout=deadline_s(timeout_s), metadata=metadata(request)
+        )
         return AsyncAnswer(request.id, call, Progress(self.url, timeout_s))
 
 

@@ -11,6 +11,10 @@ from tritonclient.grpc import InferResult, service_pb2
 from . import contract
 from .errors import AudioFlamingoError, from_status, raise_error_in
 
+# What gRPC itself says of a call that ended on this side; a server has sentences of its own.
+CANCELLED_HERE = ("", "Locally cancelled by application!", "CANCELLED")
+DEADLINE_HERE = "Deadline Exceeded"
+
 
 @dataclass(frozen=True)
 class Delta:
@@ -102,9 +106,9 @@ class Progress:
 
     def failure(self, status: str, details: str) -> AudioFlamingoError:
         """The error for a stream that ended with a gRPC status other than OK."""
-        if status == "CANCELLED":
+        if status == "CANCELLED" and details in CANCELLED_HERE:
             return AudioFlamingoError(status, f"the answer was cancelled after {self.token_count} tokens")
-        if status == "DEADLINE_EXCEEDED":
+        if status == "DEADLINE_EXCEEDED" and DEADLINE_HERE in details:
             return AudioFlamingoError(
                 status,
                 f"no complete answer within {self.timeout_s:g} s ({self.token_count} tokens came);"

@@ -10,6 +10,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from typing_extensions import Self, Unpack
 
 from .answer import Delta, Progress, Written
+from .clip_key import metadata
 from .errors import from_status, raise_error_in
 from .request import (
     CHANNEL_OPTIONS,
@@ -105,7 +106,9 @@ class AudioFlamingo:
         self.close()
 
     def _start(self, request: service_pb2.ModelInferRequest, timeout_s: float | None) -> Answer:
-        call = self._stub.ModelStreamInfer(iter([request]), timeout=deadline_s(timeout_s))
+        call = self._stub.ModelStreamInfer(
+            iter([request]), timeout=deadline_s(timeout_s), metadata=metadata(request)
+        )
         return Answer(request.id, call, Progress(self.url, timeout_s))
 
 

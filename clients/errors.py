@@ -18,7 +18,8 @@ TRANSPORT_FAILURES = (
     "recvmsg:",
     "GOAWAY",
 )
-
+# A proxy can only reset an answer that has begun, for which gRPC has INTERNAL; Envoy's sentence for one that had not.
+LOST_BEHIND_A_PROXY = ("upstream connect error or disconnect/reset",)
 
 STATUSES = frozenset(code.name for code in grpc.StatusCode)
 
@@ -42,6 +43,10 @@ class ServerNotReachable(AudioFlamingoError):
 
 def from_status(status: str, details: str, url: str) -> AudioFlamingoError:
     """The error for a gRPC status and its details, as the server at `url` or gRPC itself gave them."""
+    if (status == "INTERNAL" and "RST_STREAM" in details) or details.startswith(LOST_BEHIND_A_PROXY):
+        return ServerNotReachable(
+            "UNAVAILABLE", f"the server behind {url} was lost before the answer was complete; ask again"
+        )
     if status == "UNAVAILABLE" and details.startswith(TRANSPORT_FAILURES):
         return ServerNotReachable(
             status,
@@ -52,12 +57,7 @@ def from_status(status: str, details: str, url: str) -> AudioFlamingoError:
 
 
 def from_sentence(sentence: str, url: str) -> AudioFlamingoError:
-    """The error in a response of a stream that goes on: a sentence, which may begin with "STATUS: ".
-
-    Triton sends errors so unless asked for real gRPC status by the header `triton_grpc_error: true`. This
-    client does not ask: on Triton 2.51.0 a stream with that header that is refused or cancelled leaves a
-    dangling handler, and after some dozens of them the server dies of a segmentation fault.
-    """
+    """The error in a response of a stream that goes on: a sentence, which may begin with "STATUS: "."""
     status, colon, message = _without_ensemble(sentence).partition(": ")
     if colon and status in STATUSES:
         return from_status(status, message, url)

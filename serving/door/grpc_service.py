@@ -13,8 +13,9 @@ from tritonclient.grpc import service_pb2
 
 from af3 import contract
 from af3.errors import RequestError
+from serving.door import affinity
 from serving.door.collect import collect
-from serving.door.grpc_stream import GrpcStream, OpenStreams, question
+from serving.door.grpc_stream import GrpcStream, OpenStreams, affinity_of, question
 from serving.door.relay import Relay
 from serving.door.request_check import PUBLIC_MODELS
 from serving.door.stall_watch import StallWatch
@@ -115,11 +116,14 @@ class GrpcService(grpc.GenericRpcHandler):
         try:
             asked = question(raw, context, self._relay)
             del raw
+            key = await affinity_of(asked, context)
             async with self._relay.ask(asked) as answer:
                 response = await collect(answer)
         except RequestError as error:
             await abort(context, error)
         response.id = asked.client_id
+        if key:
+            await context.send_initial_metadata(((affinity.HEADER, key),))
         return response.SerializeToString()
 
     async def _stream(self, requests: object, context: grpc.aio.ServicerContext) -> None:

@@ -13,6 +13,7 @@ from tritonclient.grpc import service_pb2
 
 from af3 import contract
 from af3.errors import RequestError
+from serving.door import affinity
 from serving.door.relay import Question, Relay
 from serving.door.stall_watch import StallWatch
 from serving.door.triton_errors import internal_error
@@ -41,6 +42,8 @@ class GrpcStream:
         self._peer = context.peer()
         headers = context.invocation_metadata() or ()
         self._real_status = any(item == (REAL_STATUS_HEADER, "true") for item in map(tuple, headers))
+        self._affinity = ""
+        self._begun = False
         self._stuck = False
         self.evicted = False
 
@@ -108,6 +111,7 @@ class GrpcStream:
             await self._fail(internal_error(error), client_id)
 
     async def _relay_answer(self, asked: Question) -> None:
+        self._affinity = self._affinity or await affinity_of(asked, self._context)
         async with self._relay.ask(asked) as answer:
             self._relay.sessions.add(self._peer, asked.client_id, answer)
             async for response in answer:
@@ -130,7 +134,14 @@ class GrpcStream:
     async def _send(self, message: bytes) -> None:
         async with self._writing:
             with self._write:
+                await self._begin()
                 await self._context.write(message)
+
+    async def _begin(self) -> None:
+        """Not before the first response: what has not begun a proxy may ask elsewhere."""
+        if not self._begun and self._affinity:
+            await self._context.send_initial_metadata(((affinity.HEADER, self._affinity),))
+        self._begun = True
 
     def _stalled(self) -> None:
         """The status goes out behind the write that is stuck, should the client ever read again."""
@@ -193,6 +204,18 @@ def question(raw: bytes, context: grpc.aio.ServicerContext, relay: Relay) -> Que
         relay.refuse("grpc", "", "", len(raw), refusal)
         raise refusal from None
     return Question("grpc", request, request.id, len(raw), raw, context.time_remaining(), upload)
+
+
+async def affinity_of(asked: Question, context: grpc.aio.ServicerContext) -> str:
+    """The key that the call came with, else the request's own."""
+    headers = context.invocation_metadata() or ()
+    key = affinity.given(value for name, value in headers if name == affinity.HEADER)
+    try:
+        return key or await affinity.of_request(asked.request)
+    except BaseException:  # the client left meanwhile
+        if asked.upload is not None:
+            asked.upload.release()
+        raise
 
 
 def _is_stop(request: service_pb2.ModelInferRequest) -> bool:

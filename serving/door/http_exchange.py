@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tritonclient.grpc import service_pb2
 
 from af3.errors import RequestError
+from serving.door import affinity
 from serving.door.http_body import ClientLeft, ErrorBody, read_body, send_error
 from serving.door.relay import Question, Relay
 from serving.door.relayed_answer import Answer
@@ -42,9 +43,14 @@ class Exchange:
         self._watch = watch
         self._write = watch.begin(self._stalled)
         self._request_id = ""
+        self._affinity = affinity.given(request.headers.getlist(affinity.HEADER))
         self.started = False
         self.body_read = False
         self.client_id = ""
+
+    async def know(self, message: service_pb2.ModelInferRequest) -> None:
+        """The request as the relay will get it."""
+        self._affinity = self._affinity or await affinity.of_request(message)
 
     @asynccontextmanager
     async def watched(self, answer: Answer) -> AsyncIterator[None]:
@@ -69,6 +75,8 @@ class Exchange:
     async def start(self, headers: dict[str, str]) -> None:
         self.started = True
         fields = {**headers, REQUEST_ID_HEADER: self._request_id}
+        if self._affinity:
+            fields[affinity.HEADER] = self._affinity
         raw = [(name.encode(), value.encode()) for name, value in fields.items()]
         await self._send({"type": "http.response.start", "status": 200, "headers": raw})
 
@@ -136,6 +144,7 @@ class _Endpoint:
             size, exchange.body_read = len(body), True
             try:
                 message, client_id = await asyncio.to_thread(call.parse, request, body)
+                await exchange.know(message)
             except BaseException:
                 upload.release()
                 raise

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import hashlib
 import socket
 import threading
 
@@ -51,9 +52,39 @@ def test_deltas_come_in_order_and_the_empty_last_response_is_left_out(server, re
 
 
 @both_clients
-def test_the_header_that_brings_the_server_down_is_not_sent(server, read):
+def test_the_key_of_the_request_and_a_wish_for_real_status_are_sent_beside_it(server, read):
     read(server.url)
-    assert "triton_grpc_error" not in server.metadata[0]
+    read(server.url)
+    first, second = server.metadata
+    assert first["triton_grpc_error"] == "true"
+    assert first["x-af3-affinity"] == second["x-af3-affinity"] == hashlib.sha256(b"?").hexdigest()[:16]
+
+
+@both_clients
+def test_an_answer_that_a_proxy_resets_is_a_lost_server(server, read):
+    """Envoy: INTERNAL for an answer that had begun when its server was killed, UNAVAILABLE for one that had not."""
+    for code, said in (
+        (grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2"),
+        (
+            grpc.StatusCode.UNAVAILABLE,
+            "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+        ),
+    ):
+        server.behave = refusal(code, said)
+        with pytest.raises(
+            ServerNotReachable, match="was lost before the answer was complete; ask again"
+        ) as caught:
+            read(server.url)
+        assert caught.value.status == "UNAVAILABLE"
+
+
+@both_clients
+@pytest.mark.parametrize("code", [grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED])
+def test_a_server_that_ends_an_answer_says_why(server, read, code):
+    server.behave = refusal(code, "the client did not read its answers; read them as they come")
+    with pytest.raises(AudioFlamingoError, match="did not read its answers") as caught:
+        read(server.url)
+    assert caught.value.status == code.name
 
 
 @both_clients

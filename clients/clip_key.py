@@ -1,0 +1,51 @@
+"""What is sent beside a request, so that a proxy can send it where its clip has been heard before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from tritonclient.grpc import service_pb2
+
+from . import contract
+
+AFFINITY_HEADER = "x-af3-affinity"
+REAL_STATUS_HEADER = "triton_grpc_error"
+LONGEST_READ_BYTES, BEGINNING_BYTES = 64 << 10, 4096  # as the server's door has it
+Metadata = tuple[tuple[str, str], ...]
+
+
+def metadata(request: service_pb2.ModelInferRequest) -> Metadata:
+    """The key of the request, and that errors shall come as the status of the call: a stream has one request, and a
+    proxy may try another server as long as no answer has begun.
+    """
+    return ((AFFINITY_HEADER, affinity_key(request)), (REAL_STATUS_HEADER, "true"))
+
+
+def affinity_key(request: service_pb2.ModelInferRequest) -> str:
+    """The first 16 digits of a SHA-256: of the first clip, else of the prompt, else of the messages up to the first of
+    the user.
+    """
+    contents = dict(zip((tensor.name for tensor in request.inputs), request.raw_input_contents, strict=True))
+    if contract.AUDIO.name in contents:
+        beginning: bytes | memoryview = _first(contents[contract.AUDIO.name])
+    elif contract.PROMPT.name in contents:
+        beginning = _first(contents[contract.PROMPT.name])
+    else:
+        beginning = _first_turn(_first(contents[contract.MESSAGES.name]))
+    return hashlib.sha256(beginning).hexdigest()[:16]
+
+
+def _first(content: bytes) -> memoryview:
+    return memoryview(content)[4 : 4 + int.from_bytes(content[:4], "little")]
+
+
+def _first_turn(messages: memoryview) -> bytes | memoryview:
+    if len(messages) > LONGEST_READ_BYTES:
+        return messages[:BEGINNING_BYTES]
+    turns = json.loads(bytes(messages))
+    try:
+        last = [turn["role"] for turn in turns].index("user")
+    except (ValueError, TypeError, KeyError):
+        return messages  # the server will say what is wrong with it
+    return json.dumps(turns[: last + 1], sort_keys=True).encode()
