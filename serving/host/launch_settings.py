@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -97,7 +98,7 @@ class LaunchSettings(BaseSettings):
 def from_command_line(description: str, words: Sequence[str] | None = None) -> LaunchSettings:
     """Ends the program with code 2 and a sentence where a setting is wrong."""
     parser = argparse.ArgumentParser(
-        prog="python -m serving.host.launch",
+        prog=None if sys.argv[0].startswith("audio-flamingo") else "python -m serving.host.launch",
         description=description,
         epilog=f"Each option is a variable of the environment too: {PREFIX}GRPC_PORT is --grpc-port.",
     )
