@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
+
+import pybase64
 
 from af3.errors import RequestError, invalid
 from af3.inputs.file_kind import file_kind
@@ -59,7 +60,7 @@ def _plain(text: bytes) -> bytes:
 def _decoded(text: bytes, name: str) -> bytes:
     plain = _plain(text)
     try:
-        return base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
+        return pybase64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
     except binascii.Error:
         raise invalid(f"{name}: the base64 text is broken; encode the whole file again") from None
 
