@@ -7,7 +7,7 @@ wire every tensor between `preprocess` and `postprocess` carries a leading 1, th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 # Audio Flamingo 3's own limits. Each checkpoint has its own in the manifest of its engines, up to the longest of the
 # family, Audio Flamingo Next's.
@@ -18,6 +18,7 @@ MAX_TEXT_TOKENS = 16_000  # Audio Flamingo 3 model card: longest text
 MAX_CLIP_SECONDS = 600  # 20 windows of 30 s
 MAX_CLIPS = 256  # of one request: as many as messages
 MAX_REQUEST_ID = 128
+MAX_SPOKEN_CHARACTERS = 4096  # of one request to speak a text
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,9 @@ FINISH_REASON = Tensor("finish_reason", "STRING", (1,))
 TOKEN_COUNT = Tensor("token_count", "INT32", (1,))
 INDEX = Tensor("index", "INT32", (1,))
 TOKEN_IDS = Tensor("token_ids", "INT32", (-1,))
+# In the last response: tokens of the whole prompt, and how many of them are the clips' (25 a second of audio).
+PROMPT_TOKENS = Tensor("prompt_tokens", "INT32", (1,), optional=True)
+AUDIO_TOKENS = Tensor("audio_tokens", "INT32", (1,), optional=True)
 
 # What a client of the speech ensemble receives in responses of their own, between those with text.
 SPEECH = Tensor("speech", "INT16", (-1,))
@@ -130,13 +134,14 @@ LLM = Step(
 POSTPROCESS = Step(
     "postprocess",
     inputs=(OUTPUT_IDS, SEQUENCE_LENGTH),
-    outputs=(TEXT, THINKING, FINISH_REASON, TOKEN_COUNT, INDEX, TOKEN_IDS),
+    outputs=(TEXT, THINKING, FINISH_REASON, TOKEN_COUNT, INDEX, TOKEN_IDS, PROMPT_TOKENS, AUDIO_TOKENS),
     batched=False,
     decoupled=True,
 )
 TTS = Step(
     "tts",
-    inputs=(*POSTPROCESS.outputs, STOP),
+    # A text alone is a client's own: all of it is spoken, and none passed on.
+    inputs=(TEXT, *(replace(tensor, optional=True) for tensor in POSTPROCESS.outputs[1:]), STOP),
     outputs=(*POSTPROCESS.outputs, SPEECH, SAMPLE_RATE, SPEECH_TEXT, SPEECH_ERROR),
     batched=False,
     decoupled=True,
@@ -158,4 +163,8 @@ AUDIO_FLAMINGO = Ensemble(
 )
 AUDIO_FLAMINGO_SPEECH = Ensemble(
     "audio_flamingo_speech", steps=(*AUDIO_FLAMINGO.steps, TTS), outputs=TTS.outputs
+)
+# A text in, its speech out.
+SPEECH_ALONE = Ensemble(
+    "speech", steps=(TTS,), outputs=(SPEECH, SAMPLE_RATE, SPEECH_TEXT, SPEECH_ERROR), inputs=(TEXT,)
 )

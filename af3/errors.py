@@ -31,6 +31,13 @@ class RequestError(Exception):
         self.retry_s = retry_s
 
 
+class Full(RequestError):
+    """The server has no room for the request now; the same request may be taken later."""
+
+    def __init__(self, message: str, retry_s: int):
+        super().__init__("UNAVAILABLE", message, retry_s)
+
+
 def invalid(message: str) -> RequestError:
     """The commonest refusal: the request itself is wrong."""
     return RequestError("INVALID_ARGUMENT", message)

@@ -34,6 +34,8 @@ FINISH_REASON = Tensor("finish_reason", "STRING", (1,))
 TOKEN_COUNT = Tensor("token_count", "INT32", (1,))
 INDEX = Tensor("index", "INT32", (1,))
 TOKEN_IDS = Tensor("token_ids", "INT32", (-1,))
+PROMPT_TOKENS = Tensor("prompt_tokens", "INT32", (1,), optional=True)
+AUDIO_TOKENS = Tensor("audio_tokens", "INT32", (1,), optional=True)
 
 SPEECH = Tensor("speech", "INT16", (-1,))
 SAMPLE_RATE = Tensor("sample_rate", "INT32", (1,))
@@ -41,4 +43,14 @@ SPEECH_TEXT = Tensor("speech_text", "STRING", (1,))
 SPEECH_ERROR = Tensor("speech_error", "STRING", (1,))
 
 STOP = Tensor("stop", "BOOL", (1,), optional=True)
-TTS_INPUTS = (TEXT, THINKING, FINISH_REASON, TOKEN_COUNT, INDEX, TOKEN_IDS, STOP)
+TTS_INPUTS = (
+    TEXT,
+    THINKING,
+    FINISH_REASON,
+    TOKEN_COUNT,
+    INDEX,
+    TOKEN_IDS,
+    PROMPT_TOKENS,
+    AUDIO_TOKENS,
+    STOP,
+)

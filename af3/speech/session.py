@@ -115,7 +115,7 @@ class Speech:
 
         `clock`: what measures STALL_S.
         """
-        self._voices = voices
+        self.voices = voices
         self._idle_s = idle_s
         self._observer = observer
         self._sessions: dict[str, _Session] = {}
@@ -137,7 +137,7 @@ class Speech:
         self.stop(request_id)
         now = time.monotonic()
         try:
-            opened = _Session(self._voices.voice(voice, rate), now)
+            opened = _Session(self.voices.voice(voice, rate), now)
         except VoiceFailed as failure:
             self._observer.failed()
             sink.fail(str(failure))
@@ -206,7 +206,7 @@ class Speech:
             self.stop(request_id)
         self._watch.close()
         self._pool.shutdown()
-        self._voices.close()
+        self.voices.close()
 
     def _speak(self, request_id: str, session: _Session, segments: list[Segment], outlet: _Outlet) -> None:
         """With the lock held."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from af3.errors import RequestError
+from af3.errors import Full, RequestError
 
 RESTART_S = 5  # what a client is told to wait while the server starts or shuts down
 SMOOTHING = 0.1  # weight of the newest answer in the mean duration
@@ -82,11 +82,10 @@ class Admission:
             )
         if self.in_flight >= self.limits.in_flight:
             retry_s = self.retry_s()
-            raise RequestError(
-                "UNAVAILABLE",
+            raise Full(
                 f"{self.in_flight} requests are in flight, the most that are accepted;"
                 f" try again in {retry_s} s",
-                retry_s=retry_s,
+                retry_s,
             )
 
     def enter(self) -> Slot:

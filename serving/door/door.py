@@ -23,6 +23,7 @@ from serving.door.kserve_http import KserveHttp
 from serving.door.metrics import DoorMetrics
 from serving.door.metrics_service import MetricsService
 from serving.door.open_files import connections_allowed
+from serving.door.openai.openai_service import OpenAiHttp
 from serving.door.page.page_files import PageFiles
 from serving.door.realtime.realtime_limits import DEFAULT_REALTIME, RealtimeLimits
 from serving.door.realtime.realtime_service import RealtimeService
@@ -121,6 +122,7 @@ class Door:
         self.realtime = RealtimeService(self.relay, self._watch, self._realtime_limits)
         translators: list[Translator] = [
             KserveHttp(self.relay, self._watch),
+            OpenAiHttp(self.relay, self._watch),
             self.realtime,
             PageFiles(),
         ]

@@ -7,6 +7,7 @@ of them, and `id` is the client's own.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from tritonclient.grpc import service_pb2
 from af3 import contract
 from af3.errors import RequestError, invalid
 from serving.door.json_body import LongString, utf8
-from serving.door.request_check import MAX_CLIPS, SHOWN
+from serving.door.request_check import ENSEMBLES, MAX_CLIPS, SHOWN
 
 ID = "id"
 NESTED = "parameters"
@@ -35,11 +36,8 @@ def to_request(model: str, given: dict[str, Any]) -> tuple[service_pb2.ModelInfe
         raise invalid(f"parameters: {_shown(nested)} is not a JSON object")
     if twice := given.keys() & nested.keys():
         raise invalid(f"'{min(twice)[:SHOWN]}' stands in the body and in its parameters; send it once")
-    for tensor, elements in (
-        (contract.AUDIO, _clips),
-        (contract.PROMPT, _prompt),
-        (contract.MESSAGES, _messages),
-    ):
+    for tensor in ENSEMBLES[model].inputs:
+        elements = _ELEMENTS[tensor]
         value = given.pop(tensor.name, None)
         if value is not None and (values := elements(value)):
             _add_input(request, tensor, values)
@@ -96,9 +94,23 @@ def _messages(value: object) -> list[bytes | memoryview]:
     return [utf8(json.dumps(_plain(value), ensure_ascii=False), "messages")]
 
 
+def _text(value: object) -> list[bytes | memoryview]:
+    return [_bytes(value, "text")]
+
+
+_ELEMENTS: Mapping[contract.Tensor, Callable[[object], list[bytes | memoryview]]] = {
+    contract.AUDIO: _clips,
+    contract.PROMPT: _prompt,
+    contract.MESSAGES: _messages,
+    contract.TEXT: _text,
+}
+
+
 def _bytes(value: object, name: str) -> bytes | memoryview:
     if isinstance(value, LongString):
         return value.as_bytes()
+    if isinstance(value, bytes | memoryview):  # of a translator whose clips are no JSON
+        return value
     if not isinstance(value, str):
         raise invalid(f"{name}: {_shown(value)} is not a string")
     return utf8(value, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.types import Receive, Send
@@ -15,6 +16,7 @@ from serving.door.upload_budget import Upload, UploadBudget
 IDLE_S = 30.0  # a client that sends nothing for so long is given up
 DRAIN_S = 30.0  # of a body that was refused, so that its client comes to read why
 ErrorBody = Callable[[RequestError], bytes]  # as a protocol's clients read it
+ErrorCode = Callable[[RequestError], int]  # HTTP's
 CODES: Mapping[Status, int] = {
     "INVALID_ARGUMENT": 400,
     "NOT_FOUND": 404,
@@ -28,18 +30,26 @@ CODES: Mapping[Status, int] = {
 }
 
 
+class BlockCount(Protocol):
+    """Looks at a body while it comes, and raises RequestError for one that must not be parsed."""
+
+    def feed(self, block: bytes) -> None: ...
+
+
 class ClientLeft(Exception):
     """The connection was closed before the whole request had come."""
 
 
-async def read_body(request: Request, budget: UploadBudget) -> tuple[bytearray, Upload]:
+async def read_body(
+    request: Request, budget: UploadBudget, count: Callable[[], BlockCount] = StructureCount
+) -> tuple[bytearray, Upload]:
     """The whole body, and the memory it holds. Raises RequestError, at once where it must not be read at all."""
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity":
-        raise invalid(f"Content-Encoding '{coding[:32]}' is not read; send plain JSON")
+        raise invalid(f"Content-Encoding '{coding[:32]}' is not read; send it plain")
     announced = request.headers.get("content-length", "0")
     upload = budget.open(int(announced) if announced.isdigit() and len(announced) < 20 else 0)
-    body, structure = bytearray(), StructureCount()
+    body, structure = bytearray(), count()
     try:
         while True:
             message = await asyncio.wait_for(request.receive(), IDLE_S)
@@ -68,8 +78,11 @@ async def send_error(
     body: bytes,
     headers: Mapping[str, str],
     more_body: bool,
+    code: int | None = None,
 ) -> None:
     """The error with this JSON body; with `more_body` then read on what is left of the request.
+
+    `code`: that of HTTP; by default the usual one of the status.
 
     Many clients read the reply only after they have sent all of their request; a connection that is closed before
     loses it.
@@ -81,7 +94,7 @@ async def send_error(
         fields["connection"] = "close"  # the body may follow, or not
         more_body = False
     raw = [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
-    await send({"type": "http.response.start", "status": CODES[error.status], "headers": raw})
+    await send({"type": "http.response.start", "status": code or CODES[error.status], "headers": raw})
     await send({"type": "http.response.body", "body": body, "more_body": True})
     if more_body and not await _drained(request.receive):
         request.scope["extensions"]["af3.connection"].transport.close()

@@ -13,7 +13,8 @@ from tritonclient.grpc import service_pb2
 
 from af3.errors import RequestError
 from serving.door import affinity
-from serving.door.http_body import ClientLeft, ErrorBody, read_body, send_error
+from serving.door.http_body import BlockCount, ClientLeft, ErrorBody, ErrorCode, read_body, send_error
+from serving.door.json_body import StructureCount
 from serving.door.relay import Question, Relay
 from serving.door.relayed_answer import Answer
 from serving.door.stall_watch import StallWatch
@@ -33,12 +34,20 @@ def event(data: bytes) -> bytes:
 
 
 class Exchange:
-    """The reply to one request. `error_body`: an error as the translator's clients read it."""
+    """The reply to one request. `error_body`: an error as the translator's clients read it; `error_code`: HTTP's."""
 
-    def __init__(self, request: Request, send: Send, watch: StallWatch, error_body: ErrorBody):
+    def __init__(
+        self,
+        request: Request,
+        send: Send,
+        watch: StallWatch,
+        error_body: ErrorBody,
+        error_code: ErrorCode | None = None,
+    ):
         self.request = request
         self._send = send
         self._error_body = error_body
+        self._error_code = error_code
         self._connection = request.scope.get("extensions", {}).get("af3.connection")
         self._watch = watch
         self._write = watch.begin(self._stalled)
@@ -96,8 +105,15 @@ class Exchange:
                 await self.write(event(self._error_body(error)), more=False)
             else:
                 headers = {REQUEST_ID_HEADER: self._request_id} if self._request_id else {}
+                code = self._error_code(error) if self._error_code is not None else None
                 await send_error(
-                    self.request, self._send, error, self._error_body(error), headers, not self.body_read
+                    self.request,
+                    self._send,
+                    error,
+                    self._error_body(error),
+                    headers,
+                    not self.body_read,
+                    code,
                 )
         finally:
             self._watch.end(self._write)
@@ -109,7 +125,8 @@ class Call:
 
     protocol: its name in the journal. begin: looks at the path and headers before the body is read; the model that
     is asked; may raise RequestError. parse: body → request and the client's own id, in a thread; may raise
-    RequestError. write: the answer → the reply.
+    RequestError. write: the answer → the reply. error_code: where it is not the usual one. count: what looks at the
+    body while it comes.
     """
 
     protocol: str
@@ -117,6 +134,8 @@ class Call:
     parse: Callable[[Request, bytearray], tuple[service_pb2.ModelInferRequest, str]]
     write: Callable[[Exchange, Answer], Awaitable[None]]
     error_body: ErrorBody
+    error_code: ErrorCode | None = None
+    count: Callable[[], BlockCount] = StructureCount
 
 
 def endpoint(relay: Relay, watch: StallWatch, call: Call) -> ASGIApp:
@@ -133,14 +152,14 @@ class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One question, from its body to the end of its answer."""
         request, call = Request(scope, receive), self._call
-        exchange = Exchange(request, send, self._watch, call.error_body)
+        exchange = Exchange(request, send, self._watch, call.error_body, call.error_code)
         model, size, client_id = request.path_params.get("model", ""), 0, ""
         try:
             if request.method != "POST":
                 raise RequestError("NOT_FOUND", f"{request.method} is not served here; use POST")
             model = call.begin(request)
             self._relay.admission.check()
-            body, upload = await read_body(request, self._relay.uploads)
+            body, upload = await read_body(request, self._relay.uploads, call.count)
             size, exchange.body_read = len(body), True
             try:
                 message, client_id = await asyncio.to_thread(call.parse, request, body)

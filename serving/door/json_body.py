@@ -81,7 +81,7 @@ def parse(body: bytes | bytearray) -> dict[str, Any]:
     except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
         raise _not_json() from None
     if not isinstance(value, dict):
-        raise invalid('the body is not a JSON object; send {"prompt": …}')
+        raise invalid('the body is not a JSON object; send {"name": value, …}')
     restored = _restore(value, nonce, long_strings) if long_strings else value
     assert isinstance(restored, dict)
     return restored

@@ -18,7 +18,12 @@ from serving.door.triton_errors import STATUSES
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 ENDED = ("OK", *STATUSES)
-MODELS = (contract.AUDIO_FLAMINGO.name, contract.AUDIO_FLAMINGO_SPEECH.name, "other")
+MODELS = (
+    contract.AUDIO_FLAMINGO.name,
+    contract.AUDIO_FLAMINGO_SPEECH.name,
+    contract.SPEECH_ALONE.name,
+    "other",
+)
 RESTARTS = ("died", "ended", "failed", "hung", "start failed", "other")
 FAMILY = re.compile(r"^# TYPE (\S+) ", re.MULTILINE)
 

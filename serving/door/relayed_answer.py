@@ -16,6 +16,7 @@ from af3 import contract
 from af3.errors import RequestError
 from serving.door.admission import Admission, Slot
 from serving.door.metrics import DoorMetrics
+from serving.door.request_check import ENSEMBLES
 from serving.door.request_record import RequestRecord
 from serving.door.triton_errors import from_triton, step_died
 from serving.door.upload_budget import Upload
@@ -65,7 +66,8 @@ class Answer:
         self._upload = upload
         self._seconds = seconds
         self.model = model
-        self._spoken = model == contract.AUDIO_FLAMINGO_SPEECH.name
+        # Those that can be stopped.
+        self._steps = [step for step in ENSEMBLES[model].steps if contract.STOP in step.inputs]
         self._buffer: deque[bytes] = deque()
         self._buffered_bytes = 0
         self._status = "CANCELLED"  # unless the client takes the last response, or an error
@@ -236,11 +238,10 @@ class Answer:
     async def _stop_until_ended(self) -> None:
         if self._failed_at_triton:
             await asyncio.wait({self._pumping}, timeout=STOP_EVERY_S)
-        steps = (contract.LLM, contract.TTS) if self._spoken else (contract.LLM,)
         for _ in range(STOP_TRIES):
             if self._pumping.done():
                 return
-            for step in steps:
+            for step in self._steps:
                 await self._services.upstream.stop(step, self.request_id)
             await asyncio.wait({self._pumping}, timeout=STOP_EVERY_S)
         self._call.cancel()

@@ -15,7 +15,8 @@ from af3.errors import RequestError, invalid
 from serving.door.admission import Limits
 
 ENSEMBLES = {
-    ensemble.name: ensemble for ensemble in (contract.AUDIO_FLAMINGO, contract.AUDIO_FLAMINGO_SPEECH)
+    ensemble.name: ensemble
+    for ensemble in (contract.AUDIO_FLAMINGO, contract.AUDIO_FLAMINGO_SPEECH, contract.SPEECH_ALONE)
 }
 PUBLIC_MODELS = tuple(ENSEMBLES)
 MAX_PARAMETERS = 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from af3.errors import RequestError
+from af3.errors import Full, RequestError
 from serving.door.admission import Limits
 
 RETRY_S = 2
@@ -40,11 +40,10 @@ class UploadBudget:
         )
 
     def _full(self) -> RequestError:
-        return RequestError(
-            "UNAVAILABLE",
+        return Full(
             f"{self.count} requests of {self.bytes >> 20} MB are being received, the most that fit in memory;"
             f" try again in {RETRY_S} s",
-            retry_s=RETRY_S,
+            RETRY_S,
         )
 
 

@@ -28,6 +28,7 @@ CLOSED_BY_KEY = ("health", "metadata", "inference", "model-config", "statistics"
 SHARED_MEMORY = Path("/dev/shm")
 STUB = "triton_python_backend_stub"
 TRITON = "tritonserver"
+PROMPT_SIZES = "AF3_PROMPT_SIZES"  # where the steps tell each other the lengths of prompts
 CHILD = Path(__file__).with_name("child.py")
 
 
@@ -64,7 +65,7 @@ class Server:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), *command],
                 cwd=folder,
-                env=_environment() | {heartbeat.VARIABLE: self._heartbeats},
+                env=_environment() | {heartbeat.VARIABLE: self._heartbeats, PROMPT_SIZES: self._prompt_sizes},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -132,6 +133,10 @@ class Server:
     @property
     def _heartbeats(self) -> str:
         return str(SHARED_MEMORY / f"{_shm_prefix(self.ports)}heart-")
+
+    @property
+    def _prompt_sizes(self) -> str:
+        return str(SHARED_MEMORY / f"{_shm_prefix(self.ports)}prompt-")
 
     def stop(self) -> None:
         """SIGTERM, requests in flight finish, then the process ends; killed if it does not."""

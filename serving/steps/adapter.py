@@ -8,7 +8,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,12 @@ def required(request: Any, tensor: Tensor) -> np.ndarray:
     if value is None:
         raise invalid(f"{tensor.name}: missing")
     return value
+
+
+def present(request: Any, tensors: Iterable[Tensor]) -> dict[str, np.ndarray]:
+    """Those of these inputs that a request has."""
+    found = {tensor.name: array(request, tensor) for tensor in tensors}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def text(request: Any, tensor: Tensor) -> str | None:

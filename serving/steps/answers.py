@@ -12,6 +12,7 @@ from af3 import contract
 from af3.outputs.postprocessor import Delta, Postprocessor
 from af3.stop import stop_values
 from serving.steps import adapter
+from serving.steps.prompt_sizes import PromptSize, PromptSizes
 from serving.steps.settings import PostprocessSettings
 
 SWEEPS_PER_IDLE_TIME = 4
@@ -26,6 +27,7 @@ class Answers:
         )
         self._live = adapter.gauge("af3_answers_live", "Answers that hold state in postprocess")
         self._cancelled = adapter.counter("af3_answers_cancelled", "Answers stopped because the client left")
+        self._sizes = PromptSizes()
         self._reported = 0, 0
         self._reporting = threading.Lock()
         self._closed = threading.Event()
@@ -37,7 +39,7 @@ class Answers:
         sender = request.get_response_sender()
         try:
             delta = self._push(request)
-            response = None if delta is None else adapter.response(_tensors(delta))
+            response = None if delta is None else adapter.response(self._tensors(request, delta))
         except Exception as error:
             response = adapter.failure(error)
         if response is None:
@@ -58,6 +60,10 @@ class Answers:
     def close(self) -> None:
         self._closed.set()
 
+    def _tensors(self, request: Any, delta: Delta) -> dict[str, np.ndarray]:
+        size = self._sizes.take(request.request_id()) if delta.finish_reason else None
+        return _tensors(delta) | ({} if size is None else _size_tensors(size))
+
     def _push(self, request: Any) -> Delta | None:
         return self._postprocessor.push(
             request.request_id(),
@@ -69,6 +75,7 @@ class Answers:
     def _sweep(self, every_s: float) -> None:
         while not self._closed.wait(every_s):
             self._postprocessor.forget_idle()
+            self._sizes.forget_old()
             self.report()
 
 
@@ -95,3 +102,10 @@ def _tensors(delta: Delta) -> dict[str, np.ndarray]:
     if delta.thinking:  # an output more costs every response of every model
         tensors[contract.THINKING.name] = np.array([delta.thinking.encode()], np.object_)
     return tensors
+
+
+def _size_tensors(size: PromptSize) -> dict[str, np.ndarray]:
+    return {
+        contract.PROMPT_TOKENS.name: np.array([size.tokens], np.int32),
+        contract.AUDIO_TOKENS.name: np.array([size.audio_tokens], np.int32),
+    }

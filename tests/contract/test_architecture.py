@@ -25,6 +25,7 @@ ALLOWED = {
     "serving.door": (
         "af3.contract",
         "af3.errors",
+        "af3.inputs.ffmpeg",  # which program it is
         "serving.door",
         "serving.address",
         "serving.journal",

@@ -93,7 +93,7 @@ def test_the_ensemble_gives_every_step_what_an_earlier_one_made(target: str) -> 
     assert {tensor.name for tensor in ensemble.output} <= made
 
 
-@pytest.mark.parametrize("ensemble", ["audio_flamingo", "audio_flamingo_speech"])
+@pytest.mark.parametrize("ensemble", ["audio_flamingo", "audio_flamingo_speech", "speech"])
 def test_all_targets_serve_the_same_ensembles(ensemble: str) -> None:
     assert config_of(ensemble, "cpu") == config_of(ensemble, "gpu") == config_of(ensemble, "vllm")
 

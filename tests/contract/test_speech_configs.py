@@ -32,10 +32,7 @@ def test_tts_declares_the_tensors_of_the_contract(target: str) -> None:
     config = config_of("tts", target)
     assert declared(config.input) == agreed(contract.TTS.inputs)
     assert declared(config.output) == agreed(contract.TTS.outputs)
-    assert [tensor.name for tensor in config.input if tensor.optional] == [
-        contract.THINKING.name,
-        contract.STOP.name,
-    ]
+    assert [tensor.name for tensor in config.input if not tensor.optional] == [contract.TEXT.name]
     assert config.model_transaction_policy.decoupled
     assert config.max_batch_size == 0
 
@@ -65,6 +62,17 @@ def test_all_that_a_client_receives_comes_from_tts(target: str) -> None:
     assert dict(tts.input_map) == wired
     assert dict(tts.output_map) == {name: name for name in agreed(contract.TTS.outputs)}
     assert not set(wired.values()) & set(tts.output_map.values())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_voice_alone_is_the_contracts(target: str) -> None:
+    ensemble = config_of(contract.SPEECH_ALONE.name, target)
+    (step,) = ensemble.ensemble_scheduling.step
+    assert step.model_name == contract.TTS.name
+    assert declared(ensemble.input) == agreed(contract.SPEECH_ALONE.inputs)
+    assert declared(ensemble.output) == agreed(contract.SPEECH_ALONE.outputs)
+    assert dict(step.input_map) == {name: name for name in agreed(contract.SPEECH_ALONE.inputs)}
+    assert dict(step.output_map) == {name: name for name in agreed(contract.SPEECH_ALONE.outputs)}
 
 
 def test_both_targets_serve_the_same_speech_ensemble() -> None:

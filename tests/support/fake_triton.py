@@ -27,7 +27,9 @@ class FakeTriton:
     """`seen`: requests by id; `stops`: how often each id was stopped at a step; use it as a context manager.
 
     say=TEXT answers with the text; many=N in N responses; forever: until stopped; big=N: N bytes of speech a response;
-    hz=N: of the speech; error=SENTENCE fails; die breaks the stream off; wait: no response before `go` is set; deaf: ignores stops.
+    hz=N: of the speech; muse=TEXT: thoughts with each response; tokens=PROMPT,AUDIO: said at the end; mute=SENTENCE:
+    the voice fails; error=SENTENCE fails; die breaks the stream off; wait: no response before `go` is set; deaf: no
+    stop is heard.
     """
 
     def __init__(self) -> None:
@@ -107,7 +109,14 @@ class FakeTriton:
             pcm = bytes(int(words.get("big", 0)))
             text = words.get("say", "a ")
             hz = int(words.get("hz", 16_000))
-            await context.write(response(request, text, index, last, pcm, hz).SerializeToString())
+            message = response(request, text, index, last, pcm, hz)
+            if last and "tokens" in words:
+                add_sizes(message.infer_response, *map(int, words["tokens"].split(",")))
+            if "muse" in words:
+                add_text(message.infer_response, contract.THINKING, words["muse"])
+            if "mute" in words:
+                add_text(message.infer_response, contract.SPEECH_ERROR, words["mute"])
+            await context.write(message.SerializeToString())
             if last:
                 break
             await asyncio.sleep(0.002 if "forever" in words else 0)
@@ -139,15 +148,33 @@ def response(request: Any, text: str, index: int, last: bool, pcm: bytes, hz: in
     return message
 
 
+def add_sizes(response: Any, prompt: int, audio: int) -> None:
+    for tensor, count in ((contract.PROMPT_TOKENS, prompt), (contract.AUDIO_TOKENS, audio)):
+        response.outputs.add(name=tensor.name, datatype="INT32", shape=[1])
+        response.raw_output_contents.append(count.to_bytes(4, "little"))
+
+
+def add_text(response: Any, tensor: contract.Tensor, text: str) -> None:
+    said = text.encode()
+    response.outputs.add(name=tensor.name, datatype="BYTES", shape=[1])
+    response.raw_output_contents.append(len(said).to_bytes(4, "little") + said)
+
+
 def _prompt(request: Any) -> str:
     for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=False):
-        if tensor.name == contract.PROMPT.name:
+        if tensor.name in (contract.PROMPT.name, contract.TEXT.name):
             return bytes(raw[4:]).decode()
         if tensor.name == contract.MESSAGES.name:
-            content = json.loads(raw[4:])[-1]["content"]
-            parts = [{"text": content}] if isinstance(content, str) else content
-            return "".join(part.get("text", "") for part in parts)
+            return _last_text(json.loads(bytes(raw[4:])))
     return ""
+
+
+def _last_text(messages: Any) -> str:
+    """The last text of the last message."""
+    content = messages[-1]["content"]
+    if isinstance(content, str):
+        return content
+    return ["", *(part["text"] for part in content if part["type"] == "text")][-1]
 
 
 class _Handlers(grpc.GenericRpcHandler):

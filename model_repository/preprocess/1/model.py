@@ -6,6 +6,7 @@ from af3.inputs.audio import SAMPLE_RATE
 from af3.inputs.prepare import Preprocessor
 from serving.heartbeat import Heart
 from serving.steps import adapter
+from serving.steps.prompt_sizes import PromptSizes, prompt_size
 from serving.steps.settings import PreprocessSettings
 
 
@@ -17,6 +18,7 @@ class TritonPythonModel:
         os.nice(settings.niceness)
         self._heart = Heart("preprocess")
         self._preprocessor = Preprocessor.load(settings.engine_dir)
+        self._sizes = PromptSizes()
         self._heard = adapter.counter("af3_audio_seconds", "Seconds of audio that were asked about")
 
     def execute(self, requests):
@@ -35,6 +37,7 @@ class TritonPythonModel:
                 adapter.text(request, contract.PROMPT),
                 adapter.text(request, contract.MESSAGES),
             )
+        self._sizes.tell(request.request_id(), prompt_size(tensors))
         if files is not None:
             self._heard.increment(tensors[contract.PCM_LENGTHS.name].sum() / SAMPLE_RATE)
         return tensors

@@ -4,6 +4,7 @@ from af3 import contract
 from af3.parameters import parse_parameters
 from af3.speech.catalogue import Catalogue
 from af3.speech.session import Speech
+from af3.speech.whole_text import say
 from serving.heartbeat import Heart
 from serving.steps import adapter
 from serving.steps.settings import TtsSettings
@@ -38,8 +39,12 @@ class TritonPythonModel:
             self._speech.stop(request.request_id())
             sink.finish()
             return
-        delta = {tensor.name: adapter.array(request, tensor) for tensor in contract.POSTPROCESS.outputs}
         text = adapter.text(request, contract.TEXT)
+        if adapter.array(request, contract.INDEX) is None:
+            parameters = parse_parameters(adapter.parameters(request))
+            say(self._speech, request.request_id(), text, parameters.voice, parameters.rate, sink)
+            return
+        delta = adapter.present(request, contract.POSTPROCESS.outputs)
         sink.pass_on(delta)
         if delta[contract.INDEX.name][0] == 0:
             parameters = parse_parameters(adapter.parameters(request))

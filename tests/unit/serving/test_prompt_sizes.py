@@ -1,0 +1,45 @@
+"""How many tokens a prompt had, from the step that counts them to the step that ends the answer."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from serving.steps.prompt_sizes import KEPT_S, PromptSize, PromptSizes, prompt_size
+
+
+def test_what_is_told_is_taken_once_by_its_request(tmp_path: Path) -> None:
+    sizes = PromptSizes(f"{tmp_path}/prompt-")
+    sizes.tell("one/../*", PromptSize(120, 75))
+    sizes.tell("two", PromptSize(9, 0))
+    other_process = PromptSizes(f"{tmp_path}/prompt-")
+    assert other_process.take("one/../*") == PromptSize(120, 75)
+    assert other_process.take("one/../*") is None
+    assert other_process.take("two") == PromptSize(9, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_nobody_takes_is_dropped(tmp_path: Path) -> None:
+    sizes = PromptSizes(f"{tmp_path}/prompt-")
+    sizes.tell("broken off", PromptSize(1, 0))
+    (left,) = tmp_path.iterdir()
+    os.utime(left, (0, left.stat().st_mtime - KEPT_S - 1))
+    sizes.tell("in flight", PromptSize(2, 0))
+    sizes.forget_old()
+    assert sizes.take("broken off") is None
+    assert sizes.take("in flight") == PromptSize(2, 0)
+
+
+def test_no_request_fails_of_it(tmp_path: Path) -> None:
+    for sizes in (PromptSizes(), PromptSizes(f"{tmp_path}/no/such/folder/")):
+        sizes.tell("one", PromptSize(1, 0))
+        assert sizes.take("one") is None
+        sizes.forget_old()
+
+
+def test_audio_tokens_are_those_with_a_hash() -> None:
+    tensors = {
+        "input_lengths": np.array([[5]], np.int32),
+        "prompt_table_extra_ids": np.array([[0, 7, 7, 0, 0]], np.uint64),
+    }
+    assert prompt_size(tensors) == PromptSize(5, 2)
