@@ -18,7 +18,7 @@ from serving.door.realtime.conversation_items import Asked, Conversation, Item, 
 from serving.door.realtime.realtime_events import Event, error_body, new_id
 from serving.door.realtime.realtime_limits import RealtimeLimits
 from serving.door.realtime.realtime_question import Usage, ask
-from serving.door.realtime.session_settings import SessionSettings
+from serving.door.realtime.session_settings import FIRST_VOICE, SessionSettings
 from serving.door.realtime.sound_worker import SoundLost, SoundWorker
 from serving.door.realtime.speech_out import SpeechOut
 from serving.door.relay import Relay
@@ -255,7 +255,7 @@ class AnswerRun:
             "conversation_id": self._conversation.id if self._options.kept else None,
             "output_modalities": settings.output_modalities,
             "max_output_tokens": settings.max_output_tokens,
-            "audio": {"output": {"format": output.format.model_dump(), "voice": output.voice or "default"}},
+            "audio": {"output": {"format": output.format.model_dump(), "voice": output.voice or FIRST_VOICE}},
             "usage": None if status == "in_progress" else self._progress.usage.shown(),
             "metadata": self._options.metadata,
         }

@@ -20,6 +20,7 @@ EAGERNESS_MS = {"low": 1200, "medium": 700, "auto": 700, "high": 400}
 OPENAI_VOICES = frozenset(
     "alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split()
 )
+FIRST_VOICE = "default"  # what a session shows that names none
 
 
 class _Part(BaseModel):
@@ -94,7 +95,7 @@ class SessionSettings(_Part):
             return found
         voice = self.audio.output.voice
         name = voice.get("id") if isinstance(voice, dict) else voice
-        if isinstance(name, str) and name and name not in OPENAI_VOICES:
+        if isinstance(name, str) and name and name not in OPENAI_VOICES | {FIRST_VOICE}:
             found["voice"] = name
         if self.audio.output.speed != 1:
             found["rate"] = max(0.5, float(self.audio.output.speed))
@@ -129,7 +130,7 @@ DEFAULT: Event = {
                 "interrupt_response": True,
             },
         },
-        "output": {"format": {"type": "audio/pcm", "rate": PCM_HZ}, "voice": "default", "speed": 1.0},
+        "output": {"format": {"type": "audio/pcm", "rate": PCM_HZ}, "voice": FIRST_VOICE, "speed": 1.0},
     },
 }
 FIXED = ("id", "object", "expires_at", "model")  # what a client cannot change
