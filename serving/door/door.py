@@ -31,6 +31,7 @@ from serving.door.relay import Relay
 from serving.door.stall_watch import StallWatch
 from serving.door.tls import Tls
 from serving.door.upstream import Upstream
+from serving.door.voices_list import VoicesList
 
 START_TIMEOUT_S = 10.0
 METRICS_CONNECTIONS = 32
@@ -58,8 +59,10 @@ class Door:
         origins: Sequence[str] = (),
         metrics_host: str | None = None,
         realtime: RealtimeLimits = DEFAULT_REALTIME,
+        voices: Sequence[str] = (),
     ):
-        """`ports` must be free ones (`serving.address.claim`); `origins`: web pages that may call.
+        """`ports` must be free ones (`serving.address.claim`); `origins`: web pages that may call; `voices`: to
+        choose from, for those who ask.
 
         Raises TlsError, OSError.
         """
@@ -71,6 +74,7 @@ class Door:
         self._triton = triton
         self._origins = origins
         self._realtime_limits = realtime
+        self._voices = voices
         self._credentials = None if tls is None else tls.grpc_credentials()
         self._ssl = None if tls is None else tls.ssl_context()
         self._loop = uvloop.new_event_loop()  # a tenth less processor time a token than asyncio's own
@@ -124,6 +128,7 @@ class Door:
             KserveHttp(self.relay, self._watch),
             OpenAiHttp(self.relay, self._watch),
             self.realtime,
+            VoicesList(self._voices),
             PageFiles(),
         ]
         http = http_app(translators, BrowserCheck(self._origins))

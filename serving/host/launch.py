@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from af3.manifest import CPU_VLLM, Manifest, ManifestError
+from af3.speech.catalogue import available_voices
 from serving import journal
 from serving.address import Ports, ServerError, claim, location
 from serving.door import tls
@@ -97,6 +98,7 @@ def _serve(settings: LaunchSettings, engines: Path, config: str, extra: tuple[st
         certificates,
         origins=settings.allow_origin,
         metrics_host=settings.metrics_host,
+        voices=available_voices(engines),
     ) as door:
         print(f"starting tritonserver ({config}), log in {log}", flush=True)
         supervisor = Supervisor(

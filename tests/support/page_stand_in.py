@@ -24,6 +24,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from serving.address import Ports, claim, listen
 from serving.door.page.page_files import PageFiles
+from serving.door.voices_list import VoicesList
 
 HOST = "127.0.0.1"
 HZ = 24000
@@ -42,6 +43,7 @@ class Faults:
     fail_late: str | None = None  # an error event in the middle of an answer
     close: tuple[int, str] | None = None  # of the WebSocket, once it is open
     thoughts: str = ""
+    slow_s: float = 0.01  # between words
     answer_s: float = 8.0
     events: list[dict[str, Any]] = field(default_factory=list)  # what the page sent over the WebSocket
     bodies: list[dict[str, Any]] = field(default_factory=list)  # what it sent to chat
@@ -58,6 +60,7 @@ class StandIn:
             Route("/v1/models", self._models),
             Route("/v1/chat/completions", self._chat, methods=["POST"]),
             WebSocketRoute("/v1/realtime", self._realtime),
+            *VoicesList(["first", "second"]).routes,
             *PageFiles().routes,
         ]
         config = uvicorn.Config(
@@ -115,7 +118,7 @@ class StandIn:
             yield _chunk({"reasoning_content": word + " "})
         for number, word in enumerate(ANSWER.split()):
             yield _chunk({"audio": {"transcript": word + " "}} if spoken else {"content": word + " "})
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(self.faults.slow_s)
             if number == 3 and self.faults.fail_late is not None:
                 yield b"data: " + json.dumps({"error": {"message": self.faults.fail_late}}).encode() + b"\n\n"
                 return

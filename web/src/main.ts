@@ -10,29 +10,29 @@ import { TalkView } from "./talk/talk_view";
 
 const AGAIN_MS = 3000;
 
-interface Served {
-  id: string;
-  voices?: string[];
-}
-
-let served: Served | null = null;
+let served: string | null = null;
 const voices = byId<HTMLSelectElement>("voice");
 const dialog = byId<HTMLDialogElement>("key");
 
+/** The name of the model that answers. */
 async function model(): Promise<string> {
   served ??= await look();
-  return served.id;
+  return served;
 }
 
-async function look(): Promise<Served> {
-  const { data } = (await (await call("/v1/models")).json()) as { data: Served[] };
+async function look(): Promise<string> {
+  const { data } = (await (await call("/v1/models")).json()) as { data: { id: string }[] };
   const [first] = data;
   if (!first) throw new Trouble("The server names no model.");
   byId("model").textContent = first.id;
-  const options = (first.voices ?? []).map((name) => element("option", { textContent: name, value: name }));
-  voices.append(...options);
-  voices.parentElement!.hidden = !options.length;
-  return first;
+  await listVoices().catch(() => {}); // the server speaks with its own
+  return first.id;
+}
+
+async function listVoices(): Promise<void> {
+  const { voices: names } = (await (await call("/v1/audio/voices")).json()) as { voices: string[] };
+  voices.replaceChildren(...names.map((name, place) => element("option", { textContent: name, value: place ? name : "" })));
+  voices.parentElement!.hidden = names.length < 2;
 }
 
 /** Shows an error where it happened; null takes the last one away. */

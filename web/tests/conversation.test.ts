@@ -48,7 +48,10 @@ test("speech stops the answer, and the server learns what was heard", async () =
   talk.startedPlaying("a");
   expect(talk.phase).toBe("speaking");
   await receive({ type: "input_audio_buffer.speech_started", item_id: "u" });
-  expect(sent).toEqual([{ type: "conversation.item.truncate", item_id: "a", content_index: 0, audio_end_ms: 400 }]);
+  expect(sent).toEqual([
+    { type: "conversation.item.truncate", item_id: "a", content_index: 0, audio_end_ms: 400 },
+    { type: "conversation.item.retrieve", item_id: "a" },
+  ]);
   // What was already on its way is not played, nor shown as said.
   await receive({ type: "response.output_audio.delta", ...ids, delta: SECOND });
   await receive({ type: "response.output_audio_transcript.delta", ...ids, delta: " five" });
@@ -59,12 +62,24 @@ test("speech stops the answer, and the server learns what was heard", async () =
   expect(turn!.text.slice(0, turn!.spoken)).toBe("one ");
   expect(turn!.state).toBe("cut");
   expect(talk.phase).toBe("hearing");
+  // The page estimates; the server knows.
+  const heard = { type: "output_audio", transcript: "one two" };
+  await receive({ type: "conversation.item.retrieved", item: { id: "a", role: "assistant", content: [heard] } });
+  expect(turn!.text.slice(0, turn!.spoken)).toBe("one two");
+});
+
+test("of an answer that was cancelled before its sound came, nothing was spoken", async () => {
+  const { talk, receive } = begun();
+  await receive(...answer.slice(0, 3), { type: "input_audio_buffer.speech_started" });
+  const item = { id: "a", content: [{ type: "output_audio", transcript: "" }] };
+  await receive({ type: "response.done", response: { id: "r", status: "cancelled", output: [item] } });
+  expect(talk.turns[0]).toMatchObject({ state: "cut", spoken: 0 });
 });
 
 test("no more than came is ever said to have been heard", async () => {
   const { sent, receive } = begun(1700);
   await receive(...answer, { type: "input_audio_buffer.speech_started" });
-  expect(sent.at(-1)).toMatchObject({ audio_end_ms: 1000 });
+  expect(sent.at(-2)).toMatchObject({ audio_end_ms: 1000 });
 });
 
 test("the Stop button tells the server too; an answer without sound yet is only cancelled", async () => {

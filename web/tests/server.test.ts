@@ -31,10 +31,10 @@ test("a chunk gives thoughts, text, sound and its end", () => {
 });
 
 test("sound is asked for only when it is wanted", () => {
-  const body = requestBody({ model: "m", messages: [], think: false, voice: null });
+  const body = requestBody({ model: "m", messages: [], think: false, spoken: false, voice: null });
   expect(body).not.toHaveProperty("modalities");
   expect(body).not.toHaveProperty("think");
-  expect(requestBody({ model: "m", messages: [], think: true, voice: "en-gb" })).toMatchObject({
+  expect(requestBody({ model: "m", messages: [], think: true, spoken: true, voice: "en-gb" })).toMatchObject({
     think: true,
     modalities: ["text", "audio"],
     audio: { format: "pcm16", voice: "en-gb" },

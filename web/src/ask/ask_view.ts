@@ -128,7 +128,8 @@ export class AskView {
 
   private async stream(clips: Clip[], question: string, row: AnswerRow): Promise<string> {
     const model = await this.model();
-    const voice = this.speak.checked ? (this.voice() ?? "alloy") : null;
+    const spoken = this.speak.checked;
+    const voice = this.voice();
     const think = this.think.checked;
     const messages: Message[] = [];
     for (const earlier of this.asked) {
@@ -141,17 +142,17 @@ export class AskView {
       files: clips.map(({ file }) => ({ name: file.name, format: format(file.name) })),
       question,
       think,
-      voice,
+      voice: spoken ? (voice ?? "alloy") : null, // OpenAI's clients want a name; this one means the server's own
       needsKey: apiKey() !== "",
     });
     row.begin();
-    const spoken = new Pcm16Reader();
+    const samples = new Pcm16Reader();
     const item = crypto.randomUUID?.() ?? String(Math.random());
     if (this.loudspeaker) this.loudspeaker.onMessage = ({ kind, ...at }) => kind === "started" && at.item === item && row.sounded();
-    for await (const piece of ask({ model, messages, think, voice }, this.running!.signal)) {
+    for await (const piece of ask({ model, messages, think, spoken, voice }, this.running!.signal)) {
       if (piece.kind === "text") row.write(piece.value);
       else if (piece.kind === "thought") row.thought(piece.value);
-      else if (piece.kind === "audio") this.loudspeaker?.play(item, spoken.push(fromBase64(piece.value)));
+      else if (piece.kind === "audio") this.loudspeaker?.play(item, samples.push(fromBase64(piece.value)));
       else if (piece.kind === "finish") row.finish(piece.reason);
       else if (piece.kind === "usage") row.counted(piece.tokens);
     }

@@ -17,7 +17,8 @@ export interface Question {
   model: string;
   messages: Message[];
   think: boolean;
-  voice: string | null; // null: no spoken answer
+  spoken: boolean;
+  voice: string | null; // null: the server's
 }
 
 export type Piece =
@@ -45,12 +46,12 @@ export function requestBody(question: Question): Record<string, unknown> {
     stream: true,
     stream_options: { include_usage: true },
     ...(question.think ? { think: true } : {}),
-    ...(question.voice === null
-      ? {}
-      : {
+    ...(question.spoken
+      ? {
           modalities: ["text", "audio"],
-          audio: { format: "pcm16", voice: question.voice },
-        }),
+          audio: { format: "pcm16", ...(question.voice === null ? {} : { voice: question.voice }) },
+        }
+      : {}),
   };
 }
 
@@ -64,14 +65,6 @@ export async function call(path: string, init: RequestInit = {}): Promise<Respon
   }
   if (response.ok) return response;
   throw refusal(response.status, await response.text().catch(() => ""), response.headers.get("retry-after"));
-}
-
-/** The name of the model that answers. */
-export async function modelName(): Promise<string> {
-  const found = (await (await call("/v1/models")).json()) as { data: { id: string }[] };
-  const first = found.data[0];
-  if (!first) throw new Trouble("The server names no model.");
-  return first.id;
 }
 
 export async function* ask(question: Question, signal: AbortSignal): AsyncGenerator<Piece> {

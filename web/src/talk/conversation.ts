@@ -135,6 +135,8 @@ export class Conversation {
     turn.spoken = spokenCharacters(turn.text, ms, lengthMs(turn, answer));
     turn.state = "cut";
     this.ear.show();
+    // The server knows which word was said when; what it answers is what the model will remember.
+    this.send({ type: "conversation.item.retrieve", item_id: answer.item });
   }
 
   /** The loudspeaker is at `ms` of an item. */
@@ -182,6 +184,9 @@ export class Conversation {
         break;
       case "conversation.item.added":
         this.added(event.item, event.previous_item_id);
+        break;
+      case "conversation.item.retrieved":
+        this.remembered(event.item);
         break;
       case "conversation.item.deleted":
         this.turns.splice(0, Infinity, ...this.turns.filter((turn) => turn.id !== event.item_id));
@@ -258,7 +263,8 @@ export class Conversation {
     for (const turn of this.turns.filter(({ id, state }) => ids.includes(id) && state === "open")) {
       turn.state = response.status === "completed" ? "done" : response.status === "failed" ? "failed" : "cut";
       if (response.status === "incomplete") turn.note = "the answer is longer than the server gives";
-      if (this.answer?.item !== turn.id) turn.spoken = turn.text.length; // an answer without sound
+      if (turn.state === "cut") this.remembered(response.output!.find(({ id }) => id === turn.id));
+      else if (this.answer?.item !== turn.id) turn.spoken = turn.text.length; // an answer without sound
     }
     if (response.status === "failed") {
       this.ear.trouble(response.status_details?.error?.message ?? "The server could not answer.");
@@ -266,6 +272,15 @@ export class Conversation {
     // Sound that the server never said was complete would hold the page in "speaking".
     if (this.answer && !this.answer.complete) this.ear.end(this.answer.item);
     if (!this.answer) this.rest();
+    this.ear.show();
+  }
+
+  /** What the server takes to have been heard of an answer that was cut off. */
+  private remembered(item: { id: string; content?: { transcript?: string | null }[] }): void {
+    const turn = this.turn(item.id);
+    const heard = item.content?.[0]?.transcript;
+    if (turn?.state !== "cut" || typeof heard !== "string" || !turn.text.startsWith(heard)) return;
+    turn.spoken = heard.length;
     this.ear.show();
   }
 
