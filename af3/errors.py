@@ -6,6 +6,7 @@ from typing import Literal
 
 Status = Literal[
     "INVALID_ARGUMENT",
+    "UNAUTHENTICATED",
     "UNAVAILABLE",
     "NOT_FOUND",
     "ALREADY_EXISTS",

@@ -1,13 +1,16 @@
-"""Who may come in: a server that is ready, and a bounded number of requests in flight."""
+"""Who may come in, and whose turn it is: a server that is ready, a bounded number of requests, shared out fairly."""
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from af3.errors import Full, RequestError
+from serving.door.caller import Caller, current_caller
 
 RESTART_S = 5  # what a client is told to wait while the server starts or shuts down
 SMOOTHING = 0.1  # weight of the newest answer in the mean duration
@@ -22,12 +25,15 @@ class Limits:
     timeout_s: the longest a request may take; the default of requests that name no time of their own.
     message_bytes: the largest request. Ten minutes of 48 kHz stereo are 115 MB.
     upload_bytes: all requests together that are being received or sent on to Triton.
+    at_triton: requests in flight that Triton may have; the others wait in the door, where each caller has a queue of
+        its own. None: all, first come, first served.
     """
 
     in_flight: int = 64
     timeout_s: float = 600.0
     message_bytes: int = 128 << 20
     upload_bytes: int = 1 << 30
+    at_triton: int | None = None
 
     @property
     def uploads(self) -> int:
@@ -41,18 +47,48 @@ DEFAULT_LIMITS = Limits()
 class Slot:
     """A place among the requests in flight. Release it once; a second time does nothing."""
 
-    def __init__(self, admission: Admission):
+    def __init__(self, admission: Admission, caller: Caller):
+        self.caller = caller
         self._admission: Admission | None = admission
         self._since_s = admission.now()
+        self._turn = asyncio.Event()
+        self._on_evicted: Callable[[RequestError], None] | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """It is not this request's turn yet: Triton does not have it."""
+        return not self._turn.is_set()
+
+    async def turn(self) -> None:
+        """Wait until the request may go to Triton."""
+        await self._turn.wait()
+
+    def on_evicted(self, callback: Callable[[RequestError], None]) -> None:
+        """Called when a request that waits must make room for another caller; `callback` releases the slot, soon."""
+        self._on_evicted = callback
 
     def release(self) -> None:
         if self._admission is not None:
             admission, self._admission = self._admission, None
             admission.released(self, admission.now() - self._since_s)
 
+    def go(self) -> None:
+        """Called by Admission alone."""
+        self._turn.set()
+
+    def evict(self, error: RequestError) -> None:
+        """Called by Admission alone."""
+        if self._on_evicted is not None:
+            self._on_evicted(error)
+
 
 class Admission:
-    """Counts requests in flight. For one event loop: only its public attributes may be read by other threads."""
+    """Counts requests in flight. For one event loop: only its public attributes may be read by other threads.
+
+    Fair by caller, with nothing to configure: of those that wait, the caller with the fewest requests at Triton is
+    next; and when the server is full, a caller with fewer requests than another takes the place of the other's newest
+    one that still waits ("longest queue drop").
+    """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic):
         self.limits = limits
@@ -62,7 +98,9 @@ class Admission:
         self.suspicious = False  # Triton failed a request: the supervisor should probe it now
         self.now = clock
         self.seen_at = clock()  # when Triton last sent a response
-        self._slots: set[Slot] = set()
+        self._slots: dict[Slot, None] = {}  # oldest first
+        self._held: Counter[Caller] = Counter()
+        self._at_triton: Counter[Caller] = Counter()
         self._mean_s = 1.0
 
     @property
@@ -73,33 +111,72 @@ class Admission:
     def serving(self) -> bool:
         return self.ready and not self.draining
 
-    def check(self) -> None:
-        """Raise RequestError when a request would be refused now, whatever it asks."""
+    def check(self, caller: Caller | None = None) -> None:
+        """Raise RequestError when a request would be refused now, whatever it asks. `caller`: that of the context."""
+        caller = caller or current_caller()
         if not self.serving:
             why = "is shutting down" if self.draining else "is starting"
             raise RequestError(
                 "UNAVAILABLE", f"the server {why}; try again in {RESTART_S} s", retry_s=RESTART_S
             )
-        if self.in_flight >= self.limits.in_flight:
-            retry_s = self.retry_s()
-            raise Full(
-                f"{self.in_flight} requests are in flight, the most that are accepted;"
-                f" try again in {retry_s} s",
-                retry_s,
-            )
+        caller.check(self._held[caller], self.now())
+        if self.in_flight >= self.limits.in_flight and self._evictable(caller) is None:
+            raise self._full()
 
-    def enter(self) -> Slot:
+    def enter(self, caller: Caller | None = None) -> Slot:
         """Take a slot. Raises RequestError as `check` does."""
-        self.check()
-        slot = Slot(self)
-        self._slots.add(slot)
+        caller = caller or current_caller()
+        self.check(caller)
+        if self.in_flight >= self.limits.in_flight and (victim := self._evictable(caller)) is not None:
+            victim.evict(self._full())
+            victim.release()
+        caller.take_request(self.now())
+        slot = Slot(self, caller)
+        self._slots[slot] = None
+        self._held[caller] += 1
+        self._send_next()
         return slot
 
     def released(self, slot: Slot, seconds: float) -> None:
         """Called by `Slot.release` alone."""
-        self._slots.discard(slot)
-        self._mean_s += SMOOTHING * (seconds - self._mean_s)
+        del self._slots[slot]
+        _count_down(self._held, slot.caller)
+        if not slot.waiting:
+            _count_down(self._at_triton, slot.caller)
+            self._mean_s += SMOOTHING * (seconds - self._mean_s)
+        self._send_next()
 
     def retry_s(self) -> int:
         """Whole seconds after which an eighth of the requests in flight will have ended, at the mean pace."""
         return max(1, math.ceil(self._mean_s / 8))
+
+    def _send_next(self) -> None:
+        """Give turns while Triton may have more."""
+        most = self.limits.in_flight if self.limits.at_triton is None else self.limits.at_triton
+        while self._at_triton.total() < most:
+            waiting = [slot for slot in self._slots if slot.waiting]
+            if not waiting:
+                return
+            chosen = min(waiting, key=lambda slot: self._at_triton[slot.caller])  # of equals the oldest
+            self._at_triton[chosen.caller] += 1
+            chosen.go()
+
+    def _evictable(self, caller: Caller) -> Slot | None:
+        """The newest request that waits of who has most in flight, and more than `caller` would have."""
+        waiting = [slot for slot in self._slots if slot.waiting and slot.caller is not caller]
+        found = max(reversed(waiting), key=lambda slot: self._held[slot.caller], default=None)
+        return found if found and self._held[found.caller] > self._held[caller] + 1 else None
+
+    def _full(self) -> Full:
+        retry_s = self.retry_s()
+        return Full(
+            f"{self.in_flight} requests are in flight, the most that are accepted; try again in {retry_s} s",
+            retry_s,
+        )
+
+
+def _count_down(counts: Counter[Caller], caller: Caller) -> None:
+    """Counts of 0 are not kept: callers come and go."""
+    counts[caller] -= 1
+    if not counts[caller]:
+        del counts[caller]

@@ -8,14 +8,17 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import uvloop
 
 from serving.address import Ports, listen, location
+from serving.audio_usage import UsageReceiver
 from serving.door.admission import DEFAULT_LIMITS, Admission, Limits
 from serving.door.browser_check import BrowserCheck
+from serving.door.gatekeeper import Gatekeeper
 from serving.door.grpc_server import GrpcServer
 from serving.door.http_app import Translator, http_app
 from serving.door.http_server import HttpServer
@@ -60,17 +63,19 @@ class Door:
         metrics_host: str | None = None,
         realtime: RealtimeLimits = DEFAULT_REALTIME,
         voices: Sequence[str] = (),
+        api_keys: Path | None = None,
     ):
         """`ports` must be free ones (`serving.address.claim`); `origins`: web pages that may call; `voices`: to
-        choose from, for those who ask.
+        choose from, for those who ask; `api_keys`: the file of keys, one of which every caller needs then.
 
-        Raises TlsError, OSError.
+        Raises TlsError, KeyFileError, OSError.
         """
         self.host = host
         self.metrics_host = host if metrics_host is None else metrics_host
         self.ports = ports
         self.admission = Admission(limits)
         self.metrics = DoorMetrics(lambda: self.admission.in_flight, lambda: float(self.admission.ready))
+        self.gatekeeper = Gatekeeper(api_keys, self.metrics)
         self._triton = triton
         self._origins = origins
         self._realtime_limits = realtime
@@ -86,6 +91,18 @@ class Door:
     def url(self) -> str:
         """gRPC address, as clients take it."""
         return location(self.host, self.ports.grpc)
+
+    @property
+    def usage_socket(self) -> str:
+        """Where the steps tell how long clips are (`serving.audio_usage`)."""
+        return self._usage.path
+
+    def reload(self) -> None:
+        """Read the API keys again. Raises KeyFileError, and goes on with the old ones."""
+        self._call(self._reload()).result(START_TIMEOUT_S)
+
+    async def _reload(self) -> None:
+        self.gatekeeper.reload()
 
     def drain(self, timeout_s: float) -> int:
         """Refuse new requests and wait for those in flight; how many had to be ended, with an error, at the end."""
@@ -120,8 +137,11 @@ class Door:
         triton, connections = self._triton, connections_allowed()
         self._upstream = Upstream(location(triton.host, triton.ports.grpc), triton.key)
         self.relay = Relay(self._upstream, self.admission, self.metrics)
+        self._usage = UsageReceiver(self.relay.heard)
         self._watch = StallWatch()
-        self._grpc = GrpcServer(self.relay, self._watch, self.url, self._credentials, connections)
+        self._grpc = GrpcServer(
+            self.relay, self._watch, self.gatekeeper, self.url, self._credentials, connections
+        )
         await self._grpc.start()
         self.realtime = RealtimeService(self.relay, self._watch, self._realtime_limits)
         translators: list[Translator] = [
@@ -131,10 +151,10 @@ class Door:
             VoicesList(self._voices),
             PageFiles(),
         ]
-        http = http_app(translators, BrowserCheck(self._origins))
+        self.http = http_app(translators, BrowserCheck(self._origins), self.gatekeeper)
         metrics = MetricsService(triton.host, triton.ports.metrics, self.metrics)
         self._http = [
-            HttpServer(http, listen(self.host, self.ports.http), connections, self._ssl),
+            HttpServer(self.http, listen(self.host, self.ports.http), connections, self._ssl),
             HttpServer(metrics.app, listen(self.metrics_host, self.ports.metrics), METRICS_CONNECTIONS),
         ]
         for server in self._http:
@@ -145,6 +165,7 @@ class Door:
         await self.realtime.close()
         await asyncio.gather(self._grpc.close(), *(server.close() for server in self._http))
         self._watch.close()
+        self._usage.close()
         await self._upstream.close()
         # Nothing of the loop may outlive it: answers that are being stopped, idle connections.
         others = asyncio.all_tasks() - {asyncio.current_task()}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import grpc
 import grpc.aio
 
+from serving.door.gatekeeper import Gatekeeper
+from serving.door.grpc_guard import GrpcGuard
 from serving.door.grpc_service import GrpcService
 from serving.door.relay import Relay
 from serving.door.stall_watch import StallWatch
@@ -20,12 +22,14 @@ class GrpcServer:
         self,
         relay: Relay,
         watch: StallWatch,
+        gatekeeper: Gatekeeper,
         url: str,
         credentials: grpc.ServerCredentials | None,
         connections: int,
     ):
         limits = relay.admission.limits
         self._server = grpc.aio.server(
+            interceptors=(GrpcGuard(gatekeeper),),
             options=(
                 ("grpc.max_receive_message_length", limits.message_bytes),
                 ("grpc.max_send_message_length", -1),

@@ -15,6 +15,7 @@ from af3 import contract
 from af3.errors import RequestError
 from serving.door import affinity
 from serving.door.collect import collect
+from serving.door.grpc_guard import HEALTH_SERVICE
 from serving.door.grpc_stream import GrpcStream, OpenStreams, affinity_of, question
 from serving.door.relay import Relay
 from serving.door.request_check import PUBLIC_MODELS
@@ -22,7 +23,6 @@ from serving.door.stall_watch import StallWatch
 from serving.door.upstream import SERVICE
 from serving.door.wire_check import unreadable
 
-HEALTH_SERVICE = "/grpc.health.v1.Health/"
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"  # HealthCheckResponse{status: 1} and {status: 2}
 HEALTH_POLL_S = 1.0
 KNOWN_SERVICES = {"", SERVICE.strip("/"), *PUBLIC_MODELS}

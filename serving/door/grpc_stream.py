@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2
 from af3 import contract
 from af3.errors import RequestError
 from serving.door import affinity
+from serving.door.caller import current_caller
 from serving.door.relay import Question, Relay
 from serving.door.stall_watch import StallWatch
 from serving.door.triton_errors import internal_error
@@ -39,7 +40,10 @@ class GrpcStream:
         self._writing = asyncio.Lock()
         self._failure: RequestError | None = None
         self._failed = asyncio.Event()
-        self._peer = context.peer()
+        self._session = (
+            context.peer(),
+            current_caller(),
+        )  # a proxy may bring several clients on one connection
         headers = context.invocation_metadata() or ()
         self._real_status = any(item == (REAL_STATUS_HEADER, "true") for item in map(tuple, headers))
         self._affinity = ""
@@ -113,7 +117,7 @@ class GrpcStream:
     async def _relay_answer(self, asked: Question) -> None:
         self._affinity = self._affinity or await affinity_of(asked, self._context)
         async with self._relay.ask(asked) as answer:
-            self._relay.sessions.add(self._peer, asked.client_id, answer)
+            self._relay.sessions.add(self._session, asked.client_id, answer)
             async for response in answer:
                 response.infer_response.id = asked.client_id
                 await self._send(response.SerializeToString())
@@ -122,7 +126,7 @@ class GrpcStream:
         """`stop`, to the LLM or the voice, for a request that this connection began."""
         if asked.upload is not None:
             asked.upload.release()
-        answers = self._relay.sessions.find(self._peer, asked.client_id)
+        answers = self._relay.sessions.find(self._session, asked.client_id)
         self._relay.metrics.stops.add("yes" if answers else "no")
         step = STEPS_TO_STOP[asked.request.model_name]
         await asyncio.gather(*(answer.stop(step) for answer in answers))

@@ -8,15 +8,20 @@ from typing import Protocol
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp
 
 from af3.errors import RequestError
 from serving.door.browser_check import BrowserCheck
-from serving.door.http_body import CODES, ErrorBody
+from serving.door.gatekeeper import Gatekeeper
+from serving.door.http_body import ErrorBody, http_status
+from serving.door.http_guard import HttpGuard
 from serving.door.request_check import PUBLIC_MODELS
+
+# What is answered without an API key, to GET and HEAD alone. It tells and costs nothing; all else is closed.
+OPEN_PATHS = ("/v2/health/live", "/v2/health/ready", "/", "/icon.svg")
+OPEN_FOLDERS = ("/assets/",)  # what the page loads: it is itself that asks for the key
 
 
 class Translator(Protocol):
@@ -29,11 +34,14 @@ class Translator(Protocol):
     def error_body(self) -> ErrorBody: ...
 
 
-def http_app(translators: Sequence[Translator], browsers: BrowserCheck) -> ASGIApp:
-    """Every translator's routes; what none serves is refused as the nearest translator refuses."""
+def http_app(translators: Sequence[Translator], browsers: BrowserCheck, gatekeeper: Gatekeeper) -> Starlette:
+    """Every translator's routes; what none serves is refused as the nearest translator refuses.
+
+    No route is reached but through the guard.
+    """
     by_prefix = sorted(translators, key=lambda one: -len(one.prefix))
 
-    def body(request: Request, error: RequestError) -> bytes:
+    def body(request: HTTPConnection, error: RequestError) -> bytes:
         path = request.url.path
         return next(one for one in by_prefix if path.startswith(one.prefix)).error_body(error)
 
@@ -46,10 +54,11 @@ def http_app(translators: Sequence[Translator], browsers: BrowserCheck) -> ASGIA
         return Response(found, 404, media_type="application/json")
 
     async def refused(request: Request, error: RequestError) -> Response:
-        return Response(body(request, error), CODES[error.status], media_type="application/json")
+        return Response(body(request, error), http_status(error), media_type="application/json")
 
+    guard = HttpGuard(gatekeeper, body, OPEN_PATHS, OPEN_FOLDERS)
     return Starlette(
         routes=[route for one in translators for route in one.routes],
-        middleware=[Middleware(browsers.middleware)],
+        middleware=[Middleware(browsers.middleware), Middleware(guard.middleware)],
         exception_handlers={HTTPException: not_served, RequestError: refused},  # type: ignore[dict-item]
     )

@@ -19,6 +19,7 @@ ErrorBody = Callable[[RequestError], bytes]  # as a protocol's clients read it
 ErrorCode = Callable[[RequestError], int]  # HTTP's
 CODES: Mapping[Status, int] = {
     "INVALID_ARGUMENT": 400,
+    "UNAUTHENTICATED": 401,
     "NOT_FOUND": 404,
     "ALREADY_EXISTS": 409,
     "RESOURCE_EXHAUSTED": 413,
@@ -34,6 +35,13 @@ class BlockCount(Protocol):
     """Looks at a body while it comes, and raises RequestError for one that must not be parsed."""
 
     def feed(self, block: bytes) -> None: ...
+
+
+def http_status(error: RequestError) -> int:
+    """Too large, or too much for now: HTTP has two codes for what is one status."""
+    if error.status == "RESOURCE_EXHAUSTED" and error.retry_s is not None:
+        return 429
+    return CODES[error.status]
 
 
 class ClientLeft(Exception):
@@ -94,7 +102,7 @@ async def send_error(
         fields["connection"] = "close"  # the body may follow, or not
         more_body = False
     raw = [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
-    await send({"type": "http.response.start", "status": code or CODES[error.status], "headers": raw})
+    await send({"type": "http.response.start", "status": code or http_status(error), "headers": raw})
     await send({"type": "http.response.body", "body": body, "more_body": True})
     if more_body and not await _drained(request.receive):
         request.scope["extensions"]["af3.connection"].transport.close()

@@ -8,7 +8,7 @@ becomes one.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, generate_latest
@@ -23,6 +23,15 @@ MODELS = (
     contract.AUDIO_FLAMINGO_SPEECH.name,
     contract.SPEECH_ALONE.name,
     "other",
+)
+CALLERS_REFUSED = (
+    "no key",
+    "wrong key",
+    "expired",
+    "revoked",
+    "requests at once",
+    "requests a minute",
+    "audio a minute",
 )
 RESTARTS = ("died", "ended", "failed", "hung", "start failed", "other")
 FAMILY = re.compile(r"^# TYPE (\S+) ", re.MULTILINE)
@@ -43,6 +52,23 @@ class Counter:
 
     def add(self, value: str, amount: float = 1) -> None:
         self._series.get(value, self._other).inc(amount)
+
+
+class KeyCounter:
+    """A sum for each API key, by its name, which the operator gave."""
+
+    def __init__(self, registry: CollectorRegistry, name: str, description: str):
+        self._family = prometheus_client.Counter(name, description, ["key"], registry=registry)
+        self._series: dict[str, prometheus_client.Counter] = {}
+
+    def name_keys(self, names: Iterable[str]) -> None:
+        """All there are from now on. Those that went keep their sums."""
+        self._series |= {name: self._family.labels(name) for name in names}
+
+    def add(self, key: str, amount: float = 1) -> None:
+        """Nothing for requests without a key."""
+        if key in self._series:
+            self._series[key].inc(amount)
 
 
 class DoorMetrics:
@@ -67,6 +93,14 @@ class DoorMetrics:
         )
         self.upload = counter("af3_request_bytes", "Bytes of requests", "model", MODELS)
         self.restarts = counter("af3_server_restarts", "Restarts of the inference server", "why", RESTARTS)
+        self.callers_refused = counter(
+            "af3_callers_refused", "Refusals for the API key or its limits", "why", CALLERS_REFUSED
+        )
+        self.key_requests = KeyCounter(registry, "af3_key_requests", "Requests by API key")
+        self.key_tokens = KeyCounter(registry, "af3_key_tokens", "Tokens sent by API key")
+        self.key_audio = KeyCounter(
+            registry, "af3_key_audio_seconds", "Seconds of audio asked about by API key"
+        )
         self.first_token = histogram(
             "af3_time_to_first_token_seconds", "From a request's arrival to its first text"
         )
@@ -78,6 +112,10 @@ class DoorMetrics:
         )
         self._gauge("af3_requests_in_flight", "Requests that the door has admitted", in_flight)
         self._gauge("af3_ready", "1 when the last probe of every stage was answered", ready)
+
+    def name_keys(self, names: Sequence[str]) -> None:
+        for counter in (self.key_requests, self.key_tokens, self.key_audio):
+            counter.name_keys(names)
 
     def _gauge(self, name: str, description: str, read: Callable[[], float]) -> None:
         prometheus_client.Gauge(name, description, registry=self.registry).set_function(read)

@@ -2,9 +2,9 @@
 
     parse → Question → Relay.ask → Answer → write
 
-The relay admits (`Admission`), gives the request an id of its own, keeps its deadline, stops it when nobody wants it
-any more, turns errors into sentences, and books it (`RequestRecord`). A translator knows its protocol and nothing
-else:
+The relay admits (`Admission`) who asks (`current_caller`), gives the request an id of its own, keeps its deadline,
+stops it when nobody wants it any more, turns errors into sentences, and books it (`RequestRecord`). A translator knows
+its protocol and nothing else:
 
     async with relay.ask(question) as answer:       # RequestError: refused
         async for response in answer:               # RequestError: failed, cancelled, out of time
@@ -25,6 +25,7 @@ from tritonclient.grpc import service_pb2
 
 from af3.errors import RequestError
 from serving.door.admission import Admission
+from serving.door.caller import OverLimit, current_caller
 from serving.door.metrics import DoorMetrics
 from serving.door.relayed_answer import Answer, Services
 from serving.door.request_check import allowed_s, check
@@ -68,11 +69,13 @@ class Relay:
         self.upstream = upstream
         self.sessions = SessionAnswers()
         self._answers: set[Answer] = set()
+        self._at_triton: dict[str, Answer] = {}
 
     def ask(self, question: Question) -> Answer:
         """Send a request to Triton. Raises RequestError when it is refused, which is booked too."""
         request_id = uuid.uuid4().hex
         record = RequestRecord(
+            current_caller(),
             question.protocol,
             question.request.model_name,
             request_id,
@@ -94,14 +97,22 @@ class Relay:
         answer = Answer(services, model, message, record, slot, question.upload, seconds)
         self._answers.add(answer)
         answer.on_closed(self._answers.discard)
+        self._at_triton[request_id] = answer
+        answer.on_triton_ended(lambda: self._at_triton.pop(request_id))
         return answer
 
     def refuse(
         self, protocol: str, model: str, client_id: str, request_bytes: int, error: RequestError
     ) -> None:
         """Book a request that a translator could not even turn into a question."""
-        record = RequestRecord(protocol, model, uuid.uuid4().hex, client_id, request_bytes)
+        record = RequestRecord(current_caller(), protocol, model, uuid.uuid4().hex, client_id, request_bytes)
         self._refuse(record, error, None)
+
+    def heard(self, request_id: str, seconds: float) -> None:
+        """The clips of a request have been decoded, and are so long."""
+        answer = self._at_triton.get(request_id)
+        if answer is not None:
+            answer.heard(seconds)
 
     async def end_all(self) -> None:
         """End every answer with an error, and give its client time to read it."""
@@ -113,6 +124,8 @@ class Relay:
 
     def _refuse(self, record: RequestRecord, error: RequestError, upload: Upload | None) -> None:
         self.metrics.refused.add(error.status)
+        if isinstance(error, OverLimit):
+            self.metrics.callers_refused.add(error.limit)
         record.book(error.status, self.metrics)
         if upload is not None:
             upload.release()

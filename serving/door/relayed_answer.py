@@ -81,7 +81,8 @@ class Answer:
         self._stops: dict[str, asyncio.Task[None]] = {}
         self._next_stop_s: dict[str, float] = {}
         self._closed: list[Callable[[Answer], None]] = []
-        self._call = services.upstream.call()
+        self._call: grpc.aio.StreamStreamCall | None = None  # not before it is the request's turn
+        slot.on_evicted(self._evicted)
         loop = asyncio.get_running_loop()
         self._pumping = loop.create_task(self._pump(message))
         self._pumping.add_done_callback(self._triton_ended)
@@ -119,6 +120,8 @@ class Answer:
             self._failed_at_triton = True
             raise self._fail_with(error)
         self._record.take(response.infer_response)
+        if response.infer_response.parameters["triton_final_response"].bool_param:
+            self._status = "OK"  # some clients leave as soon as they have it
         return response
 
     def fail(self, error: RequestError) -> None:
@@ -129,6 +132,12 @@ class Answer:
             self._room.set()
             self._wake()
             self._release_triton()
+
+    def heard(self, seconds: float) -> None:
+        """The request's clips are so long; its caller has used so much of a minute's audio, even if it has left."""
+        self._record.audio_s = seconds
+        self._services.metrics.key_audio.add(self._slot.caller.name, seconds)
+        self._slot.caller.take_audio(seconds, self._services.admission.now())
 
     def cancel(self) -> None:
         """The client has left, or wants no more of it."""
@@ -166,6 +175,13 @@ class Answer:
     def on_closed(self, callback: Callable[[Answer], None]) -> None:
         self._closed.append(callback)
 
+    def on_triton_ended(self, callback: Callable[[], object]) -> None:
+        self._pumping.add_done_callback(lambda _: callback())
+
+    def _evicted(self, error: RequestError) -> None:
+        """Others have no place, and this request still waits for its turn."""
+        self.fail(error)
+
     def _fail_with(self, error: RequestError) -> RequestError:
         self._status = error.status
         return error
@@ -181,9 +197,11 @@ class Answer:
 
     async def _pump(self, request: bytes) -> None:
         """Send the request, then move every response into the buffer."""
-        call, admission = self._call, self._services.admission
+        admission = self._services.admission
+        await self._slot.turn()
+        self._call = call = self._services.upstream.call()
         try:
-            await self._send(request)
+            await self._send(call, request)
             del request
             async for message in call:
                 admission.seen_at = admission.now()
@@ -201,10 +219,10 @@ class Answer:
             log.exception("reading from Triton failed")
             raise
 
-    async def _send(self, request: bytes) -> None:
+    async def _send(self, call: grpc.aio.StreamStreamCall, request: bytes) -> None:
         try:
-            await self._call.write(request)
-            await self._call.done_writing()
+            await call.write(request)
+            await call.done_writing()
         except asyncio.InvalidStateError:
             pass  # Triton is away or has refused; reading tells
         finally:
@@ -226,13 +244,17 @@ class Answer:
         """Nothing more comes, and nothing of the request is left at Triton."""
         self._ended = True
         self._deadline.cancel()
+        if self._upload is not None:
+            self._upload.release()
         if not pumping.cancelled() and pumping.exception() is not None:
             self._error = self._error or step_died()
         self._slot.release()
         self._wake()
 
     def _release_triton(self) -> None:
-        if not self._pumping.done() and self._releasing is None:
+        if self._call is None:
+            self._pumping.cancel()  # Triton has never seen it
+        elif not self._pumping.done() and self._releasing is None:
             self._releasing = asyncio.ensure_future(self._stop_until_ended())
 
     async def _stop_until_ended(self) -> None:
@@ -244,7 +266,8 @@ class Answer:
             for step in self._steps:
                 await self._services.upstream.stop(step, self.request_id)
             await asyncio.wait({self._pumping}, timeout=STOP_EVERY_S)
-        self._call.cancel()
+        if self._call is not None:
+            self._call.cancel()
 
     async def _send_stop(self, step: contract.Step) -> None:
         loop = asyncio.get_running_loop()

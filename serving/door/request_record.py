@@ -8,14 +8,18 @@ from tritonclient.grpc import service_pb2
 
 from af3 import contract
 from serving import journal
+from serving.door.caller import Caller
 from serving.door.metrics import DoorMetrics, known_model
 
 
 class RequestRecord:
     """One request. Holds sizes and times, never text or audio."""
 
-    def __init__(self, protocol: str, model: str, request_id: str, client_id: str, request_bytes: int):
+    def __init__(
+        self, caller: Caller, protocol: str, model: str, request_id: str, client_id: str, request_bytes: int
+    ):
         """request_id: the door's own, under which the steps write their lines; client_id: what the client sent."""
+        self.key = caller.name
         self.protocol = protocol
         self.model = known_model(model)
         self.request_id = request_id
@@ -23,6 +27,7 @@ class RequestRecord:
         self.request_bytes = request_bytes
         self.tokens = 0
         self.speech_s = 0.0
+        self.audio_s = 0.0
         self.first_token_s: float | None = None
         self.first_audio_s: float | None = None
         self._started_s = time.monotonic()
@@ -48,6 +53,8 @@ class RequestRecord:
         metrics.requests.add(status)
         metrics.upload.add(self.model, self.request_bytes)
         metrics.tokens.add(self.model, self.tokens)
+        metrics.key_requests.add(self.key)
+        metrics.key_tokens.add(self.key, self.tokens)
         if status == "OK":
             metrics.duration.observe(elapsed_s)
         if status == "CANCELLED":
@@ -61,10 +68,12 @@ class RequestRecord:
             "request",
             id=self.request_id,
             client_id=self.client_id[: contract.MAX_REQUEST_ID],
+            **({"key": self.key} if self.key else {}),
             protocol=self.protocol,
             model=self.model,
             status=status,
             request_bytes=self.request_bytes,
+            audio_s=round(self.audio_s, 2),
             tokens=self.tokens,
             speech_s=round(self.speech_s, 2),
             first_token_ms=_ms(self.first_token_s),

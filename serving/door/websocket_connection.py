@@ -6,6 +6,8 @@ and bounds a message that comes in many frames.
 
 from __future__ import annotations
 
+from typing import Any
+
 from uvicorn.protocols.websockets import websockets_sansio_impl
 
 MESSAGE_BYTES = 16 << 20  # as at OpenAI; four minutes of 24 kHz PCM in base64
@@ -18,3 +20,9 @@ class WebSocketConnection(websockets_sansio_impl.WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
         self.scope["extensions"]["af3.connection"] = self  # type: ignore[index, assignment]
         await super().run_asgi()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            # A refusal is an end, too; uvicorn (0.54) would log it as an error, and strangers must not fill the log.
+            self.handshake_complete = True

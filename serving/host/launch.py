@@ -15,6 +15,8 @@ from af3.speech.catalogue import available_voices
 from serving import journal
 from serving.address import Ports, ServerError, claim, location
 from serving.door import tls
+from serving.door.admission import Limits
+from serving.door.api_keys import KeyFileError
 from serving.door.door import Door, TritonAddress
 from serving.door.http_server import open_access_log
 from serving.door.open_files import raise_limit
@@ -44,7 +46,8 @@ def main() -> int:
         return 2
     extra: tuple[str, ...] = ()
     try:
-        step_couplings.check(settings, step_couplings.read_steps(config))
+        steps = step_couplings.read_steps(config)
+        step_couplings.check(settings, steps)
         if config == GPU_CONFIG:
             extra = engine_choice.prepare(engines)
         elif config == "vllm":
@@ -64,13 +67,15 @@ def main() -> int:
         print(f"{error.filename}: {error.strerror}; name a file that can be written", file=sys.stderr)
         return 2
     try:
-        return _serve(settings, engines, config, extra)
-    except (ManifestError, ServerError, tls.TlsError) as error:
+        return _serve(settings, step_couplings.limits(settings, steps), engines, config, extra)
+    except (KeyFileError, ManifestError, ServerError, tls.TlsError) as error:
         print(error, file=sys.stderr)
         return 1
 
 
-def _serve(settings: LaunchSettings, engines: Path, config: str, extra: tuple[str, ...]) -> int:
+def _serve(
+    settings: LaunchSettings, limits: Limits, engines: Path, config: str, extra: tuple[str, ...]
+) -> int:
     log = settings.log or _temporary_log()
     ports = claim(Ports(settings.grpc_port, settings.http_port, settings.metrics_port), settings.host)
     triton = TritonAddress(claim(Ports(0, 0, 0), INSIDE), secrets.token_hex(16))
@@ -79,13 +84,17 @@ def _serve(settings: LaunchSettings, engines: Path, config: str, extra: tuple[st
     model = served_model(Manifest.read(engines))
 
     def start() -> Server:
-        return Server(config, settings.folder, log, triton.ports, INSIDE, extra, triton.key)
+        usage = door.usage_socket
+        return Server(
+            config, settings.folder, log, triton.ports, INSIDE, extra, triton.key, usage_socket=usage
+        )
 
     def on_ready() -> None:
+        keys = "" if settings.api_keys is None else ", with an API key"
         scheme = "" if certificates is None else " (TLS)" if certificates.ca is None else " (mutual TLS)"
         print("Ctrl-C stops it")
         print(f"  {model}")
-        print(f"  gRPC     {door.url}{scheme}")
+        print(f"  gRPC     {door.url}{scheme}{keys}")
         print(f"  HTTP     http{'s' if certificates else ''}://{location(door.host, door.ports.http)}")
         print(f"  page     http{'s' if certificates else ''}://{location(door.host, door.ports.http)}/")
         print(f"  metrics  http://{location(door.metrics_host, door.ports.metrics)}/metrics", flush=True)
@@ -94,12 +103,15 @@ def _serve(settings: LaunchSettings, engines: Path, config: str, extra: tuple[st
         triton,
         settings.host,
         ports,
-        settings.limits,
+        limits,
         certificates,
         origins=settings.allow_origin,
         metrics_host=settings.metrics_host,
         voices=available_voices(engines),
+        api_keys=settings.api_keys,
     ) as door:
+        if settings.api_keys is not None or certificates is not None:
+            signal.signal(signal.SIGHUP, lambda number, frame: _reload(door))
         print(f"starting tritonserver ({config}), log in {log}", flush=True)
         supervisor = Supervisor(
             door, start, Patience(READY_TIMEOUT_S[config]), lambda line: print(line, flush=True)
@@ -109,6 +121,14 @@ def _serve(settings: LaunchSettings, engines: Path, config: str, extra: tuple[st
         except KeyboardInterrupt:
             print("stopped")
     return 0
+
+
+def _reload(door: Door) -> None:
+    try:
+        door.reload()
+        print("read again: API keys, certificates", flush=True)
+    except (KeyFileError, tls.TlsError) as error:
+        print(f"{error}; going on with those before", file=sys.stderr, flush=True)
 
 
 def _temporary_log() -> Path:

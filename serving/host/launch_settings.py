@@ -34,7 +34,16 @@ class LaunchSettings(BaseSettings):
     tls_cert: Path | None = Field(None, description="PEM file of the server's certificate: TLS")
     tls_key: Path | None = Field(None, description="PEM file of its key")
     tls_ca: Path | None = Field(None, description="PEM file of who signs clients: mutual TLS")
+    api_keys: Path | None = Field(
+        None, description="file of API keys, one of which every client needs; read again on SIGHUP"
+    )
     max_in_flight: int = Field(DEFAULT_LIMITS.in_flight, ge=1, description="requests at once")
+    max_at_triton: int | None = Field(
+        None,
+        ge=1,
+        description="requests that Triton has at once; the others wait in the door, each client in a queue of its own"
+        " (default: half as many again as the LLM has slots)",
+    )
     max_timeout: float = Field(
         DEFAULT_LIMITS.timeout_s, gt=0, allow_inf_nan=False, description="longest time for one request, in s"
     )
@@ -82,7 +91,11 @@ class LaunchSettings(BaseSettings):
     @property
     def limits(self) -> Limits:
         return Limits(
-            self.max_in_flight, self.max_timeout, self.max_message_mb << 20, self.max_upload_mb << 20
+            self.max_in_flight,
+            self.max_timeout,
+            self.max_message_mb << 20,
+            self.max_upload_mb << 20,
+            self.max_at_triton,
         )
 
     @property

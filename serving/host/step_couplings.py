@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from serving.address import ServerError
+from serving.door.admission import Limits
 from serving.host.launch_settings import LaunchSettings
 from serving.host.triton import MODEL_REPOSITORY
 from serving.steps.settings import OF_STEP, LlmSettings, PostprocessSettings, StepSettings, TtsSettings
@@ -25,6 +28,15 @@ def read_steps(config: str) -> dict[str, StepSettings]:
             }
             found[name] = kind.from_config({"name": name, "parameters": parameters})
     return found
+
+
+def limits(settings: LaunchSettings, steps: dict[str, StepSettings]) -> Limits:
+    """What the door accepts. Triton is given a few requests more than the LLM has slots, to prepare them meanwhile."""
+    found = settings.limits
+    llm = steps.get("llm")
+    if found.at_triton is not None or not isinstance(llm, LlmSettings):
+        return found
+    return replace(found, at_triton=min(found.in_flight, llm.slots + max(2, llm.slots // 2)))
 
 
 def check(settings: LaunchSettings, steps: dict[str, StepSettings]) -> None:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from serving import heartbeat
+from serving import audio_usage, heartbeat
 from serving.address import DEFAULT_PORTS, KEY_HEADER, Ports, ServerCrashed, ServerError, claim
 from serving.host.exit_watch import ExitWatch
 from serving.machine import install
@@ -42,6 +42,7 @@ class Server:
         port, as tests and measurements need it. Shared memory, model control, tracing and log settings are
         closed either way. Like all options of tritonserver it can be read by other users of the machine.
     models: the model repository.
+    usage_socket: where the steps tell the door how long clips are; "" for nowhere.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Server:
         extra: tuple[str, ...] = (),
         key: str = "",
         models: Path = MODEL_REPOSITORY,
+        usage_socket: str = "",
     ):
         self.host = host
         self.ports = claim(ports, host)
@@ -65,7 +67,12 @@ class Server:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), *command],
                 cwd=folder,
-                env=_environment() | {heartbeat.VARIABLE: self._heartbeats, PROMPT_SIZES: self._prompt_sizes},
+                env=_environment()
+                | {
+                    heartbeat.VARIABLE: self._heartbeats,
+                    PROMPT_SIZES: self._prompt_sizes,
+                    audio_usage.VARIABLE: usage_socket,
+                },
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

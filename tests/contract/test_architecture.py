@@ -19,6 +19,7 @@ ALLOWED = {
     "af3": ("af3",),
     "clients": ("clients",),
     "serving.address": (),
+    "serving.audio_usage": (),
     "serving.heartbeat": (),
     "serving.journal": (),
     "serving.steps": ("af3", "serving.steps", "serving.address", "serving.heartbeat", "serving.journal"),
@@ -28,13 +29,14 @@ ALLOWED = {
         "af3.inputs.ffmpeg",  # which program it is
         "serving.door",
         "serving.address",
+        "serving.audio_usage",
         "serving.journal",
         "clients",
     ),
     "serving.machine": ("af3", "serving.machine"),
     "serving.host": ("af3", "serving", "clients"),
     "build_engines": ("af3", "build_engines", "serving.machine"),
-    "model_repository": ("af3", "serving.steps", "serving.heartbeat"),
+    "model_repository": ("af3", "serving.steps", "serving.audio_usage", "serving.heartbeat"),
     "deploy": ("deploy", "serving.address"),
 }
 # The same thing of two places: errors, TLS and the contract of server and client; the interface of an engine, and what

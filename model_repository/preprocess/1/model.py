@@ -4,6 +4,7 @@ import os
 from af3 import contract
 from af3.inputs.audio import SAMPLE_RATE
 from af3.inputs.prepare import Preprocessor
+from serving.audio_usage import UsageSender
 from serving.heartbeat import Heart
 from serving.steps import adapter
 from serving.steps.prompt_sizes import PromptSizes, prompt_size
@@ -17,6 +18,7 @@ class TritonPythonModel:
         settings = PreprocessSettings.from_config(json.loads(args["model_config"]))
         os.nice(settings.niceness)
         self._heart = Heart("preprocess")
+        self._usage = UsageSender()
         self._preprocessor = Preprocessor.load(settings.engine_dir)
         self._sizes = PromptSizes()
         self._heard = adapter.counter("af3_audio_seconds", "Seconds of audio that were asked about")
@@ -39,5 +41,7 @@ class TritonPythonModel:
             )
         self._sizes.tell(request.request_id(), prompt_size(tensors))
         if files is not None:
-            self._heard.increment(tensors[contract.PCM_LENGTHS.name].sum() / SAMPLE_RATE)
+            seconds = tensors[contract.PCM_LENGTHS.name].sum() / SAMPLE_RATE
+            self._heard.increment(seconds)
+            self._usage.tell(request.request_id(), seconds)
         return tensors

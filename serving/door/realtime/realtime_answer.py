@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,11 @@ class Means:
     worker: SoundWorker
     limits: RealtimeLimits
     emit: Callable[[Event], None]
+    context: Context = field(default_factory=copy_context)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task for this session's caller: the process that hears wakes sessions from a task of its own."""
+        return self.context.run(asyncio.ensure_future, work)
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class AnswerRun:
 
     def begin(self) -> None:
         self._emit("response.created", response=self._shown("in_progress"))
-        self._task = asyncio.ensure_future(self._run())
+        self._task = self._means.spawn(self._run())
 
     def cancel(self, reason: str) -> None:
         """Emit the end now, and stop what is under way. `reason`: turn_detected or client_cancelled."""

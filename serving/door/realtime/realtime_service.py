@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from af3.errors import RequestError
-from serving.door.http_body import CODES
+from serving.door.http_body import http_status
 from serving.door.realtime.realtime_answer import Means
 from serving.door.realtime.realtime_events import error_body
 from serving.door.realtime.realtime_limits import DEFAULT_REALTIME, RETRY_S, AudioMemory, RealtimeLimits
@@ -79,7 +79,7 @@ class RealtimeService:
             headers = {} if error.retry_s is None else {"retry-after": str(error.retry_s)}
             body = self.error_body(error)
             await socket.send_denial_response(
-                Response(body, CODES[error.status], headers, media_type="application/json")
+                Response(body, http_status(error), headers, media_type="application/json")
             )
             return
         self.worker.start()

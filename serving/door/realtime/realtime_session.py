@@ -145,7 +145,7 @@ class RealtimeSession:
             else:
                 self._answer_next = True
         if settings.transcription is not None and len(self._transcriptions) < MOST_RUNS:
-            task = asyncio.ensure_future(self._transcribe(item, self._run))
+            task = self._means.spawn(self._transcribe(item, self._run))
             self._transcriptions.add(task)
             task.add_done_callback(self._transcriptions.discard)
 

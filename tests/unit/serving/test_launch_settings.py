@@ -122,3 +122,11 @@ def test_a_temporary_log_leaves_no_open_file() -> None:
     assert log.is_file()
     log.unlink()
     assert len(list(Path("/proc/self/fd").iterdir())) == len(before)
+
+
+def test_triton_is_given_a_few_requests_more_than_the_llm_has_slots() -> None:
+    steps = step_couplings.read_steps("cpu")
+    assert step_couplings.limits(LaunchSettings(), steps).at_triton == 12
+    assert step_couplings.limits(LaunchSettings(max_in_flight=4), steps).at_triton == 4
+    assert step_couplings.limits(LaunchSettings(max_at_triton=3), steps).at_triton == 3
+    assert step_couplings.limits(LaunchSettings(), step_couplings.read_steps("gpu")).at_triton is None

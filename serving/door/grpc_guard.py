@@ -1,0 +1,67 @@
+"""gRPC: no method runs before the caller is known, but those that tell of the server's health."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from af3.errors import RequestError
+from serving.door.caller import set_caller
+from serving.door.gatekeeper import Gatekeeper, address_of_peer, header_values
+from serving.door.upstream import SERVICE
+
+HEALTH_SERVICE = "/grpc.health.v1.Health/"
+OPEN = frozenset(
+    {f"{HEALTH_SERVICE}Check", f"{HEALTH_SERVICE}Watch", f"{SERVICE}ServerLive", f"{SERVICE}ServerReady"}
+)
+KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+
+
+class GrpcGuard(grpc.aio.ServerInterceptor):
+    """Stands before every method of every service of a server."""
+
+    def __init__(self, gatekeeper: Gatekeeper):
+        self._gatekeeper = gatekeeper
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler  # UNIMPLEMENTED
+        kind = next(name for name in KINDS if getattr(handler, name) is not None)
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        is_open = handler_call_details.method in OPEN
+        guarded = self._guarded(getattr(handler, kind), is_open)
+        return make(guarded, handler.request_deserializer, handler.response_serializer)
+
+    def _guarded(self, behaviour: Any, is_open: bool) -> Any:
+        async def one(request: Any, context: grpc.aio.ServicerContext) -> Any:
+            await self._admit(context, is_open)
+            return await behaviour(request, context)
+
+        async def many(request: Any, context: grpc.aio.ServicerContext) -> Any:
+            await self._admit(context, is_open)
+            async for response in behaviour(request, context):
+                yield response
+
+        return many if inspect.isasyncgenfunction(behaviour) else one
+
+    async def _admit(self, context: grpc.aio.ServicerContext, is_open: bool) -> None:
+        address = address_of_peer(context.peer())
+        if is_open:
+            set_caller(self._gatekeeper.of_address(address))
+            return
+        given = [
+            str(value) for value in header_values(list(context.invocation_metadata() or ()), "authorization")
+        ]
+        try:
+            set_caller(self._gatekeeper.identify("grpc", given, address))
+        except RequestError as error:
+            await context.abort(getattr(grpc.StatusCode, error.status), error.message)

@@ -1,0 +1,117 @@
+"""A caller with a thousand requests beside one with one."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from af3.errors import RequestError
+from serving.door.admission import Admission, Limits, Slot
+from serving.door.caller import Caller
+from serving.door.upload_budget import UploadBudget
+
+
+def admission(in_flight: int = 8, at_triton: int | None = 2) -> Admission:
+    made = Admission(Limits(in_flight=in_flight, at_triton=at_triton))
+    made.ready = True
+    return made
+
+
+def enter(to: Admission, caller: Caller) -> Slot:
+    slot = to.enter(caller)
+    slot.on_evicted(lambda error: evicted.append((slot, error)))
+    return slot
+
+
+evicted: list[tuple[Slot, RequestError]] = []
+
+
+@pytest.fixture(autouse=True)
+def no_evicted() -> None:
+    evicted.clear()
+
+
+def test_triton_has_no_more_requests_than_it_is_to_have() -> None:
+    to, caller = admission(), Caller()
+    slots = [enter(to, caller) for _ in range(4)]
+    assert [slot.waiting for slot in slots] == [False, False, True, True]
+    slots[1].release()
+    assert [slot.waiting for slot in slots] == [False, False, False, True]
+
+
+def test_the_next_turn_is_that_of_the_caller_with_the_fewest_at_triton() -> None:
+    to, many, one = admission(), Caller(), Caller()
+    flood = [enter(to, many) for _ in range(7)]
+    single = enter(to, one)
+    assert single.waiting
+    flood[0].release()
+    assert not single.waiting
+
+
+def test_of_one_caller_the_oldest_is_next() -> None:
+    to, caller = admission(), Caller()
+    slots = [enter(to, caller) for _ in range(5)]
+    slots[0].release()
+    assert [slot.waiting for slot in slots[1:]] == [False, False, True, True]
+
+
+def test_a_full_server_makes_room_for_who_has_less() -> None:
+    to, many, one = admission(), Caller(), Caller()
+    flood = [enter(to, many) for _ in range(8)]
+    with pytest.raises(RequestError, match="8 requests are in flight"):
+        to.enter(many)
+    single = enter(to, one)
+    assert [slot for slot, _ in evicted] == [flood[-1]]
+    assert evicted[0][1].status == "UNAVAILABLE"
+    assert to.in_flight == 8
+    flood[0].release()
+    assert not single.waiting
+
+
+def test_what_triton_has_is_never_taken_back() -> None:
+    to, many, one = admission(in_flight=2), Caller(), Caller()
+    for _ in range(2):
+        enter(to, many)
+    with pytest.raises(RequestError):
+        to.enter(one)
+    assert not evicted
+
+
+def test_two_callers_that_flood_end_up_with_halves() -> None:
+    to, first, second = admission(in_flight=8, at_triton=2), Caller(), Caller()
+    for _ in range(8):
+        enter(to, first)
+    for _ in range(3):
+        enter(to, second)
+    with pytest.raises(RequestError):
+        for _ in range(8):
+            enter(to, second)
+    held = Counter(slot.caller for slot in to._slots)
+    assert held[first] == held[second] == 4
+
+
+def test_a_request_waits_for_its_turn() -> None:
+    async def scene() -> None:
+        to, caller = admission(at_triton=1), Caller()
+        first, second = enter(to, caller), enter(to, caller)
+        await asyncio.wait_for(first.turn(), 1)
+        waiting = asyncio.create_task(second.turn())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        first.release()
+        await asyncio.wait_for(waiting, 1)
+
+    asyncio.run(scene())
+
+
+def test_nothing_is_kept_of_callers_that_went() -> None:
+    to = admission()
+    for _ in range(100):
+        enter(to, Caller()).release()
+    assert not to._held
+    assert not to._at_triton
+    budget = UploadBudget(Limits())
+    for _ in range(100):
+        budget.open().release()
+    assert not budget.bytes_of
+    assert not budget.count_of
