@@ -20,6 +20,7 @@ import numpy as np
 
 from af3.contract import MAX_CLIP_SECONDS
 from af3.errors import invalid
+from af3.inputs import plain_wav
 from af3.inputs.decoder_worker import MESSAGE_BYTES, Limits
 from af3.inputs.decoding import Clip
 
@@ -47,11 +48,14 @@ class ClipDecoder:
 
         Raises RequestError for a file that must be refused, also when the decoder dies of it, twice.
         """
+        pcm = plain_wav.read(data, name, max_seconds)
+        if pcm is not None:
+            return Clip(pcm)
         question = {"name": name, "max_seconds": max_seconds, "read_cut_short": read_cut_short}
         with self._lock:
             for _ in range(2):  # the first time it may have been killed by somebody else
                 try:
-                    return self._running().ask(json.dumps(question).encode(), data)
+                    return self._running().ask(json.dumps(question).encode(), data, max_seconds)
                 except (OSError, EOFError) as error:
                     reason = self._drop_worker()
                     log.warning(
@@ -114,12 +118,12 @@ class _Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    def ask(self, question: bytes, data: bytes) -> Clip:
+    def ask(self, question: bytes, data: bytes, max_seconds: float) -> Clip:
         """Raises EOFError or OSError when the process ended or hangs."""
         with _memory_file("clip") as file, _memory_file("pcm") as output:
             with open(file, "wb", closefd=False) as opened:
                 opened.write(data)
-            self._socket.settimeout(self._limits.wall_of(len(data)) + PATIENCE_S)
+            self._socket.settimeout(self._limits.wall_of(len(data), max_seconds) + PATIENCE_S)
             socket.send_fds(self._socket, [question], [file, output])
             reply = self._socket.recv(MESSAGE_BYTES)
             if not reply:

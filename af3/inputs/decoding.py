@@ -7,24 +7,20 @@ Where libsndfile reads a file, the steps, their order and their precision are th
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import soundfile
-import soxr
 
 from af3.contract import MAX_CLIP_SECONDS
 from af3.errors import RequestError, invalid
 from af3.inputs import ffmpeg
-from af3.inputs.audio import SAMPLE_RATE, clip_token_count
 from af3.inputs.file_kind import FLAC, MP3, UNKNOWN, FileKind, file_kind
+from af3.inputs.mono import Mono
 from af3.inputs.survey import TOLERATED_S, Survey, survey
 
-MAX_CHANNELS = 64
-SOURCE_RATES_HZ = (4_000, 384_000)
 READ_FRAMES = 1 << 18  # decode in blocks: a bomb is noticed after one block, not after gigabytes
 ESTIMATED = ("MP3", "OGG")  # formats of whose length libsndfile only has an opinion (libsndfile#1001)
 # Of an MP3 a decoder leaves out what the encoder padded, and the frames that only warm it up.
@@ -57,9 +53,9 @@ def decode(data: bytes, name: str, max_seconds: float = MAX_CLIP_SECONDS) -> np.
         os.close(file)
 
 
-def cpu_limit_s(file_bytes: int, least_s: int = 8) -> int:
-    """Seconds of a core for a file: ten minutes of stereo Opus, the slowest, take 4 s for their 10 MB."""
-    return least_s + 2 * (file_bytes >> 20)
+def cpu_limit_s(file_bytes: int, max_seconds: float, least_s: int = 8) -> int:
+    """Seconds of a core for a file: ten minutes of stereo Opus, the slowest, take 4 s; half an hour may have 2 MB."""
+    return least_s + 2 * (file_bytes >> 20) + max(0, int(max_seconds) - MAX_CLIP_SECONDS) // 50
 
 
 def decode_file(file: int, name: str, max_seconds: float, read_cut_short: bool = False) -> Clip:
@@ -102,7 +98,7 @@ class _Reader:
         self._found = found
         self._max_seconds = max_seconds
         self._read_cut_short = read_cut_short
-        self._cpu_s = cpu_limit_s(os.fstat(file).st_size)
+        self._cpu_s = cpu_limit_s(os.fstat(file).st_size, max_seconds)
         self.note = found.missing
         self._counted = found.frames or 0
         self._tolerated = UNTOLD_MP3_FRAMES if kind.name == MP3.name else 0
@@ -150,9 +146,7 @@ class _Reader:
         if self._kind.demuxer is None:
             return None, None
         try:
-            with ffmpeg.decoding(
-                self._file, self._kind.demuxer, self._kind.offset, self._cpu_s, self._kind.decoder
-            ) as stream:
+            with ffmpeg.decoding(self._file, self._kind, self._cpu_s) as stream:
                 mono = Mono(self._name, stream.rate_hz, stream.channels, self._max_seconds, None)
                 for block in stream.blocks():
                     mono.add(block)
@@ -192,66 +186,3 @@ def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
     read: Callable[..., np.ndarray] = file.read
     while len(block := read(READ_FRAMES // file.channels + 1, dtype="float32", always_2d=True)):
         yield block
-
-
-class Mono:
-    """Channels averaged and resampled block by block: memory is bounded by one block and the clip at 16 kHz."""
-
-    def __init__(self, name: str, rate_hz: int, channels: int, max_seconds: float, declared: int | None):
-        """`declared`: frames that the file is sure to hold. Raises RequestError for what is not served."""
-        low, high = SOURCE_RATES_HZ
-        if not low <= rate_hz <= high:
-            raise invalid(f"{name}: a sample rate of {rate_hz} Hz is outside {low}–{high} Hz; resample it")
-        if not 1 <= channels <= MAX_CHANNELS:
-            raise invalid(f"{name}: {channels} channels, at most {MAX_CHANNELS} are mixed; mix it down first")
-        self.frames = 0
-        self._name = name
-        self._rate_hz = rate_hz
-        self._max_seconds = max_seconds
-        self._blocks: list[np.ndarray] = []
-        # The same samples as from one call of soxr.resample, whatever the blocks.
-        self._resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE, 1, dtype="float32", quality="soxr_hq")
-        if declared is not None:
-            self._refuse_too_long(declared)
-
-    def add(self, block: np.ndarray) -> None:
-        """float32 [n, channels]."""
-        # mean over the first axis of [channels, n], as Transformers does: the same sum order, the same bits.
-        mono = block.T.mean(axis=0) if block.shape[1] > 1 else block[:, 0].copy()
-        finite = np.isfinite(mono)
-        if not finite.all():
-            raise invalid(
-                f"{self._name}: sample {self.frames + int(np.argmin(finite))} is not a finite number;"
-                " export the file again without NaN or inf"
-            )
-        self.frames += len(block)
-        self._refuse_too_long(self.frames)
-        self._blocks.append(mono if self._rate_hz == SAMPLE_RATE else self._resampler.resample_chunk(mono))
-
-    def finished(self) -> np.ndarray:
-        """All samples at 16 kHz, [n]. Raises RequestError when there are none, or too few to hear."""
-        if self.frames == 0:
-            raise invalid(f"{self._name}: the file holds no samples; send a clip longer than 20 ms")
-        if self._rate_hz != SAMPLE_RATE:
-            self._blocks.append(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-        samples = math.ceil(self.frames * SAMPLE_RATE / self._rate_hz)
-        pcm = np.concatenate(self._blocks)
-        pcm = np.pad(pcm, (0, max(0, samples - len(pcm))))[:samples]
-        if clip_token_count(pcm) == 0:
-            raise invalid(
-                f"{self._name}: {len(pcm) / SAMPLE_RATE * 1000:.0f} ms is too short to hear (more than 20 ms is"
-                " needed); send a longer clip or leave it out"
-            )
-        return pcm
-
-    @property
-    def seconds(self) -> float:
-        return self.frames / self._rate_hz
-
-    def _refuse_too_long(self, frames: int) -> None:
-        seconds = frames / self._rate_hz
-        if seconds > self._max_seconds:
-            raise invalid(
-                f"{self._name}: {seconds:.1f} s is longer than the {self._max_seconds:g} s that this model hears;"
-                " split it or send fewer clips"
-            )

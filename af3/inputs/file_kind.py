@@ -15,7 +15,8 @@ class FileKind:
 
     name: as a client is told it. demuxer: ffmpeg's name of the container; None: never handed to ffmpeg.
     libsndfile: whether that decoder is tried first. offset: where the file begins behind tags or junk.
-    decoder: ffmpeg's name of the one to take, where its own is not the best.
+    decoder: ffmpeg's name of the one to take, where its own is not the best. steady: its header names the one rate and
+    number of channels that all of it has.
     """
 
     name: str
@@ -23,6 +24,7 @@ class FileKind:
     libsndfile: bool = False
     offset: int = 0
     decoder: str | None = None
+    steady: bool = False
 
     @property
     def is_sound(self) -> bool:
@@ -34,8 +36,8 @@ RF64 = FileKind("RF64 or BW64", "wav", True)
 FLAC = FileKind("FLAC", "flac", True)
 MP3 = FileKind("MP3", "mp3", True)
 OGG = FileKind("Ogg", "ogg", True)
-MP4 = FileKind("MP4, M4A or 3GP", "mov")
-MATROSKA = FileKind("WebM or Matroska", "matroska")
+MP4 = FileKind("MP4, M4A or 3GP", "mov", steady=True)
+MATROSKA = FileKind("WebM or Matroska", "matroska", steady=True)
 CAF = FileKind("CAF", "caf", True)
 AIFF = FileKind("AIFF", "aiff", True)
 AU = FileKind("AU", "au", True)

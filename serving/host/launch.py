@@ -81,7 +81,8 @@ def _serve(
     triton = TritonAddress(claim(Ports(0, 0, 0), INSIDE), secrets.token_hex(16))
     certificates = tls.from_options(settings.tls_cert, settings.tls_key, settings.tls_ca)
     extra += trace_options(settings.trace_url)
-    model = served_model(Manifest.read(engines))
+    manifest = Manifest.read(engines)
+    model = served_model(manifest)
 
     def start() -> Server:
         usage = door.usage_socket
@@ -103,7 +104,7 @@ def _serve(
         triton,
         settings.host,
         ports,
-        limits,
+        settings.hearing(limits, manifest.limits.max_clip_seconds),
         certificates,
         origins=settings.allow_origin,
         metrics_host=settings.metrics_host,

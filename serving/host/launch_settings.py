@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from af3.contract import MAX_CLIP_SECONDS
 from serving.door.admission import DEFAULT_LIMITS, Limits
 
 PREFIX = "AF3_"
@@ -48,7 +51,10 @@ class LaunchSettings(BaseSettings):
         DEFAULT_LIMITS.timeout_s, gt=0, allow_inf_nan=False, description="longest time for one request, in s"
     )
     max_message_mb: int = Field(
-        DEFAULT_LIMITS.message_bytes >> 20, ge=1, le=2047, description="largest request, in MiB"
+        DEFAULT_LIMITS.message_bytes >> 20,
+        ge=1,
+        le=2047,
+        description="largest request, in MiB; 128 for each ten minutes that the model hears of a clip",
     )
     max_upload_mb: int = Field(
         DEFAULT_LIMITS.upload_bytes >> 20, ge=1, description="all requests that are being received, in MiB"
@@ -97,6 +103,16 @@ class LaunchSettings(BaseSettings):
             self.max_upload_mb << 20,
             self.max_at_triton,
         )
+
+    def hearing(self, limits: Limits, clip_seconds: int) -> Limits:
+        """`limits` for a model that hears so much of a clip: the largest request, unless it was given, holds
+        that in 48 kHz stereo (ten minutes: 115 MB).
+        """
+        if "max_message_mb" in self.model_fields_set:
+            return limits
+        message_bytes = limits.message_bytes * math.ceil(clip_seconds / MAX_CLIP_SECONDS)
+        upload_bytes = max(limits.upload_bytes, message_bytes)
+        return replace(limits, message_bytes=message_bytes, upload_bytes=upload_bytes)
 
     @property
     def engines(self) -> Path:

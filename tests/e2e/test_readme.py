@@ -112,11 +112,11 @@ def test_every_target_of_the_readme_is_one_of_the_makefile() -> None:
 
 def test_every_limit_of_the_readme_is_the_one_in_the_code() -> None:
     from af3 import contract, parameters
-    from af3.inputs import decoding
+    from af3.inputs import mono
 
     assert f"| {parameters.Parameters().max_tokens} |" in README
     assert f"at most {contract.MAX_CLIP_SECONDS} s" in README
-    assert f"at most {decoding.MAX_CHANNELS} channels" in README
+    assert f"at most {mono.MAX_CHANNELS} channels" in README
     assert f"{contract.MAX_TEXT_TOKENS:,} tokens".replace(",", " ") in README
     assert f"at most {contract.MAX_REQUEST_ID} characters" in README
     assert f"list of up to {parameters.MAX_STOP_STRINGS}" in README

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from af3.contract import LONGEST_CLIP_SECONDS
 from af3.errors import RequestError
 from af3.inputs.clip_decoder import ClipDecoder
 from af3.inputs.decoder_worker import Limits
@@ -55,7 +56,7 @@ def test_one_process_decodes_file_after_file(decoder: ClipDecoder) -> None:
 def test_a_killed_process_is_replaced(decoder: ClipDecoder) -> None:
     pid = worker_pid(decoder)
     os.kill(pid, signal.SIGKILL)
-    assert len(decoder.decode(clip(0.2), "audio[0]").pcm) == 3_200
+    assert len(decoder.decode(silence("FLAC", 1), "audio[0]").pcm) == 16_000
     assert worker_pid(decoder) != pid
 
 
@@ -124,3 +125,24 @@ def test_the_limits_are_those_of_the_process(decoder: ClipDecoder) -> None:
     assert f"Max address space         {Limits().memory_bytes}" in limits
     assert f"Max file size             {Limits().output_bytes}" in limits
     assert "NoNewPrivs:\t1" in Path(f"/proc/{worker_pid(decoder)}/status").read_text()
+
+
+def test_half_an_hour_may_take_three_times_the_time_of_ten_minutes_whatever_its_size() -> None:
+    """Ten minutes of stereo Opus take 4 s of a busy core, also where they are 1 MB."""
+    limits, size = Limits(), 2 << 20
+    assert limits.cpu_of(size, 600) >= 8
+    assert limits.cpu_of(size, LONGEST_CLIP_SECONDS) >= 3 * 8
+    assert limits.wall_of(size, LONGEST_CLIP_SECONDS) >= limits.wall_s + 4 * 16
+    assert limits.output_bytes > LONGEST_CLIP_SECONDS * 4 * 16_000
+
+
+def test_the_process_decodes_the_longest_clip_of_the_family_and_nothing_longer(decoder: ClipDecoder) -> None:
+    half_an_hour = silence("FLAC", LONGEST_CLIP_SECONDS)
+    found = decoder.decode(half_an_hour, "audio[0]", max_seconds=LONGEST_CLIP_SECONDS)
+    assert len(found.pcm) == LONGEST_CLIP_SECONDS * 16_000
+    with pytest.raises(RequestError, match="is longer than the 1200 s"):
+        decoder.decode(half_an_hour, "audio[0]", max_seconds=1200)
+
+
+def test_the_process_and_its_ffmpeg_never_preempt_others(decoder: ClipDecoder) -> None:
+    assert os.sched_getscheduler(worker_pid(decoder)) == os.SCHED_BATCH

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from serving.address import ServerError
+from serving.door.admission import Limits
 from serving.host import launch, step_couplings
 from serving.host.launch_settings import LaunchSettings, from_command_line
 from serving.steps.settings import OF_STEP
@@ -21,6 +22,19 @@ def test_nothing_given_is_the_defaults() -> None:
     assert (settings.grpc_port, settings.http_port, settings.metrics_port) == (8001, 8000, 8002)
     assert settings.limits.message_bytes == 128 << 20
     assert settings.given() == {}
+
+
+@pytest.mark.parametrize(("clip_seconds", "mb"), [(600, 128), (1200, 256), (1800, 384), (65, 128)])
+def test_the_largest_request_holds_the_longest_clip_of_the_model(clip_seconds: int, mb: int) -> None:
+    def limits_of(*words: str) -> Limits:
+        settings = from_command_line("", words)
+        return settings.hearing(settings.limits, clip_seconds)
+
+    limits = limits_of()
+    assert limits.message_bytes == mb << 20 > clip_seconds * 48_000 * 2 * 2
+    assert limits.upload_bytes == 1 << 30
+    assert limits_of("--max-message-mb", "128").message_bytes == 128 << 20
+    assert limits_of("--max-upload-mb", "200").upload_bytes == max(200, mb) << 20
 
 
 def test_a_variable_sets_what_no_option_does(monkeypatch: pytest.MonkeyPatch) -> None:
