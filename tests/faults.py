@@ -56,6 +56,7 @@ class Launched:
             )
         self.until(lambda: "metrics  " in self.said(), "ready")
         self.url = re.search(r"gRPC +(\S+)", self.said())[1]
+        self.http = re.search(r"HTTP +(\S+)", self.said())[1]
         self.metrics = re.search(r"metrics +(\S+)", self.said())[1]
 
     def said(self) -> str:

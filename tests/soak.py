@@ -1,4 +1,5 @@
-"""Mixed traffic for a long time: good, spoken, bad, cancelled and slow requests at 1.5 times what the server takes.
+"""Mixed traffic for a long time, over gRPC, HTTP (KServe, OpenAI) and WebSocket (Realtime): good, spoken, bad,
+cancelled and slow requests at 1.5 times what the server takes.
 
 python -m tests.soak --minutes 30      a table; exit code 1 when an answer was wrong or something grew
 """
@@ -13,18 +14,35 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from clients import AudioFlamingo, AudioFlamingoError
 from tests.faults import SHARED_MEMORY, Launched, serving_folder
 from tests.support.clips import clip
+from tests.support.other_protocols import PROTOCOLS
 
 CAPACITY = 8  # requests in flight that the server is told to take
-CLIENTS = ("good",) * 5 + ("speech",) * 2 + ("bad",) * 2 + ("cancelled",) * 2 + ("slow",)  # 1.5 times as many
+# 1.5 times as many, over every protocol.
+CLIENTS = (
+    "good",
+    "good",
+    "kserve",
+    "openai",
+    "realtime",
+    "speech",
+    "speech",
+    "bad",
+    "bad",
+    "cancelled",
+    "cancelled",
+    "slow",
+)
 WAIT_S = 120
 SPEECH_MODEL = "audio_flamingo_speech"
 TOKENS = 60
+PROMPT = "What is it?"
 SAMPLE_S = 5.0
 SLACK_MB = 30.0  # caches and pools that fill up once
 
@@ -36,11 +54,12 @@ class Traffic:
     """
 
     url: str
+    http: str
     seen: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
-    expected: dict[int, str] = field(default_factory=dict)
+    expected: dict[tuple[str, int], str] = field(default_factory=dict)
 
     QUESTIONS = 6
 
@@ -48,7 +67,11 @@ class Traffic:
         """Ask an idle server what it answers."""
         with AudioFlamingo(self.url) as flamingo:
             for place in range(self.QUESTIONS):
-                self.expected[place] = self._ask(flamingo, place).text()
+                self.expected["grpc", place] = self._ask(flamingo, place).text()
+                for name, ask in PROTOCOLS.items():
+                    self.expected[name, place] = ask(
+                        self.http, clip(0.3 + 0.2 * place, seed=place), PROMPT, TOKENS
+                    )
 
     def run(self, seconds: float, clients: Sequence[str] = CLIENTS) -> None:
         """All clients at once; returns when the last has ended."""
@@ -68,23 +91,35 @@ class Traffic:
         return flamingo.ask(audio, f"What is it? {place}", max_tokens=TOKENS, timeout_s=WAIT_S, **more)
 
     def _client(self, number: int, kind: str) -> None:
-        act: Callable[[AudioFlamingo, int], None] = getattr(self, f"_{kind}")
+        act: Callable[[AudioFlamingo, int], None] = getattr(self, f"_{kind}", self._good)
         turn = number
         while not self.stopping.is_set():
+            if kind in PROTOCOLS:
+                turn += 1
+                self._count(kind, lambda: self._over(kind, turn % self.QUESTIONS))  # noqa: B023
+                continue
             with AudioFlamingo(self.url, SPEECH_MODEL if kind == "speech" else "audio_flamingo") as flamingo:
                 turn += 1
-                try:
-                    act(flamingo, turn % self.QUESTIONS)
-                    self.seen[f"{kind}: as expected"] += 1
-                except AudioFlamingoError as error:
-                    self.seen[f"{kind}: {error.status}"] += 1
-                    if error.status != "UNAVAILABLE" or "are in flight" not in error.message:
-                        self.failed.append(f"{kind}: {error}")
-                    self.stopping.wait(0.1)
+                self._count(kind, lambda: act(flamingo, turn % self.QUESTIONS))  # noqa: B023
 
-    def _check(self, kind: str, place: int, text: str) -> None:
-        if text != self.expected[place]:
-            self.wrong.append(f"{kind} {place}: {text!r} instead of {self.expected[place]!r}")
+    def _count(self, kind: str, act: Callable[[], None]) -> None:
+        try:
+            act()
+            self.seen[f"{kind}: as expected"] += 1
+        except AudioFlamingoError as error:
+            self.seen[f"{kind}: {error.status}"] += 1
+            if error.status != "UNAVAILABLE" or "are in flight" not in error.message:
+                self.failed.append(f"{kind}: {error}")
+            self.stopping.wait(0.1)
+
+    def _over(self, protocol: str, place: int) -> None:
+        text = PROTOCOLS[protocol](self.http, clip(0.3 + 0.2 * place, seed=place), PROMPT, TOKENS)
+        self._check(protocol, place, text, protocol)
+
+    def _check(self, kind: str, place: int, text: str, protocol: str = "grpc") -> None:
+        expected = self.expected[protocol, place]
+        if text != expected:
+            self.wrong.append(f"{kind} {place}: {text!r} instead of {expected!r}")
 
     def _good(self, flamingo: AudioFlamingo, place: int) -> None:
         self._check("good", place, self._ask(flamingo, place).text())
@@ -145,6 +180,20 @@ def sample(server: Launched) -> Sample:
     return Sample(resident / 1024, threads, files, shared / (1 << 20))
 
 
+def resident_by_process(server: Launched) -> dict[str, float]:
+    """MB of the launcher, of Triton and of each step, by name."""
+    found: Counter[str] = Counter()
+    for pid in server.pids(""):
+        with suppress(OSError):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            status = Path(f"/proc/{pid}/status").read_text()
+            if "VmRSS:" in status:
+                step = re.search(r"/(\w+)/1/model\.py|(tritonserver) |-m ([\w.]+)", command)
+                name = next(filter(None, step.groups())) if step else command[:40]
+                found[name] += int(status.partition("VmRSS:")[2].split()[0])
+    return {name: kilobytes / 1024 for name, kilobytes in sorted(found.items())}
+
+
 def grew(samples: Sequence[Sample]) -> list[str]:
     """What is more in the last third than in the one before, beyond noise."""
     third = len(samples) // 3
@@ -177,12 +226,14 @@ def main() -> int:
 
 
 def _soak(server: Launched, minutes: float) -> int:
-    traffic = Traffic(server.url)
+    traffic = Traffic(server.url, server.http)
     traffic.prepare()
+    began_with = resident_by_process(server)
     running = threading.Thread(target=traffic.run, args=(60 * minutes,))
     running.start()
     began = time.monotonic()
     samples: list[Sample] = []
+    ended_with: dict[str, float] = {}
     print(
         "| minute | resident MB | threads | file handles | /dev/shm MB | requests | wrong |\n"
         + "|---" * 7
@@ -192,12 +243,17 @@ def _soak(server: Launched, minutes: float) -> int:
         running.join(SAMPLE_S)
         now = sample(server)
         samples.append(now)
+        if running.is_alive():
+            ended_with = resident_by_process(server)
         if len(samples) % max(1, int(60 * minutes / SAMPLE_S / 30)) == 0:
             print(
                 f"| {(time.monotonic() - began) / 60:.1f} | {now.resident_mb:.0f} | {now.threads} | {now.files}"
                 f" | {now.shared_mb:.0f} | {traffic.seen.total()} | {len(traffic.wrong)} | {len(traffic.failed)} |",
                 flush=True,
             )
+    print("\n| process | MB at the beginning | at the end |\n|---|---|---|")
+    for name, megabytes in ended_with.items():
+        print(f"| {name} | {began_with.get(name, 0):.0f} | {megabytes:.0f} |")
     print("\n| what | how many |\n|---|---|")
     for what, count in sorted(traffic.seen.items()):
         print(f"| {what} | {count} |")

@@ -11,7 +11,7 @@ SECONDS = 12
 
 
 def test_under_mixed_traffic_every_answer_is_the_expected_one(server: Door) -> None:
-    traffic = Traffic(server.url)
+    traffic = Traffic(server.url, f"http://{server.host}:{server.ports.http}")
     traffic.prepare()
     traffic.run(SECONDS)
     print(traffic.seen)
