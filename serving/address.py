@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import socket
+import stat
+import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -68,6 +72,21 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def probe_address(grpc_port: int) -> str | None:
+    """gRPC address of a Unix socket for this user's own probes, on which no client can use up the connections.
+
+    None where there is no folder that is this user's alone.
+    """
+    folder = Path(tempfile.gettempdir()) / f"af3-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return None
+    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return f"unix:{folder}/grpc-{grpc_port}" if own else None
 
 
 def location(host: str, port: int) -> str:

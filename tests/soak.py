@@ -111,6 +111,9 @@ class Traffic:
             if error.status != "UNAVAILABLE" or "are in flight" not in error.message:
                 self.failed.append(f"{kind}: {error}")
             self.stopping.wait(0.1)
+        except Exception as error:  # the client itself broke: the connection, or what it was sent
+            self.failed.append(f"{kind}: {type(error).__name__}: {error}")
+            self.stopping.wait(0.1)
 
     def _over(self, protocol: str, place: int) -> None:
         text = PROTOCOLS[protocol](self.http, clip(0.3 + 0.2 * place, seed=place), PROMPT, TOKENS)
@@ -176,7 +179,10 @@ def sample(server: Launched) -> Sample:
             files += len(list(Path(f"/proc/{pid}/fd").iterdir()))
         except OSError:  # an eSpeak NG process that has just ended
             continue
-    shared = sum((SHARED_MEMORY / name).stat().st_blocks * 512 for name in server.shared_memory())
+    shared = 0
+    for name in server.shared_memory():
+        with suppress(FileNotFoundError):  # of a request that has just ended
+            shared += (SHARED_MEMORY / name).stat().st_blocks * 512
     return Sample(resident / 1024, threads, files, shared / (1 << 20))
 
 

@@ -27,6 +27,7 @@ class Limits:
     upload_bytes: all requests together that are being received or sent on to Triton.
     at_triton: requests in flight that Triton may have; the others wait in the door, where each caller has a queue of
         its own. None: all, first come, first served.
+    connections_of_address: over HTTP; None: half of all there may be.
     """
 
     in_flight: int = 64
@@ -34,6 +35,7 @@ class Limits:
     message_bytes: int = 128 << 20
     upload_bytes: int = 1 << 30
     at_triton: int | None = None
+    connections_of_address: int | None = None
 
     @property
     def uploads(self) -> int:

@@ -32,7 +32,7 @@ from serving.door.realtime.realtime_limits import DEFAULT_REALTIME, RealtimeLimi
 from serving.door.realtime.realtime_service import RealtimeService
 from serving.door.relay import Relay
 from serving.door.stall_watch import StallWatch
-from serving.door.tls import Tls
+from serving.door.tls import Certificates, Tls
 from serving.door.upstream import Upstream
 from serving.door.voices_list import VoicesList
 
@@ -80,8 +80,7 @@ class Door:
         self._origins = origins
         self._realtime_limits = realtime
         self._voices = voices
-        self._credentials = None if tls is None else tls.grpc_credentials()
-        self._ssl = None if tls is None else tls.ssl_context()
+        self._certificates = None if tls is None else Certificates(tls)
         self._loop = uvloop.new_event_loop()  # a tenth less processor time a token than asyncio's own
         self._thread = threading.Thread(target=self._loop.run_forever, name="door", daemon=True)
         self._thread.start()
@@ -98,10 +97,12 @@ class Door:
         return self._usage.path
 
     def reload(self) -> None:
-        """Read the API keys again. Raises KeyFileError, and goes on with the old ones."""
+        """Read certificates and API keys again. Raises TlsError, KeyFileError, and goes on with the old ones."""
         self._call(self._reload()).result(START_TIMEOUT_S)
 
     async def _reload(self) -> None:
+        if self._certificates is not None:
+            self._certificates.reload()
         self.gatekeeper.reload()
 
     def drain(self, timeout_s: float) -> int:
@@ -135,14 +136,16 @@ class Door:
 
     async def _open(self) -> None:
         triton, connections = self._triton, connections_allowed()
+        shown = self._certificates
+        credentials = None if shown is None else shown.grpc_credentials()
+        context = None if shown is None else shown.ssl_context()
         self._upstream = Upstream(location(triton.host, triton.ports.grpc), triton.key)
         self.relay = Relay(self._upstream, self.admission, self.metrics)
         self._usage = UsageReceiver(self.relay.heard)
         self._watch = StallWatch()
-        self._grpc = GrpcServer(
-            self.relay, self._watch, self.gatekeeper, self.url, self._credentials, connections
-        )
+        self._grpc = GrpcServer(self.relay, self._watch, self.gatekeeper, self.url, credentials, connections)
         await self._grpc.start()
+        of_address = self.admission.limits.connections_of_address
         self.realtime = RealtimeService(self.relay, self._watch, self._realtime_limits)
         translators: list[Translator] = [
             KserveHttp(self.relay, self._watch),
@@ -152,9 +155,9 @@ class Door:
             PageFiles(),
         ]
         self.http = http_app(translators, BrowserCheck(self._origins), self.gatekeeper)
-        metrics = MetricsService(triton.host, triton.ports.metrics, self.metrics)
+        metrics = MetricsService(triton.host, triton.ports.metrics, self.metrics, self.admission)
         self._http = [
-            HttpServer(self.http, listen(self.host, self.ports.http), connections, self._ssl),
+            HttpServer(self.http, listen(self.host, self.ports.http), connections, of_address, context),
             HttpServer(metrics.app, listen(self.metrics_host, self.ports.metrics), METRICS_CONNECTIONS),
         ]
         for server in self._http:

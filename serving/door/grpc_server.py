@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import grpc.aio
 
+from serving.address import probe_address
 from serving.door.gatekeeper import Gatekeeper
 from serving.door.grpc_guard import GrpcGuard
 from serving.door.grpc_service import GrpcService
@@ -28,15 +31,19 @@ class GrpcServer:
         connections: int,
     ):
         limits = relay.admission.limits
+        common = (
+            ("grpc.max_receive_message_length", limits.message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),
+            ("grpc.server_handshake_timeout_ms", 10_000),
+        )
+        guard = (GrpcGuard(gatekeeper),)
         self._server = grpc.aio.server(
-            interceptors=(GrpcGuard(gatekeeper),),
+            interceptors=guard,
             options=(
-                ("grpc.max_receive_message_length", limits.message_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),
+                *common,
                 ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
                 ("grpc.max_allowed_incoming_connections", connections),
-                ("grpc.server_handshake_timeout_ms", 10_000),
                 # Drop clients that vanished, and connections without a call.
                 ("grpc.keepalive_time_ms", 60_000),
                 ("grpc.keepalive_timeout_ms", 20_000),
@@ -54,10 +61,17 @@ class GrpcServer:
             self._server.add_insecure_port(url)
         else:
             self._server.add_secure_port(url, credentials)
+        # Of its own, so that probes of this machine are answered while clients hold all connections of the port.
+        self._for_probes = grpc.aio.server(interceptors=guard, options=common)
+        self._for_probes.add_generic_rpc_handlers((self.service,))
+        lane = probe_address(int(url.rpartition(":")[2]))
+        if lane is not None:
+            self._for_probes.add_insecure_port(lane)
 
     async def start(self) -> None:
         await self._server.start()
+        await self._for_probes.start()
 
     async def close(self) -> None:
         """Stop listening, then end what is left."""
-        await self._server.stop(grace=CLOSE_S)
+        await asyncio.gather(self._server.stop(grace=CLOSE_S), self._for_probes.stop(grace=CLOSE_S))

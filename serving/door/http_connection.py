@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from uvicorn.protocols.http import httptools_impl
@@ -22,9 +23,10 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Connection(httptools_impl.HttpToolsProtocol):
-    """One TCP connection. `most` of the class is how many there may be."""
+    """One TCP connection. `most` of the class is how many there may be, `most_of_address` of one address."""
 
     most = 1024
+    most_of_address = 512
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._in_head = True
@@ -32,7 +34,11 @@ class Connection(httptools_impl.HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._half_closed = False
         self._deaf = False  # what still comes is not HTTP and is thrown away
-        if len(self.connections) >= self.most and not self._evict_idle():
+        host = _host(transport)
+        own = [other for other in self.connections if _host(other.transport) == host]  # type: ignore[union-attr]
+        crowd = own if len(own) >= self.most_of_address else self.connections
+        full = crowd is own or len(self.connections) >= self.most
+        if full and not self._evict_idle(crowd):
             transport.abort()
         super().connection_made(transport)
         self._expect_head()
@@ -46,9 +52,9 @@ class Connection(httptools_impl.HttpToolsProtocol):
         """A request has come whose answer is not complete."""
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _evict_idle(self) -> bool:
+    def _evict_idle(self, among: Iterable[asyncio.Protocol]) -> bool:
         """Close a connection without a request, to make room."""
-        for other in self.connections:
+        for other in among:
             if isinstance(other, Connection) and not other.answering:
                 other.transport.abort()
                 self.connections.discard(other)
@@ -138,6 +144,11 @@ class Connection(httptools_impl.HttpToolsProtocol):
         if self.scope["http_version"] == "1.1":
             self.transport.write(CONTINUE)
             self.loop.call_later(PROBE_S / 4, self._probe)
+
+
+def _host(transport: asyncio.BaseTransport) -> str:
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if peer else ""
 
 
 class _Http10Cycle(httptools_impl.RequestResponseCycle):

@@ -22,10 +22,16 @@ class HttpServer:
     """Serves one application on one socket, until `close`."""
 
     def __init__(
-        self, app: ASGIApp, listener: socket.socket, connections: int, tls: ssl.SSLContext | None = None
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        connections: int,
+        of_address: int | None = None,
+        tls: ssl.SSLContext | None = None,
     ):
-        """connections: how many may be open at once."""
-        limited = type("LimitedConnection", (Connection,), {"most": connections})
+        """connections: how many may be open at once; of_address: how many of one address, half of all by default."""
+        most = {"most": connections, "most_of_address": of_address or max(1, connections // 2)}
+        limited = type("LimitedConnection", (Connection,), most)
         config = uvicorn.Config(
             app,
             http=limited,

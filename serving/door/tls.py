@@ -21,11 +21,10 @@ class Tls:
     key: Path
     ca: Path | None = None
 
-    def grpc_credentials(self) -> grpc.ServerCredentials:
+    def grpc_configuration(self) -> grpc.ServerCertificateConfiguration:
         """Raises TlsError for a file that cannot be read."""
         ca = None if self.ca is None else _read(self.ca)
-        pair = (_read(self.key), _read(self.cert))
-        return grpc.ssl_server_credentials([pair], ca, require_client_auth=ca is not None)
+        return grpc.ssl_server_certificate_configuration([(_read(self.key), _read(self.cert))], ca)
 
     def ssl_context(self) -> ssl.SSLContext:
         """Raises TlsError for files that do not make a server's identity."""
@@ -39,6 +38,44 @@ class Tls:
         except (OSError, ssl.SSLError) as error:
             raise TlsError(f"--tls-cert, --tls-key or --tls-ca cannot be used: {error}") from None
         return context
+
+
+class Certificates:
+    """What both servers show. `reload` reads the files again: new connections see the new ones, open ones stay."""
+
+    def __init__(self, tls: Tls):
+        """Raises TlsError."""
+        self._tls = tls
+        self._fresh: grpc.ServerCertificateConfiguration | None = None
+        self._read()
+
+    def reload(self) -> None:
+        """Raises TlsError, and changes nothing."""
+        self._read()
+
+    def _read(self) -> None:
+        context, configuration = self._tls.ssl_context(), self._tls.grpc_configuration()
+        self._context, self._fresh = context, configuration
+
+    def grpc_credentials(self) -> grpc.ServerCredentials:
+        """gRPC asks at every handshake whether there is something new."""
+
+        def fetch() -> grpc.ServerCertificateConfiguration | None:
+            fresh, self._fresh = self._fresh, None
+            return fresh
+
+        first, with_ca = self._fresh, self._tls.ca is not None
+        return grpc.dynamic_ssl_server_credentials(first, fetch, require_client_authentication=with_ca)
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """A context that hands every handshake on to the newest one (OpenSSL asks, with or without a server name)."""
+        front = self._tls.ssl_context()
+
+        def newest(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+            connection.context = self._context
+
+        front.sni_callback = newest  # type: ignore[assignment]
+        return front
 
 
 def from_options(cert: Path | None, key: Path | None, ca: Path | None) -> Tls | None:

@@ -47,6 +47,9 @@ class LaunchSettings(BaseSettings):
         description="requests that Triton has at once; the others wait in the door, each client in a queue of its own"
         " (default: half as many again as the LLM has slots)",
     )
+    max_connections_of_address: int | None = Field(
+        None, ge=1, description="HTTP connections of one address (default: half of all there may be)"
+    )
     max_timeout: float = Field(
         DEFAULT_LIMITS.timeout_s, gt=0, allow_inf_nan=False, description="longest time for one request, in s"
     )
@@ -102,6 +105,7 @@ class LaunchSettings(BaseSettings):
             self.max_message_mb << 20,
             self.max_upload_mb << 20,
             self.max_at_triton,
+            self.max_connections_of_address,
         )
 
     def hearing(self, limits: Limits, clip_seconds: int) -> Limits:
