@@ -73,6 +73,11 @@ class Talker:
                 return event
         raise TimeoutError(f"no {kind} within {timeout_s:g} s; {self.kinds()}")
 
+    def seen(self, kind: str, timeout_s: float = WAIT_S) -> Event:
+        """The last event of that type that has come, or the next."""
+        found = self.of(kind)
+        return found[-1] if found else self.until(kind, timeout_s)
+
     def kinds(self, start: int = 0) -> list[str]:
         return [event["type"] for event in self.events[start:]]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from af3 import contract
-from clients.sound.playback import Transcript
 from serving.door.realtime.audio_formats import AudioFormat, Clip, from_base64
+from serving.door.realtime.heard_text import HeardText
 from serving.door.realtime.realtime_events import SHOWN, Event, EventError, new_id
 
 Role = Literal["system", "user", "assistant"]
@@ -32,8 +32,7 @@ class Part:
     kind: PartKind
     text: str | None = None
     clip: Clip | None = None
-    spoken: Transcript | None = None
-    total_s: float = 0.0
+    spoken: HeardText | None = None
 
     def shown(self) -> Event:
         """Sound itself is not sent back."""
@@ -157,13 +156,9 @@ class Conversation:
 
     def truncate(self, item: Item, end_s: float) -> None:
         """Of an answer only the words of its first `end_s` seconds were heard."""
-        spoken = next((part for part in item.parts if part.spoken is not None), None)
-        if spoken is not None and spoken.spoken is not None:
-            item.heard = (
-                None
-                if end_s >= spoken.total_s and item.heard is None
-                else spoken.spoken.heard(end_s, spoken.total_s)
-            )
+        for spoken in (part.spoken for part in item.parts if part.spoken is not None):
+            whole = spoken.complete and end_s >= spoken.total_s
+            item.heard = None if whole else spoken.until(end_s)
 
     def add(self, item: Item, previous_id: str | None = None) -> str | None:
         """Behind the item of that id, first for "root", last for None; the id of the item before it.

@@ -13,9 +13,9 @@ from tritonclient.grpc import service_pb2
 
 from af3 import contract
 from af3.errors import RequestError
-from clients.sound.playback import Transcript
 from serving.door.realtime.audio_formats import to_base64
 from serving.door.realtime.conversation_items import Asked, Conversation, Item, Part, asked
+from serving.door.realtime.heard_text import HeardText
 from serving.door.realtime.realtime_events import Event, error_body, new_id
 from serving.door.realtime.realtime_limits import RealtimeLimits
 from serving.door.realtime.realtime_question import Usage, ask
@@ -102,7 +102,7 @@ class AnswerRun:
         self._finish("cancelled", {"type": "cancelled", "reason": reason})
         if self._begun and self._settings.spoken:
             heard_s = 0.0 if speech is None else speech.heard_s
-            self._item.heard = "" if spoken is None else spoken.heard(heard_s, self._part.total_s)
+            self._item.heard = "" if spoken is None else spoken.until(heard_s)
         if self._task is not None:
             self._task.cancel()
 
@@ -167,6 +167,8 @@ class AnswerRun:
         async with answer:
             async for response in answer:
                 await self._take(response.infer_response)
+        if self._part.spoken is not None:
+            self._part.spoken.complete = True
         if self._speech is not None:
             await self._speech.finish()
 
@@ -198,11 +200,11 @@ class AnswerRun:
         if self._speech is None or self._part.spoken is None:
             audio = self._settings.audio.output.format.format
             self._speech = SpeechOut(self._means.worker, audio, self._means.limits.ahead_s, self._send_speech)
-            self._part.spoken = Transcript()
+            self._part.spoken = HeardText(self._settings.audio.output.speed)
         if contract.SPEECH_TEXT.name in found:
-            self._part.spoken.begins(_text(found[contract.SPEECH_TEXT.name]), self._speech.produced_s)
+            self._part.spoken.begins(_text(found[contract.SPEECH_TEXT.name]))
         hz = int.from_bytes(found[contract.SAMPLE_RATE.name], "little")
-        self._part.total_s += len(found[contract.SPEECH.name]) / 2 / hz
+        self._part.spoken.add(len(found[contract.SPEECH.name]) / 2 / hz)
         await self._speech.put(found[contract.SPEECH.name], hz)
 
     def _send_speech(self, block: bytes) -> None:

@@ -31,7 +31,6 @@ class SpeechOut:
         self._complete = False
         self._playhead = Playhead(asyncio.get_running_loop().time)
         self._sending = asyncio.ensure_future(self._pace())
-        self.produced_s = 0.0
 
     @property
     def heard_s(self) -> float:
@@ -44,7 +43,6 @@ class SpeechOut:
             await self._flush()
             self._converter = None if hz == self._audio.hz else Converter(self._worker, hz, self._audio.hz)
             self._hz = hz
-        self.produced_s += len(pcm) / 2 / hz
         self._queue(await self._converted(pcm))
         while self._queued_s > QUEUE_S:
             self._changed.clear()
