@@ -20,7 +20,8 @@ log = logging.getLogger("af3.door")
 REPOSITORY = Path(__file__).parents[3]
 PIECE_MS = 100  # sound goes over in pieces, so that a long one does not hold up the other sessions
 MOST_WAITING = 20  # pieces of one stream
-HUNG_S = 15.0
+HUNG_S = 15.0  # without an answer to a piece
+STARTING_S = 60.0  # to the first one: it loads a model, maybe on a busy machine
 LOOK_EVERY_S = 1.0
 RESTART_S = 0.5  # between two processes
 READY_S = 0.01
@@ -157,6 +158,7 @@ class SoundWorker:
         self._writer: asyncio.StreamWriter | None = None
         self._running: asyncio.Task[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._useful = False  # the process has answered something
         self.starts = 0
 
     def start(self) -> None:
@@ -226,17 +228,17 @@ class SoundWorker:
         reader, writer = await asyncio.open_connection(sock=ours)
         self._writer = writer
         watching = asyncio.ensure_future(self._watch(self._process))
-        useful = False
+        self._useful = False
         try:
             while True:
                 head = await reader.readexactly(HEAD_BYTES)
                 data = await reader.readexactly(int.from_bytes(head[:4], "little"))
-                useful = True
+                self._useful = True
                 stream = self._streams.get(int.from_bytes(head[4:8], "little"))
                 if stream is not None:
                     stream.answered(data)
         except (asyncio.IncompleteReadError, OSError):
-            return useful
+            return self._useful
         finally:
             watching.cancel()
             self._writer = None
@@ -255,6 +257,7 @@ class SoundWorker:
             oldest = min(
                 (stream.waiting[0] for stream in self._streams.values() if stream.waiting), default=None
             )
-            if oldest is not None and time.monotonic() - oldest > HUNG_S:
+            allowed_s = HUNG_S if self._useful else STARTING_S
+            if oldest is not None and time.monotonic() - oldest > allowed_s:
                 log.error("the process that hears sound answers nothing; it is ended")
                 process.kill()
