@@ -25,6 +25,8 @@ from tests.support.realtime_client import Talker
 from tests.support.realtime_door import address, door_before, quiet, voice
 from tests.support.scrape import wait_until
 
+# Speech is heard, and neither answered nor does it interrupt.
+LISTENS = {"type": "server_vad", "create_response": False, "interrupt_response": False}
 ENDLESS = "say=word |forever|big=8820|hz=22050"
 
 
@@ -45,6 +47,7 @@ def closed(limits: RealtimeLimits, triton: FakeTriton, act: Callable[[Talker], N
 
 def test_a_session_left_alone_is_closed_and_leaves_nothing(triton: FakeTriton) -> None:
     def leave(talker: Talker) -> None:
+        talker.update(audio={"input": {"turn_detection": LISTENS}})
         talker.append(voice())
         talker.say(ENDLESS)
         talker.until("response.output_audio.delta")
@@ -59,6 +62,7 @@ def test_a_session_ends_after_its_longest_time(triton: FakeTriton) -> None:
 
 def test_a_client_that_leaves_in_the_middle_leaves_nothing(door: Door, triton: FakeTriton) -> None:
     with Talker(address(door)) as talker:
+        talker.update(audio={"input": {"turn_detection": LISTENS}})
         talker.append(voice())
         talker.say(ENDLESS)
         talker.until("response.output_audio.delta")
@@ -189,10 +193,8 @@ def unread(door: Door) -> Iterator[Callable[[str], None]]:
 @contextmanager
 def listening(triton: FakeTriton) -> Iterator[tuple[Door, Talker]]:
     with door_before(triton) as door, Talker(address(door)) as talker:
-        talker.update(audio={"input": {"turn_detection": {"type": "server_vad", "create_response": False}}})
-        talker.append(voice())
-        talker.append(quiet(1))
-        talker.until("input_audio_buffer.committed")
+        talker.update(audio={"input": {"turn_detection": LISTENS}})
+        hears(talker)
         yield door, talker
 
 
@@ -214,8 +216,8 @@ def hears(talker: Talker) -> None:
 def test_when_the_process_that_hears_dies_or_hangs_another_one_goes_on(
     how: signal.Signals, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sound_worker, "HUNG_S", 4.0)
     with listening(triton) as (door, talker):
+        monkeypatch.setattr(sound_worker, "HUNG_S", 4.0)
         process = door.realtime.worker._process
         assert process is not None
         os.kill(process.pid, how)
