@@ -117,7 +117,8 @@ def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
     if arguments.think:
         raise BuildError("THINK=1: the think adapter is merged into engines of a GPU only")
     if arguments.dry_run and _is_elsewhere(arguments.checkpoint):
-        _describe_cpu(arguments.checkpoint, output)
+        _describe_elsewhere(arguments.checkpoint, output)
+        print(reach.describe(reach.published(arguments.checkpoint).limits(cpu.ROWS)))
         return
     source = open_checkpoint(arguments.checkpoint)
     stages = cpu.stages(source, precision)
@@ -144,29 +145,32 @@ def _is_elsewhere(checkpoint: str) -> bool:
     return not Path(checkpoint).exists()
 
 
-def _describe_cpu(name: str, output: Path) -> None:
+def _describe_elsewhere(name: str, output: Path) -> None:
     """What would be built of a checkpoint that is not here; downloads nothing."""
-    from build_engines.source import reach
     from build_engines.source.checkpoint import LICENCE_NOTICE
-    from build_engines.targets import cpu
 
     print(LICENCE_NOTICE.format(name=name))
     print(f"{name}: not here; it would be downloaded, and built into {output}: tokenizer, audio_encoder, llm")
-    print(reach.describe(reach.published(name).limits(cpu.ROWS)))
 
 
 def _build_vllm(arguments: argparse.Namespace) -> None:
+    from build_engines import memory_plan
+    from build_engines.source import reach
     from build_engines.source.checkpoint import open_checkpoint
     from build_engines.stage import run
     from build_engines.targets import any as any_gpu
+    from build_engines.targets import nvidia
 
     device: any_gpu.Device = "cpu" if arguments.target == "cpu" else "any"
     output = arguments.output or Path("engines") / (CPU_VLLM if device == "cpu" else device)
     precision = any_gpu.precision_of(device, arguments.precision)
-    if arguments.dry_run and not Path(arguments.checkpoint).exists():
-        _describe_cpu(arguments.checkpoint, output)
+    if arguments.dry_run and _is_elsewhere(arguments.checkpoint):
+        _describe_elsewhere(arguments.checkpoint, output)
+        known, geometry = reach.published(arguments.checkpoint), memory_plan.AUDIO_FLAMINGO_3
+        print(any_gpu.describe(known, geometry, device, precision))
         return
     checkpoint = open_checkpoint(arguments.checkpoint)
+    print(any_gpu.describe(reach.of(checkpoint), nvidia.geometry(checkpoint), device, precision))
     adapters = any_gpu.open_adapters(checkpoint, arguments.think, arguments.adapter)
     sources = any_gpu.Sources(checkpoint, adapters)
     stages = any_gpu.stages(sources)

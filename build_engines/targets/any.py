@@ -15,8 +15,10 @@ from af3.manifest import ADAPTERS_FOLDER, CheckpointIdentity, Manifest
 from af3.manifest import Precision as Precisions
 from af3.speech.engines.vits import built_voice
 from build_engines.llm import lora, qwen
-from build_engines.source import think, tokenizer_files
+from build_engines.memory_plan import Geometry
+from build_engines.source import reach, think, tokenizer_files
 from build_engines.source.checkpoint import Checkpoint
+from build_engines.source.reach import Reach
 from build_engines.source.think import Adapter
 from build_engines.stage import BuildError, Stage, Stamp
 from build_engines.targets import cpu
@@ -27,6 +29,9 @@ Precision = Literal["fp32", "bf16", "fp8"]
 # The first is the default.
 PRECISIONS: Mapping[Device, tuple[Precision, ...]] = {"cpu": ("fp32", "bf16"), "any": ("bf16", "fp8")}
 SLOTS = 64  # of llm/configs/vllm.pbtxt
+GPU_MEMORY_FRACTION = 0.8  # there too
+EXAMPLES_GB = (24, 48, 80)
+BYTES_OF: Mapping[Precision, int] = {"fp32": 4, "bf16": 2, "fp8": 1}
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,25 @@ def write_manifest(
         adapters=tuple(sorted(sources.adapters)),
     ).write(output)
     link_engines(output, VLLM_LINK)
+
+
+def describe(known: Reach, geometry: Geometry, device: Device, precision: Precision) -> str:
+    """Limits, and on a GPU how many of the longest requests its KV cache holds at once; the others wait."""
+    limits = known.limits(SLOTS)
+    lines = [reach.describe(limits)]
+    if device == "any":
+        weights = geometry.llm_weights * BYTES_OF[precision]
+        for gigabytes in EXAMPLES_GB:
+            tokens = (
+                max(0, int(gigabytes * 1e9 * GPU_MEMORY_FRACTION - weights)) // geometry.kv_bytes_per_token
+            )
+            short = 30 * reach.AUDIO_TOKENS_PER_SECOND + known.answer_tokens
+            held = [min(SLOTS, tokens // size) for size in (short, limits.max_sequence_tokens)]
+            lines.append(
+                f"  {gigabytes} GB: the KV cache holds {held[0]} requests of 30 s, {held[1]} of the longest"
+                + ("; choose PRECISION=fp8 or a larger GPU" if not held[1] else "")
+            )
+    return "\n".join(lines)
 
 
 def _where(device: Device) -> str:

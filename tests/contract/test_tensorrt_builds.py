@@ -17,7 +17,7 @@ from build_engines.stage import run
 from build_engines.targets import TARGETS, cpu, nvidia
 from build_engines.voice import export_voice, tensorrt_voice
 from tests.support import tensorrt_rtx
-from tests.support.engines import CACHE
+from tests.support.engines import CACHE, build_ragged_encoder
 from tests.support.tensorrt_rtx import Built
 from tests.support.vits_checkpoint import save_checkpoint
 
@@ -51,6 +51,20 @@ def test_the_encoder_has_the_types_and_dynamic_shapes_of_its_config(encoder):
     assert encoder.inputs == {"pcm": ("FLOAT", (-1, -1)), "pcm_lengths": ("INT64", (-1,))}
     assert encoder.outputs == {"audio_embeddings": ("BF16", (-1, -1, hidden))}
     assert model_config_pb2.DataType.Name(table.data_type) == "TYPE_BF16"
+
+
+def test_the_encoder_of_the_class_that_rotates_by_time_builds_from_its_table(tmp_path):
+    """Audio Flamingo Next's: angles of half an hour from a table, no cosine of them in half precision."""
+    path = tmp_path / "model.onnx"
+    tensorrt_build.write_mixed_precision(build_ragged_encoder(family="next") / "model.onnx", path)
+    built = tensorrt_rtx.build(path, tensorrt_rtx.encoder_profiles(H100, placed=True))
+    assert built.inputs == {
+        "pcm": ("FLOAT", (-1, -1)),
+        "pcm_lengths": ("INT64", (-1,)),
+        "window_index": ("INT64", (-1,)),
+    }
+    assert sum(layer.kind == "GATHER" for layer in built.layers) >= 2  # cosines and sines
+    assert not [layer for layer in built.layers if layer.kind == "UNARY" and "Cos" in layer.name]
 
 
 def test_only_log_mel_softmax_and_layer_norm_are_full_precision(encoder):

@@ -96,13 +96,12 @@ def build(onnx: Path, profiles: Sequence[Profile]) -> Built:
     )
 
 
-def encoder_profiles(target: Target) -> list[Profile]:
-    """The profiles that Polygraphy is given for a target."""
+def encoder_profiles(target: Target, placed: bool = False) -> list[Profile]:
+    """The profiles that Polygraphy is given for a target; `placed`: of a class whose windows have their index."""
+    counts = ("pcm_lengths", "window_index") if placed else ("pcm_lengths",)
     return [
-        {
-            "pcm": (profile.least, profile.best, profile.most),
-            "pcm_lengths": (profile.least[:1], profile.best[:1], profile.most[:1]),
-        }
+        {"pcm": (profile.least, profile.best, profile.most)}
+        | dict.fromkeys(counts, (profile.least[:1], profile.best[:1], profile.most[:1]))
         for profile in tensorrt_build.profiles(target)
     ]
 

@@ -109,6 +109,20 @@ def test_a_manifest_never_describes_engines_of_other_settings(build: Build, tmp_
     assert Manifest.read(engines).precision.llm == "fp32"
 
 
+def test_a_dry_run_for_any_gpu_says_how_many_requests_it_holds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The slots are those of vLLM; of half an hour 3.7 GB of keys and values each, a GPU holds fewer."""
+    words = ["--target", "any", "--checkpoint", "nvidia/audio-flamingo-next-hf", "--dry-run"]
+    monkeypatch.setattr(sys, "argv", ["build_engines", *words, "--output", str(tmp_path / "any")])
+    assert main() in (0, None)
+    said = capsys.readouterr().out
+    assert "clips of 1800 s" in said and "64 requests at once" in said
+    assert "24 GB: the KV cache holds 14 requests of 30 s, 1 of the longest" in said
+    assert "80 GB: the KV cache holds 64 requests of 30 s, 13 of the longest" in said
+    assert not (tmp_path / "any").exists()
+
+
 def test_a_dry_run_builds_nothing(build: Build, tmp_path: Path) -> None:
     answer = build(random_checkpoint(), tmp_path / "cpu", "--dry-run")
     assert answer.status == 0, answer.stderr
