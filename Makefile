@@ -188,8 +188,9 @@ test-web: $(READY_TEST) $(WEB_READY) ## the page: its types and logic, then in a
 	@test -n "$(or $(CHROMIUM),$(shell command -v chromium || command -v chromium-browser || command -v google-chrome))" || $(PY) -m playwright install chromium
 	@$(PY) -m pytest -p no:hypothesispytest tests/web
 
-fuzz: $(READY_TEST) ## 10 000 cases of bad input against a live server; CASES=
+fuzz: $(READY_TEST) ## 10 000 cases of bad input against a live server, a fifth as many broken files of each format; CASES=
 	$(PY) -m tests.fuzz --cases $(or $(CASES),10000)
+	$(PY) -m tests.fuzz.broken_files --cases $(shell expr $(or $(CASES),10000) / 5)
 
 acceptance: $(READY_TEST) ## on a GPU: build, serve, compare, measure; a report to send back: GPU=h100 DRY_RUN=1
 	@$(PY) -m perf.acceptance --target $(GPU) $(if $(DRY_RUN),--dry-run)

@@ -25,6 +25,7 @@ READ_FRAMES = 1 << 18  # decode in blocks: a bomb is noticed after one block, no
 ESTIMATED = ("MP3", "OGG")  # formats of whose length libsndfile only has an opinion (libsndfile#1001)
 # Of an MP3 a decoder leaves out what the encoder padded, and the frames that only warm it up.
 UNTOLD_MP3_FRAMES = 4 * 1152
+UNCLOSED = "its last page is not marked as the last: a live capture, or cut between two pages"
 UNKNOWN_FRAMES = 1 << 62  # libsndfile's count of a stream without a length is near 2^63
 CONVERT = "convert it: ffmpeg -i FILE -ar 16000 -ac 1 clip.wav"
 RAW = "raw samples need a header: sox -t raw -r 16000 -e signed -b 16 -c 1 FILE clip.wav"
@@ -99,7 +100,7 @@ class _Reader:
         self._max_seconds = max_seconds
         self._read_cut_short = read_cut_short
         self._cpu_s = cpu_limit_s(os.fstat(file).st_size, max_seconds)
-        self.note = found.missing
+        self.note = found.missing or (UNCLOSED if found.unclosed else None)
         self._counted = found.frames or 0
         self._tolerated = UNTOLD_MP3_FRAMES if kind.name == MP3.name else 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from af3.inputs import mp3_frames
 
@@ -41,6 +41,9 @@ MATROSKA = FileKind("WebM or Matroska", "matroska", steady=True)
 CAF = FileKind("CAF", "caf", True)
 AIFF = FileKind("AIFF", "aiff", True)
 AU = FileKind("AU", "au", True)
+# FFmpeg's own decoders leave out the frames of pauses (DTX): what is heard would be too short. By the sample entry that
+# an MP4 or 3GP has for them.
+AMR_DECODERS = {b"samr": "libopencore_amrnb", b"sawb": "libopencore_amrwb"}
 UNKNOWN = FileKind("not of a kind that is known")
 
 SOUND_STARTS = (
@@ -53,9 +56,10 @@ SOUND_STARTS = (
     # libsndfile takes the header of ffmpeg's VOC files for samples
     (b"Creative Voice File", FileKind("VOC", "voc")),
     (b"\x1aE\xdf\xa3", MATROSKA),
-    # ffmpeg's own decoder leaves out the frames of pauses (DTX): what is heard would be too short.
-    (b"#!AMR\n", FileKind("AMR", "amr", decoder="libopencore_amrnb")),
-    (b"#!AMR", FileKind("AMR wideband", "amr")),
+    (b"#!AMR\n", FileKind("AMR", "amr", decoder=AMR_DECODERS[b"samr"])),
+    (b"#!AMR-WB\n", FileKind("AMR wideband", "amr", decoder=AMR_DECODERS[b"sawb"])),
+    (b"#!AMR", FileKind("AMR of several channels", "amr")),
+    (b"\x00\x00\x01\xba", FileKind("MPEG program stream", "mpeg")),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", FileKind("ASF or WMA", "asf")),
     (b"FLV\x01", FileKind("FLV", "flv")),
     (b"wvpk", FileKind("WavPack", "wv")),
@@ -65,6 +69,15 @@ OTHER_STARTS = (
     (b"MThd", "MIDI (notes, not sound)"),
     (b"MAC ", "Monkey's Audio"),
     (b"DSD ", "DSF"),
+    (b"FRM8", "DSDIFF"),
+    (b"TTA1", "TTA"),
+    (b"MPCK", "Musepack"),
+    (b"MP+", "Musepack"),
+    (b".RMF", "RealMedia"),
+    (b".ra\xfd", "RealAudio"),
+    (b"\x7f\xfe\x80\x01", "DTS"),
+    (b"\x02#!SILK", "SILK, a voice message of WeChat or QQ"),
+    (b"#!SILK", "SILK, a voice message of WeChat or Skype"),
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
     (b"GIF8", "a GIF picture"),
@@ -78,7 +91,13 @@ OTHER_STARTS = (
     (b"SQLite format 3", "an SQLite database"),
     (b"\x93NUMPY", "a NumPy array"),
 )
-RIFF_FORMS = {b"WAVE": WAV, b"AVI ": FileKind("AVI", "avi")}
+RIFF_FORMS = {
+    b"WAVE": WAV,
+    b"AVI ": FileKind("AVI", "avi"),
+    b"QLCM": FileKind("QCP (QCELP)"),
+    b"RMID": FileKind("MIDI (notes, not sound)"),
+    b"WEBP": FileKind("a WebP picture"),
+}
 MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"pnot"}
 
 
@@ -99,9 +118,19 @@ def _at_start(data: bytes, start: int) -> FileKind | None:
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return AIFF
     if head[4:8] in MP4_BOXES:
-        return MP4
+        return replace(MP4, decoder=_amr_decoder(data))
     if head[:1] == b"G" and all(data[start + at : start + at + 1] == b"G" for at in (188, 376)):
         return FileKind("MPEG transport stream", "mpegts")
+    return None
+
+
+def _amr_decoder(mp4: bytes) -> str | None:
+    """Of the first track whose sample description (ISO 14496-12: type, version, count, size, entry) is one of AMR."""
+    at = mp4.find(b"stsd")
+    while at >= 0:
+        if mp4[at + 16 : at + 20] in AMR_DECODERS:
+            return AMR_DECODERS[mp4[at + 16 : at + 20]]
+        at = mp4.find(b"stsd", at + 4)
     return None
 
 
@@ -109,7 +138,7 @@ def _behind_tags(data: bytes) -> FileKind | None:
     """Some writers put ID3v2 before FLAC, WAV or AAC too."""
     offset = mp3_frames.tags_end(data, 0)
     found = _at_start(data, offset) if offset else None
-    return None if found is None else FileKind(found.name, found.demuxer, found.libsndfile, offset)
+    return None if found is None else replace(found, offset=offset)
 
 
 def _mpeg_audio(data: bytes) -> FileKind | None:

@@ -86,7 +86,7 @@ class Preprocessor:
                 file_bytes(file, name), name, self._limits.max_clip_seconds, read_cut_short
             )
             if clip.note is not None:
-                log.info("%s was read although it is cut short: %s", name, clip.note)
+                log.info("%s was read, but may be cut short: %s", name, clip.note)
             clips.append(clip.pcm)
             self._prompts.refuse_too_much_audio(clips)
         return clips

@@ -15,7 +15,8 @@ from af3.inputs.file_kind import AIFF, AU, CAF, FLAC, MATROSKA, MP3, MP4, OGG, R
 # ffmpeg 0xffffffff, others 2 000 000 000, each with or without the header). No upload is that large.
 PLACEHOLDER_BYTES = 0x7000_0000
 TOLERATED_S = 0.01  # a size that is wrong by less than a mel frame of sound cuts nothing that is heard
-BEGINS = 2  # flag of an Ogg page
+BEGINS, ENDS = 2, 4  # flags of an Ogg page
+FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")  # with the STREAMINFO that must come first
 OGG_HEADER_BYTES = 27
 UNKNOWN_EBML_SIZE = (1 << 56) - 1
 
@@ -25,12 +26,14 @@ class Survey:
     """missing: what says that the file is cut short, None for a whole one. joined: libsndfile reads its first part
     alone. frames: samples of each channel that are known to be there, None where nothing tells.
     size_at: where a WAV holds a data size of 0 that libsndfile takes at its word, and the size that it should be.
+    unclosed: it ends as a live capture does, or one that was cut between two pages: nothing tells which.
     """
 
     missing: str | None = None
     joined: bool = False
     frames: int | None = None
     size_at: tuple[int, int] | None = None
+    unclosed: bool = False
 
 
 def survey(data: bytes, kind: FileKind) -> Survey:
@@ -104,7 +107,7 @@ def _au(data: bytes, start: int) -> str | None:
 
 def _ogg(data: bytes, position: int) -> Survey:
     """Pages of RFC 3533. A stream that was not closed is whole when its last page is: live captures end so."""
-    streams = 0
+    streams, flags = 0, 0
     while (position := data.find(b"OggS", position)) >= 0:
         if position + OGG_HEADER_BYTES > len(data):
             return Survey(missing="the last Ogg page is cut", joined=streams > 1)
@@ -114,11 +117,14 @@ def _ogg(data: bytes, position: int) -> Survey:
         position = table + segments + sum(data[table : table + segments])
         if position > len(data):
             return Survey(missing="the last Ogg page is cut", joined=streams > 1)
-    return Survey(joined=streams > 1)
+    return Survey(joined=streams > 1, unclosed=not flags & ENDS)
 
 
 def _flac(data: bytes, start: int) -> Survey:
-    """STREAMINFO: 36 bits, 0 where the writer did not know."""
+    """STREAMINFO: 36 bits, 0 where the writer did not know. Nothing here reads what is joined behind the first file."""
+    parts = sum(data.count(begins, start) for begins in FLAC_STARTS)
+    if parts > 1:
+        return Survey(missing=f"it is {parts} FLAC files in one, of which the first alone can be read")
     return Survey(frames=int.from_bytes(data[start + 21 : start + 26], "big") & (1 << 36) - 1 or None)
 
 

@@ -23,6 +23,9 @@ PLACEHOLDERS = {
     "7fff0000": 0x7FFF0000,
 }
 ID3 = b"ID3\x04\x00\x00\x00\x00\x10\x00" + bytes(2048)
+# A title in UTF-16, whose byte order mark would look like an MPEG frame: a zero stands between its bytes.
+TITLE = b"TIT2\x00\x00\x00\x0b\x00\x00\x01\xff\x00\xfeT\x00i\x00t\x00\x00"
+UNSYNCHRONISED = b"ID3\x04\x00\x80\x00\x00\x00" + bytes([len(TITLE)]) + TITLE
 WAV_HEADER_BYTES = 44
 
 
@@ -49,6 +52,11 @@ def odd_files() -> dict[str, bytes]:
     files["wav_stereo_last_bytes_missing.wav"] = file_bytes(sound(0.5, channels=2))[:-3]
     files["wav_list_in_front.wav"] = _with_chunk(b"LIST", 5_000)
     files["wav_junk_odd_size.wav"] = _with_chunk(b"JUNK", 27)
+    files["wav_bext.wav"] = _with_chunk(b"bext", 602)
+    files |= _wav_layouts()
+    files["m4a_free_behind.m4a"] = written("ff.m4a") + struct.pack(">I4s", 16, b"free") + bytes(8)
+    files["aac_last_frame_cut.aac"] = written("ff_adts.aac")[:-37]
+    files["webm_live_cut.webm"] = written("ff_opus_live.webm")[:-700]
     files |= _mp3s() | _oggs() | _flacs()
     return files
 
@@ -56,6 +64,27 @@ def odd_files() -> dict[str, bytes]:
 def _with_chunk(name: bytes, size: int) -> bytes:
     data = file_bytes(sound(0.5))
     return data[:12] + struct.pack("<4sI", name, size) + bytes(size + (size & 1)) + data[12:]
+
+
+def _wav_layouts() -> dict[str, bytes]:
+    """What recorders and editors leave around the samples."""
+    whole = file_bytes(sound(0.5))
+    return {
+        "wav_fact.wav": whole[:36] + b"fact" + struct.pack("<II", 4, 8_000) + whole[36:],
+        "wav_fmt_18.wav": whole[:16] + struct.pack("<I", 18) + whole[20:36] + bytes(2) + whole[36:],
+        "wav_junk_behind.wav": whole + b"junkdata" * 40,
+        "wav_id3_behind.wav": whole + b"id3 " + struct.pack("<I", 10) + bytes(10),
+    }
+
+
+def ape_tag() -> bytes:
+    """Of one item, with header and footer."""
+    item = struct.pack("<II", 1, 0) + b"a\0b"
+    head, foot = (
+        b"APETAGEX" + struct.pack("<IIII", 2000, len(item) + 32, 1, flags) + bytes(8)
+        for flags in (0xA0000000, 0x80000000)
+    )
+    return head + item + foot
 
 
 def _mp3s() -> dict[str, bytes]:
@@ -82,6 +111,16 @@ def _mp3s() -> dict[str, bytes]:
         "mp3_id3_and_zeros.mp3": ID3 + bytes(1_000) + bare,
         "mp3_zeros_behind.mp3": bare + bytes(3_000),
         "mp3_lyrics_behind.mp3": bare + b"LYRICSBEGIN" + b"la " * 300 + b"LYRICS200TAG" + bytes(125),
+        "mp3_ape_behind.mp3": tagged + ape_tag(),
+        "mp3_ape_and_id3v1_behind.mp3": tagged + ape_tag() + b"TAG" + bytes(125),
+        "mp3_ape_in_front.mp3": ape_tag() + tagged,
+        "mp3_ape_in_front_bare.mp3": ape_tag() + bare,
+        "mp3_id3_unsynchronised.mp3": UNSYNCHRONISED + tagged,
+        "mp3_id3_with_footer.mp3": b"ID3\x04\x00\x10\x00\x00\x00\x10"
+        + bytes(16)
+        + b"3DI\x04\x00\x10\x00\x00\x00\x10"
+        + tagged,
+        "mp3_joint_then_mono.mp3": tagged + written("lame_8k_8k.mp3"),
         "mp3_last_frame_cut.mp3": bare[:-100],
     }
 

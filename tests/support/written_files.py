@@ -16,6 +16,7 @@ SOURCE = REPOSITORY / "checkpoints" / "samples" / "digits.wav"
 SECONDS = 1.2
 
 FF = "ffmpeg -y -v error -i a.wav"
+COPY = "ffmpeg -y -v error -i t.amr -c copy"
 # File name → shell command that writes it. a.wav: 44.1 kHz stereo; b.wav: 16 kHz mono; c.wav: 8 kHz mono.
 COMMANDS = {
     # MP3: constant, variable and average bit rate; with and without the Xing or Info tag; to a file and to a pipe.
@@ -43,6 +44,7 @@ COMMANDS = {
     "lame_tags.mp3": "lame --quiet -b 48 --tt Title --ta Artist --id3v1-only --pad-id3v2-size 4000 b.wav OUT",
     "lame_id3_pad.mp3": "lame --quiet -b 48 --add-id3v2 --pad-id3v2-size 5000 --tt Title b.wav OUT",
     "lame_mpeg25.mp3": "lame --quiet -b 16 --resample 8 b.wav OUT",
+    "lame_8k_8k.mp3": "lame --quiet -b 8 --resample 8 c.wav OUT",
     "lame_crc.mp3": "lame --quiet -p -b 48 b.wav OUT",
     "sox.mp3": "sox a.wav -C 64 OUT",
     "ff.mp2": f"{FF} -b:a 64k -f mp2 OUT",
@@ -91,7 +93,25 @@ COMMANDS = {
     "ff.ac3": f"{FF} -ar 48000 -b:a 64k OUT",
     "ff.flv": f"{FF} -c:a aac -b:a 48k OUT",
     "ff.avi": f"{FF} -c:a mp3 -b:a 64k OUT",
+    "ff_amr.3gp": f"sox c.wav -t amr-nb t.amr && {COPY} OUT",
+    "ff_amr_dtx.3gp": f"sox c.wav p.wav pad 1 2 && sox p.wav -C 0 -t amr-nb t.amr && {COPY} OUT",
+    "sox_dtx.amr": "sox c.wav p.wav pad 1 2 && sox p.wav -C 0 -t amr-nb OUT",
+    "ff_dash.mp4": f"{FF} -c:a aac -b:a 48k -movflags +dash+delay_moov+frag_keyframe OUT",
+    "ff_alac_24.m4a": "ffmpeg -y -v error -i c.wav -c:a alac -sample_fmt s32p OUT",
+    "ff_flac.mp4": "ffmpeg -y -v error -i c.wav -c:a flac -strict -2 OUT",
+    "ff_mp3.mp4": f"{FF} -c:a libmp3lame -b:a 64k OUT",
+    "ff_ima.mov": "ffmpeg -y -v error -i c.wav -c:a adpcm_ima_qt OUT",
+    "ff_mulaw.mov": "ffmpeg -y -v error -i c.wav -c:a pcm_mulaw OUT",
+    "ff_wmav1.wma": f"{FF} -c:a wmav1 -b:a 48k OUT",
+    "ff.eac3": f"{FF} -ar 48000 -c:a eac3 -b:a 64k OUT",
+    "ff.mpg": f"{FF} -c:a mp2 -b:a 64k OUT",
+    "ff_float.caf": "ffmpeg -y -v error -i c.wav -c:a pcm_f32le OUT",
+    "ff_alaw.aifc": "ffmpeg -y -v error -i c.wav -c:a pcm_alaw -f aiff OUT",
+    "ff_ima.aifc": "ffmpeg -y -v error -i c.wav -c:a adpcm_ima_qt -f aiff OUT",
     # Ogg.
+    "opusenc_7_channels.opus": "sox a.wav s.wav remix 1 2 1 2 1 2 1 && opusenc --quiet --bitrate 64 s.wav OUT",
+    "ff_opus_5_1.ogg": "sox a.wav s.wav remix 1 2 1 2 1 2 && ffmpeg -y -v error -i s.wav -c:a libopus -b:a 96k OUT",
+    "ff_speex.ogg": "ffmpeg -y -v error -i b.wav -c:a libspeex OUT",
     "oggenc.ogg": "oggenc -Q -q 0 -o OUT a.wav",
     "oggenc_managed.ogg": "oggenc -Q -b 48 --managed -o OUT a.wav",
     "ff_vorbis.ogg": f"{FF} -c:a libvorbis -b:a 48k OUT",
@@ -138,6 +158,8 @@ COMMANDS = {
         f"ff_{codec}.wav": f"ffmpeg -y -v error -i c.wav -c:a {codec} OUT"
         for codec in "pcm_u8 pcm_s24le pcm_s32le pcm_f32le pcm_f64le pcm_alaw pcm_mulaw adpcm_ms adpcm_ima_wav".split()
     },
+    "ff_yamaha.wav": "ffmpeg -y -v error -i c.wav -c:a adpcm_yamaha OUT",
+    "ff_24_5_1.wav": "sox c.wav s.wav remix 1 1 1 1 1 1 && ffmpeg -y -v error -i s.wav -t 0.5 -c:a pcm_s24le OUT",
     "ff_gsm.wav": "sox c.wav -e gsm-full-rate OUT",
     "ff_g722.wav": "ffmpeg -y -v error -i b.wav -c:a g722 OUT",
     "ff_g726.wav": "ffmpeg -y -v error -i c.wav -c:a g726 -b:a 32k OUT",

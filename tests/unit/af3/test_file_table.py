@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from af3.errors import RequestError
+from af3.inputs.clip_decoder import ClipDecoder
 from af3.inputs.decoding import decode
 from tests.support.ffmpeg_reference import correlation, heard
 from tests.support.odd_files import odd_files
@@ -35,14 +37,59 @@ def test_an_odd_file_is_heard_as_ffmpeg_hears_it(name: str, tmp_path: Path) -> N
     compare(path)
 
 
-@pytest.mark.parametrize("name", ["sox.amr", "sox_4750.amr"])
-def test_the_pauses_of_amr_are_heard_as_long_as_they_were(name: str) -> None:
-    assert len(decode((FOLDER / name).read_bytes(), "audio[0]")) == SECONDS * 16_000
+@pytest.mark.parametrize(
+    ("name", "pauses_s"),
+    [("sox.amr", 0), ("sox_4750.amr", 0), ("ff_amr.3gp", 0), ("sox_dtx.amr", 3), ("ff_amr_dtx.3gp", 3)],
+)
+def test_the_pauses_of_amr_are_heard_as_long_as_they_were(name: str, pauses_s: int) -> None:
+    assert len(decode((FOLDER / name).read_bytes(), "audio[0]")) == (SECONDS + pauses_s) * 16_000
+
+
+def test_an_ogg_without_its_last_page_is_noted() -> None:
+    """A live capture, or cut between two pages: nothing tells which, so it is read, and the log says so."""
+    decoder = ClipDecoder()
+    for name in ("ogg_opus_not_closed.ogg", "ogg_vorbis_not_closed.ogg"):
+        note = decoder.decode(ODD[name], "audio[0]").note
+        assert note is not None and "last page is not marked as the last" in note
+    assert decoder.decode((FOLDER / "oggenc.ogg").read_bytes(), "audio[0]").note is None
+    decoder.close()
+
+
+def test_flac_files_joined_into_one_are_refused_since_no_decoder_reads_the_second() -> None:
+    joined = (FOLDER / "flac.flac").read_bytes() * 2
+    with pytest.raises(RequestError, match="2 FLAC files in one"):
+        decode(joined, "audio[0]")
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (b"\x02#!SILK_V3" + bytes(99), "SILK, a voice message of WeChat or QQ"),
+        (b"RIFF" + bytes(4) + b"QLCMfmt " + bytes(99), "QCP"),
+        (b"RIFF" + bytes(4) + b"WEBPVP8 " + bytes(99), "a WebP picture"),
+        (b"TTA1" + bytes(99), "TTA"),
+        (b".RMF" + bytes(99), "RealMedia"),
+        (b"MPCK" + bytes(99), "Musepack"),
+    ],
+)
+def test_a_kind_that_is_not_read_is_named_with_what_converts_it(data: bytes, named: str) -> None:
+    with pytest.raises(RequestError, match=f"it is {named}.*; convert it: ffmpeg -i FILE"):
+        decode(data, "audio[0]")
+
+
+@pytest.mark.parametrize(
+    "field", [slice(22, 24), slice(24, 28), slice(34, 36)], ids=["channels", "rate", "bits"]
+)
+def test_a_wav_with_a_zero_where_none_may_be_is_refused(field: slice) -> None:
+    data = bytearray(ODD["wav_size_plus_1.wav"])
+    data[field] = bytes(field.stop - field.start)
+    with pytest.raises(RequestError, match="not a readable audio file: WAV"):
+        decode(bytes(data), "audio[0]")
 
 
 def compare(path: Path) -> None:
     # FFmpeg's own decoder of AMR leaves the frames of pauses out.
-    theirs = heard(path, "libopencore_amrnb" if path.suffix == ".amr" else None)
+    theirs = heard(path, "libopencore_amrnb" if path.suffix == ".amr" or "_amr" in path.name else None)
     ours = decode(path.read_bytes(), "audio[0]")
     off = MP3_FRAME if path.name in A_FRAME_OFF else 1
     assert abs(len(ours) - len(theirs)) <= off
