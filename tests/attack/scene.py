@@ -1,0 +1,179 @@
+"""What every attack has: a server, honest clients that ask all the while, and what must be left afterwards."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from tests.faults import Launched
+from tests.support import scrape
+
+HONEST = "127.0.0.2"  # the address of the honest; attackers come from others
+STRANGER = "127.0.0.66"
+PATIENCE_S = 60.0
+NOISE_S = 0.25  # below it twice as long is the machine's noise, not harm
+
+
+@dataclass
+class Attack:
+    """`play` returns what happened, and raises AssertionError where the server did not hold."""
+
+    name: str
+    fault: str  # its number in the review, or its line in the table of what must hold
+    play: Callable[[Scene], str]
+    quick: bool = True
+    server: tuple[str, ...] = ()  # options of the launcher
+    file_handles: int | None = None
+    kills: bool = False  # restarts are the point of it
+
+
+@dataclass
+class Scene:
+    """A launched server under attack. `keys`: by the name of their holder."""
+
+    server: Launched
+    quick: bool
+    keys: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def host(self) -> str:
+        return str(urlsplit(self.server.http).hostname)
+
+    @property
+    def port(self) -> int:
+        return int(urlsplit(self.server.http).port or 0)
+
+    def connect(self, source: str = STRANGER, timeout_s: float = PATIENCE_S) -> socket.socket:
+        """A connection to the HTTP port."""
+        return socket.create_connection((self.host, self.port), timeout_s, source_address=(source, 0))
+
+    def count(self, many: int, few: int) -> int:
+        return few if self.quick else many
+
+    def sample(self, name: str) -> float:
+        return scrape.samples(self.server.metrics).get(name, 0.0)
+
+    def in_flight(self) -> float:
+        return self.sample("af3_requests_in_flight")
+
+    def restarts(self) -> int:
+        return self.server.said().count("; restarting ")
+
+    def resident_mb(self) -> float:
+        """Of the launcher, in which the door is."""
+        for pid in self.server.pids("serving.host.launch"):
+            with open(f"/proc/{pid}/status") as status:  # noqa: PTH123
+                return int(status.read().partition("VmRSS:")[2].split()[0]) / 1024
+        return 0.0
+
+    def files(self) -> int:
+        import os
+
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.server.pids("serving.host.launch"))  # noqa: PTH208
+
+
+def head(length: int, path: str = "/v2/models/audio_flamingo/generate_stream", *more: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {length}", *more]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+def to_the_end(connection: socket.socket) -> bytes:
+    """All that the server still sends; b"" for a connection that it broke off."""
+    found = b""
+    try:
+        while block := connection.recv(65536):
+            found += block
+    except OSError:
+        pass
+    return found
+
+
+def generate(
+    scene: Scene, prompt: str = "What is it?", tokens: int = 8, source: str = HONEST, key: str | None = None
+) -> tuple[int, str]:
+    """One whole answer over HTTP: its code, and its text or error."""
+    connection = http.client.HTTPConnection(
+        scene.host, scene.port, timeout=PATIENCE_S, source_address=(source, 0)
+    )
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    try:
+        body = json.dumps({"prompt": prompt, "max_tokens": tokens})
+        connection.request("POST", "/v2/models/audio_flamingo/generate", body, headers)
+        reply = connection.getresponse()
+        found = json.loads(reply.read())
+        return reply.status, found["text"] if reply.status == 200 else str(found["error"])
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return 0, f"{type(error).__name__}: {error}"
+    finally:
+        connection.close()
+
+
+@dataclass
+class Honest:
+    """Two clients that ask one question after the other, as they would on a quiet server."""
+
+    scene: Scene
+    times_s: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    expected: str = ""
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        stopping = threading.Event()
+
+        def ask() -> None:
+            while not stopping.is_set():
+                began = time.monotonic()
+                code, said = generate(self.scene, key=self.scene.keys.get("honest"))
+                self.times_s.append(time.monotonic() - began)
+                if code != 200:
+                    self.errors.append(f"{code} {said}")
+                elif self.expected and said != self.expected:
+                    self.errors.append(f"wrong: {said!r}")
+
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            for thread in threads:
+                thread.join(PATIENCE_S + 5)
+
+    def worst_s(self, share: float = 0.99) -> float:
+        found = sorted(self.times_s)
+        return found[min(len(found) - 1, int(share * len(found)))] if found else float("inf")
+
+
+def raise_own_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def at_once(count: int, act: Callable[[int], None], threads: int = 64) -> None:
+    """act(0), act(1) … by so many threads."""
+    waiting = iter(range(count))
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                number = next(waiting, None)
+            if number is None:
+                return
+            act(number)
+
+    workers = [threading.Thread(target=work) for _ in range(min(count, threads))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
