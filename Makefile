@@ -55,7 +55,7 @@ ENGINES = engines/$(TARGET)/manifest.json
 BENCH_ENGINES = .cache/bench/engines
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm test-vllm engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults soak cluster test-cluster acceptance page test-web
+.PHONY: help setup setup-vllm test-vllm engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults attack soak sbom audit cluster test-cluster acceptance page test-web
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -198,6 +198,9 @@ acceptance: $(READY_TEST) ## on a GPU: build, serve, compare, measure; a report 
 faults: $(READY_TEST) ## kill, hang, fill and stop a server under load; a table
 	$(PY) -m tests.faults
 
+attack: $(READY_TEST) ## play every attack of SECURITY.md against a fresh server; a table: ONLY= QUICK=1
+	$(PY) -m tests.attack $(if $(QUICK),--quick) $(if $(ONLY),--only "$(ONLY)")
+
 soak: $(READY_TEST) ## mixed traffic at 1.5 times the capacity; memory and answers watched; MINUTES=30
 	$(PY) -m tests.soak --minutes $(or $(MINUTES),30)
 
@@ -209,6 +212,21 @@ lint: $(READY_TEST) ## format and style (ruff), types (mypy)
 format: $(READY_TEST) ## put the code into its format
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+
+# Tools that need pins of their own, in an environment of their own.
+TOOLS = .cache/tools
+$(TOOLS)/ready:
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	@touch $@
+
+sbom: $(TOOLS)/ready ## a bill of materials of what serves, CycloneDX JSON: .cache/sbom.json
+	$(TOOLS)/bin/cyclonedx-py requirements requirements-server.lock --output-format JSON --output-file .cache/sbom.json
+	@echo ".cache/sbom.json: Python packages of the server with their hashes; Triton's wheels are pinned in serving/machine/install.py"
+
+audit: $(TOOLS)/ready $(READY) ## known vulnerabilities of the locks (pip-audit; asks PyPI over the internet)
+	@for lock in server build; do $(TOOLS)/bin/pip-audit -r requirements-$$lock.lock --require-hashes --disable-pip --format json --output .cache/audit-$$lock.json; done; true
+	$(PY) -m tests.audit .cache/audit-server.json .cache/audit-build.json
 
 COMPILE = $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.10 --generate-hashes --no-annotate --no-header --quiet
 lock: $(READY) ## resolve pyproject.toml into the three requirements*.lock again

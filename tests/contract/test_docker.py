@@ -137,3 +137,17 @@ def test_nothing_heavy_or_secret_goes_into_an_image():
 
 def test_the_polygraphy_that_checks_here_is_the_one_of_the_container():
     assert importlib.metadata.version("polygraphy") == "0.49.9"
+
+
+def test_compose_publishes_on_loopback_alone():
+    """Docker's published ports pass by the host's firewall."""
+    for name, service in COMPOSE["services"].items():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
+
+
+def test_grafana_has_no_account_with_a_password_that_everybody_knows():
+    environment = COMPOSE["services"]["grafana"]["environment"]
+    assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert environment["GF_AUTH_BASIC_ENABLED"] == "false"
+    assert environment["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
