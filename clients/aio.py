@@ -11,6 +11,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from typing_extensions import Self, Unpack
 
 from .answer import Delta, Progress, Written
+from .api_key import authorization
 from .clip_key import metadata
 from .errors import from_status, raise_error_in
 from .request import (
@@ -33,10 +34,17 @@ from .tls import Tls
 class AsyncAudioFlamingo:
     """A connection to one server, for any number of answers at once within one event loop."""
 
-    def __init__(self, url: str = DEFAULT_URL, model: str = DEFAULT_MODEL, tls: Tls | None = None):
-        """url: gRPC address, host:port. To be made inside the running event loop."""
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        model: str = DEFAULT_MODEL,
+        tls: Tls | None = None,
+        api_key: str | None = None,
+    ):
+        """url: gRPC address, host:port. To be made inside the running event loop. api_key: as AudioFlamingo's."""
         self.url = url
         self.model = model
+        self._authorization = authorization(api_key)
         self._channel = (
             grpc.aio.insecure_channel(url, options=CHANNEL_OPTIONS)
             if tls is None
@@ -74,7 +82,7 @@ class AsyncAudioFlamingo:
         """As `AudioFlamingo.stop_speech`."""
         try:
             async for response in self._stub.ModelStreamInfer(
-                iter([stop_speech_request(request_id)]), timeout=STOP_TIMEOUT_S
+                iter([stop_speech_request(request_id)]), timeout=STOP_TIMEOUT_S, metadata=self._authorization
             ):
                 raise_error_in(response, self.url)
         except grpc.RpcError as error:
@@ -94,7 +102,9 @@ class AsyncAudioFlamingo:
 
     def _start(self, request: service_pb2.ModelInferRequest, timeout_s: float | None) -> AsyncAnswer:
         call = self._stub.ModelStreamInfer(
-            iter([request]), timeout=deadline_s(timeout_s), metadata=metadata(request)
+            iter([request]),
+            timeout=deadline_s(timeout_s),
+            metadata=(*metadata(request), *self._authorization),
         )
         return AsyncAnswer(request.id, call, Progress(self.url, timeout_s))
 

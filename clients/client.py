@@ -10,6 +10,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from typing_extensions import Self, Unpack
 
 from .answer import Delta, Progress, Written
+from .api_key import authorization
 from .clip_key import metadata
 from .errors import from_status, raise_error_in
 from .request import (
@@ -35,10 +36,19 @@ class AudioFlamingo:
     Every answer has a stream of its own: cancelling one cannot touch another.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, model: str = DEFAULT_MODEL, tls: Tls | None = None):
-        """url: gRPC address, host:port. Nothing is sent before the first question."""
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        model: str = DEFAULT_MODEL,
+        tls: Tls | None = None,
+        api_key: str | None = None,
+    ):
+        """url: gRPC address, host:port. Nothing is sent before the first question.
+        api_key: for a server that asks for one; AUDIO_FLAMINGO_API_KEY of the environment by default.
+        """
         self.url = url
         self.model = model
+        self._authorization = authorization(api_key)
         self._channel = (
             grpc.insecure_channel(url, options=CHANNEL_OPTIONS)
             if tls is None
@@ -87,7 +97,7 @@ class AudioFlamingo:
         """
         try:
             for response in self._stub.ModelStreamInfer(
-                iter([stop_speech_request(request_id)]), timeout=STOP_TIMEOUT_S
+                iter([stop_speech_request(request_id)]), timeout=STOP_TIMEOUT_S, metadata=self._authorization
             ):
                 raise_error_in(response, self.url)
         except grpc.RpcError as error:
@@ -107,7 +117,9 @@ class AudioFlamingo:
 
     def _start(self, request: service_pb2.ModelInferRequest, timeout_s: float | None) -> Answer:
         call = self._stub.ModelStreamInfer(
-            iter([request]), timeout=deadline_s(timeout_s), metadata=metadata(request)
+            iter([request]),
+            timeout=deadline_s(timeout_s),
+            metadata=(*metadata(request), *self._authorization),
         )
         return Answer(request.id, call, Progress(self.url, timeout_s))
 

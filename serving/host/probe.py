@@ -13,6 +13,7 @@ import numpy as np
 from tritonclient.grpc import InferResult, service_pb2, service_pb2_grpc
 
 from af3 import contract
+from clients.api_key import authorization
 from clients.request import prompt_request
 from clients.sound.samples import Samples
 from clients.tls import Tls
@@ -82,7 +83,7 @@ def _ask(
 ) -> Finding:
     """Send `request`, or a question about a tone."""
     stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-    metadata = key_metadata(key)
+    metadata = (*key_metadata(key), *(() if key else authorization()))
     try:
         if not stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=timeout_s, metadata=metadata).ready:
             return Finding("failed", "the server says that it is not ready")
