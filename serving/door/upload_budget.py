@@ -15,15 +15,16 @@ RETRY_S = 2
 class UploadBudget:
     """Bytes and count of the requests that are being received, parsed or sent on to Triton.
 
-    A caller that has some already may take half of what the others leave: so a newcomer always finds room. What a
-    request announces is held from its start, so that none that was begun runs out of room.
+    A caller that has some already may announce half of what the others hold free: so a newcomer always finds room. Of
+    all together only what has come is counted: announcing alone takes nothing from anybody.
     """
 
     def __init__(self, limits: Limits):
         self.limits = limits
         self.bytes = 0
         self.count = 0
-        self.bytes_of: Counter[Caller] = Counter()
+        self.held_by: Counter[Caller] = Counter()
+        self.announced_by: Counter[Caller] = Counter()
         self.count_of: Counter[Caller] = Counter()
 
     def open(self, announced_bytes: int = 0) -> Upload:
@@ -33,22 +34,18 @@ class UploadBudget:
             raise self.too_large(f"{announced_bytes} bytes")
         alone = caller is ANYONE or not self.count_of[caller]
         if not _has_room(1, self.count, self.count_of[caller], self.limits.uploads, alone):
-            raise self._full()
-        upload = Upload(self, caller)
-        try:
-            upload.hold(announced_bytes)
-        except RequestError:
-            upload.release()
-            raise
-        return upload
+            raise self.full()
+        if self.bytes + announced_bytes > self.limits.upload_bytes:
+            raise self.full()
+        self.announce(announced_bytes, caller, alone)
+        return Upload(self, caller, announced_bytes)
 
-    def hold(self, more_bytes: int, caller: Caller) -> None:
-        """Called by Upload alone."""
-        alone = caller is ANYONE or self.count_of[caller] == 1
-        if not _has_room(more_bytes, self.bytes, self.bytes_of[caller], self.limits.upload_bytes, alone):
-            raise self._full()
-        self.bytes += more_bytes
-        self.bytes_of[caller] += more_bytes
+    def announce(self, more_bytes: int, caller: Caller, alone: bool) -> None:
+        """Called by Upload too. `alone`: the only request of a caller needs no share, it may be as large as any."""
+        others = self.bytes - self.held_by[caller]
+        if not alone and 2 * (self.announced_by[caller] + more_bytes) > self.limits.upload_bytes - others:
+            raise self.full()
+        self.announced_by[caller] += more_bytes
 
     def too_large(self, found: str) -> RequestError:
         return RequestError(
@@ -57,7 +54,7 @@ class UploadBudget:
             " send shorter or compressed (FLAC, OGG) clips",
         )
 
-    def _full(self) -> RequestError:
+    def full(self) -> RequestError:
         return Full(
             f"{self.count} requests of {self.bytes >> 20} MB are being received, the most that fit in memory;"
             f" try again in {RETRY_S} s",
@@ -68,27 +65,28 @@ class UploadBudget:
 class Upload:
     """What one request holds of the budget; give it back with `release`, or use it as a context manager."""
 
-    def __init__(self, budget: UploadBudget, caller: Caller):
+    def __init__(self, budget: UploadBudget, caller: Caller, announced_bytes: int):
         self._budget = budget
         self._caller = caller
         self._open = True
-        self._held_bytes = 0
-        self.bytes = 0  # that have come
+        self._announced = announced_bytes
+        self.bytes = 0
         budget.count += 1
         budget.count_of[caller] += 1
 
-    def hold(self, count: int) -> None:
-        """So many more bytes are to come. Raises RequestError when there is no room for them."""
-        self._budget.hold(count, self._caller)
-        self._held_bytes += count
-
     def grow(self, count: int) -> None:
         """`count` more bytes have come. Raises RequestError when they are too many."""
-        if self.bytes + count > self._budget.limits.message_bytes:
-            raise self._budget.too_large(f"more than {self.bytes} bytes")
-        if self.bytes + count > self._held_bytes:
-            self.hold(self.bytes + count - self._held_bytes)
+        budget, caller = self._budget, self._caller
+        if self.bytes + count > budget.limits.message_bytes:
+            raise budget.too_large(f"more than {self.bytes} bytes")
+        if budget.bytes + count > budget.limits.upload_bytes:
+            raise budget.full()
+        if (more := self.bytes + count - self._announced) > 0:
+            budget.announce(more, caller, caller is ANYONE or budget.count_of[caller] == 1)
+            self._announced += more
         self.bytes += count
+        budget.bytes += count
+        budget.held_by[caller] += count
 
     def release(self) -> None:
         if not self._open:
@@ -96,11 +94,12 @@ class Upload:
         self._open = False
         budget, caller = self._budget, self._caller
         budget.count -= 1
-        budget.bytes -= self._held_bytes
-        budget.bytes_of[caller] -= self._held_bytes
+        budget.bytes -= self.bytes
+        budget.held_by[caller] -= self.bytes
+        budget.announced_by[caller] -= self._announced
         budget.count_of[caller] -= 1
         if not budget.count_of[caller]:
-            del budget.count_of[caller], budget.bytes_of[caller]
+            del budget.count_of[caller], budget.held_by[caller], budget.announced_by[caller]
 
     def __enter__(self) -> Upload:
         return self

@@ -91,7 +91,7 @@ def _serve(
         )
 
     def on_ready() -> None:
-        keys = "" if settings.api_keys is None else ", with an API key"
+        keys = "" if settings.api_keys is None else " (API key)"
         scheme = "" if certificates is None else " (TLS)" if certificates.ca is None else " (mutual TLS)"
         print("Ctrl-C stops it")
         print(f"  {model}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import multiprocessing
+import os
 import resource
 import socket
 import threading
@@ -11,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from tests.faults import Launched
@@ -75,8 +78,6 @@ class Scene:
         return 0.0
 
     def files(self) -> int:
-        import os
-
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.server.pids("serving.host.launch"))  # noqa: PTH208
 
 
@@ -97,7 +98,11 @@ def to_the_end(connection: socket.socket) -> bytes:
 
 
 def generate(
-    scene: Scene, prompt: str = "What is it?", tokens: int = 8, source: str = HONEST, key: str | None = None
+    scene: Scene | Address,
+    prompt: str = "What is it?",
+    tokens: int = 8,
+    source: str = HONEST,
+    key: str | None = None,
 ) -> tuple[int, str]:
     """One whole answer over HTTP: its code, and its text or error."""
     connection = http.client.HTTPConnection(
@@ -116,9 +121,20 @@ def generate(
         connection.close()
 
 
+@dataclass(frozen=True)
+class Address:
+    """Of the HTTP port."""
+
+    host: str
+    port: int
+
+
 @dataclass
 class Honest:
-    """Two clients that ask one question after the other, as they would on a quiet server."""
+    """Two clients that ask one question after the other, as they would on a quiet server.
+
+    In a process of their own: what the attacker computes must not slow their clock.
+    """
 
     scene: Scene
     times_s: list[float] = field(default_factory=list)
@@ -127,31 +143,42 @@ class Honest:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        stopping = threading.Event()
-
-        def ask() -> None:
-            while not stopping.is_set():
-                began = time.monotonic()
-                code, said = generate(self.scene, key=self.scene.keys.get("honest"))
-                self.times_s.append(time.monotonic() - began)
-                if code != 200:
-                    self.errors.append(f"{code} {said}")
-                elif self.expected and said != self.expected:
-                    self.errors.append(f"wrong: {said!r}")
-
-        threads = [threading.Thread(target=ask) for _ in range(2)]
-        for thread in threads:
-            thread.start()
+        spawning = multiprocessing.get_context("spawn")
+        stopping, found = spawning.Event(), spawning.Queue()
+        address = Address(self.scene.host, self.scene.port)
+        words = (address, self.scene.keys.get("honest"), self.expected, stopping, found)
+        process = spawning.Process(target=_ask_until, args=words, daemon=True)
+        process.start()
+        found.get(timeout=PATIENCE_S)  # it has begun
         try:
             yield
         finally:
             stopping.set()
-            for thread in threads:
-                thread.join(PATIENCE_S + 5)
+            self.times_s, self.errors = found.get(timeout=2 * PATIENCE_S)
+            process.join(PATIENCE_S)
 
     def worst_s(self, share: float = 0.99) -> float:
         found = sorted(self.times_s)
         return found[min(len(found) - 1, int(share * len(found)))] if found else float("inf")
+
+
+def _ask_until(address: Address, key: str | None, expected: str, stopping: Any, found: Any) -> None:
+    times_s: list[float] = []
+    errors: list[str] = []
+
+    def ask() -> None:
+        while not stopping.is_set():
+            began = time.monotonic()
+            code, said = generate(address, key=key)
+            times_s.append(time.monotonic() - began)
+            if code != 200:
+                errors.append(f"{code} {said}")
+            elif expected and said != expected:
+                errors.append(f"wrong: {said!r}")
+
+    found.put("asking")
+    at_once(2, lambda number: ask())
+    found.put((times_s, errors))
 
 
 def raise_own_limit() -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import Counter
+from contextvars import copy_context
 
 import pytest
 
 from af3.errors import RequestError
 from serving.door.admission import Admission, Limits, Slot
-from serving.door.caller import Caller
-from serving.door.upload_budget import UploadBudget
+from serving.door.caller import Caller, set_caller
+from serving.door.upload_budget import Upload, UploadBudget
 
 
 def admission(in_flight: int = 8, at_triton: int | None = 2) -> Admission:
@@ -113,5 +114,35 @@ def test_nothing_is_kept_of_callers_that_went() -> None:
     budget = UploadBudget(Limits())
     for _ in range(100):
         budget.open().release()
-    assert not budget.bytes_of
+    assert not budget.held_by
+    assert not budget.announced_by
     assert not budget.count_of
+
+
+def announce(budget: UploadBudget, caller: Caller, count: int) -> list[Upload]:
+    """So many requests of 128 MB, as many as are let in."""
+    set_caller(caller)
+    found = []
+    for _ in range(count):
+        try:
+            found.append(budget.open(128 << 20))
+        except RequestError:
+            break
+    return found
+
+
+def test_one_caller_may_send_half_of_all_at_once_and_a_newcomer_finds_room() -> None:
+    budget = UploadBudget(Limits())
+    many = copy_context().run(announce, budget, Caller(), 64)
+    assert len(many) == 4
+    for upload in many:
+        upload.grow(128 << 20)
+    assert len(copy_context().run(announce, budget, Caller(), 64)) == 2
+
+
+def test_what_is_announced_and_never_comes_takes_nothing_from_others() -> None:
+    budget = UploadBudget(Limits())
+    for _ in range(50):
+        copy_context().run(announce, budget, Caller(), 4)
+    (late,) = copy_context().run(announce, budget, Caller(), 1)
+    late.grow(128 << 20)
