@@ -110,7 +110,10 @@ class Connection(httptools_impl.HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Bytes that are not HTTP. After a request that is being answered they are ignored."""
-        if self.answering:
+        if self.answering and self.cycle.more_body and not self.cycle.response_started:
+            self.cycle.disconnected = True  # the request itself is broken, in a chunk of its body
+            self.cycle.message_event.set()
+        elif self.answering:
             self._deaf = True
             self.cycle.keep_alive = False
             return

@@ -51,7 +51,8 @@ class HttpServer:
         config.load()
         config.ssl = tls
         # Warnings are about bytes that are not HTTP: their client is told, strangers do not write on the terminal.
-        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+        for name in ("uvicorn.error", "python_multipart"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         self._server = uvicorn.Server(config)
         self._listener = listener
         self._task: asyncio.Task[None] | None = None

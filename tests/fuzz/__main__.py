@@ -1,4 +1,6 @@
-"""python -m tests.fuzz --cases 10000       a nightly run; --from N goes on where one was broken off
+"""Each number is a message over gRPC and bytes on the HTTP port (HTTP, JSON, forms, WebSocket frames).
+
+python -m tests.fuzz --cases 100000      a nightly run; --from N goes on where one was broken off
 python -m tests.fuzz --only 4711          one case again, with what the server said
 """
 
@@ -14,6 +16,7 @@ from serving.address import Ports, claim
 from serving.door.door import Door, TritonAddress
 from serving.host.probe import answers
 from serving.host.triton import Server
+from tests.fuzz.raw_bytes import run_raw
 from tests.fuzz.requests import case
 from tests.fuzz.run import good_answer, run
 from tests.support.engines import build_random_engines
@@ -42,16 +45,19 @@ def main() -> int:
         ):
             triton.wait_until(lambda: answers(triton.url), 120)
             door.admission.ready = True
-            return _fuzz(door.url, triton, numbers, log)
+            return _fuzz(door.url, door.ports.http, triton, numbers, log)
 
 
-def _fuzz(door: str, triton: Server, numbers: range, log: Path) -> int:
+def _fuzz(door: str, http_port: int, triton: Server, numbers: range, log: Path) -> int:
     expected = good_answer(door)
     began = time.monotonic()
     total = None
     for start in range(numbers.start, numbers.stop, BLOCK):
         block = range(start, min(start + BLOCK, numbers.stop))
         found = run(door, triton.url, map(case, block))
+        raw = run_raw(HOST, http_port, block)
+        found.counts += raw.counts
+        found.wrong += raw.wrong
         total = found if total is None else total
         if total is not found:
             total.counts += found.counts
