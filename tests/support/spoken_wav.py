@@ -12,11 +12,19 @@ HZ = 48000
 SAMPLES = Path(__file__).parents[2] / "checkpoints" / "samples"
 
 
-def write(path: Path, *parts: str | float) -> Path:
-    """Seconds of silence, and names of sample clips."""
-    pieces = [np.zeros(int(part * HZ)) if isinstance(part, (int, float)) else _clip(part) for part in parts]
-    soundfile.write(path, np.concatenate(pieces), HZ, subtype="PCM_16")
+Part = str | float | np.ndarray
+
+
+def write(path: Path, *parts: Part) -> Path:
+    """Seconds of silence, names of sample clips, samples at `HZ`."""
+    soundfile.write(path, np.concatenate([_samples(part) for part in parts]), HZ, subtype="PCM_16")
     return path
+
+
+def _samples(part: Part) -> np.ndarray:
+    if isinstance(part, np.ndarray):
+        return part
+    return _clip(part) if isinstance(part, str) else np.zeros(int(part * HZ))
 
 
 def _clip(name: str) -> np.ndarray:

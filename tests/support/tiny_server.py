@@ -13,17 +13,27 @@ from serving.host.triton import Server
 from tests.support.engines import CACHE, build_cpu_engines
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "af3-tiny"
+ENGINES = CACHE / "engines-af3-tiny"
 HOST = "127.0.0.1"
 
 
 @contextmanager
-def tiny_server(folder: Path) -> Iterator[Door]:
-    engines = CACHE / "engines-af3-tiny"
-    build_cpu_engines(open_checkpoint(str(CHECKPOINT)), "fp32", engines / "cpu")
-    (folder / "engines").symlink_to(engines)
+def tiny_triton(folder: Path) -> Iterator[Server]:
+    build_cpu_engines(open_checkpoint(str(CHECKPOINT)), "fp32", ENGINES / "cpu")
+    (folder / "engines").symlink_to(ENGINES)
     with Server("cpu", folder, folder / "server.log", Ports(0, 0, 0)) as triton:
         triton.wait_until(lambda: answers(triton.url), timeout_s=120)
-        address, ports = TritonAddress(triton.ports, ""), claim(Ports(0, 0, 0), HOST)
-        with Door(address, HOST, ports, voices=available_voices(engines / "cpu")) as door:
-            door.admission.ready = True
-            yield door
+        yield triton
+
+
+@contextmanager
+def tiny_door(triton: Server, api_keys: Path | None = None) -> Iterator[Door]:
+    """`api_keys`: the file of keys, one of which every caller needs then."""
+    address, ports, voices = (
+        TritonAddress(triton.ports, ""),
+        claim(Ports(0, 0, 0), HOST),
+        available_voices(ENGINES / "cpu"),
+    )
+    with Door(address, HOST, ports, voices=voices, api_keys=api_keys) as door:
+        door.admission.ready = True
+        yield door

@@ -16,8 +16,10 @@ from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwrig
 
 from tests.support import spoken_wav
 from tests.support.page_stand_in import StandIn
+from tests.support.spoken_wav import Part
 
 SCREENSHOTS = Path(__file__).parents[2] / ".cache" / "screenshots"
+ANOTHER_HOST = "box.test"  # this machine, by a name that a browser does not know to be this machine
 GRANT = "--use-fake-ui-for-media-stream"
 FLAGS = [
     "--no-sandbox",
@@ -29,6 +31,7 @@ FLAGS = [
     GRANT,
     "--use-fake-device-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
+    f"--host-resolver-rules=MAP {ANOTHER_HOST} 127.0.0.1",
 ]
 # Before the page's own code: what the policy refused, and both sides of the sound, sample by sample.
 WATCH = """
@@ -88,7 +91,7 @@ def open_page(playwright: Playwright, tmp_path: Path) -> Iterator[Open]:
     browsers: list[Browser] = []
     faults: list[str] = []
 
-    def opened(url: str, *microphone: str | float, denied: bool = False, **context: object) -> Page:
+    def opened(url: str, *microphone: Part, denied: bool = False, **context: object) -> Page:
         wav = spoken_wav.write(tmp_path / "microphone.wav", *(microphone or (30.0,)))
         hears = f"--use-file-for-fake-audio-capture={wav}%noloop"
         flags = [flag for flag in FLAGS if not (denied and flag == GRANT)]

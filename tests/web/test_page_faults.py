@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.page_stand_in import StandIn
-from tests.web.conftest import Open
+from tests.web.conftest import ANOTHER_HOST, Open
 from tests.web.test_page_ask import SAMPLES, drop
 
 
@@ -39,7 +41,7 @@ def test_a_server_that_is_away_is_waited_for(open_page: Open, stand_in: StandIn,
             (429, "64 requests are in flight", {"retry-after": "3"}),
             "The server is busy: 64 requests are in flight.",
         ),
-        ((400, "audio[0]: 15 ms of sound is too short", {}), "audio[0]: 15 ms of sound is too short."),
+        ((400, "audio[0]: 15 ms of sound is too short", {}), "siren.wav: 15 ms of sound is too short."),
         ((413, "the request has more than 128 MB", {}), "more than 128 MB. Send fewer or shorter ones."),
         ((503, "the server is starting", {}), "The server is not ready: the server is starting. Try again"),
     ],
@@ -104,6 +106,26 @@ def test_a_denied_microphone_says_what_to_do(open_page: Open, stand_in: StandIn,
     page.get_by_label("Type instead of speaking").fill("Hello")  # which needs none
     page.keyboard.press("Enter")
     expect(page.locator(".turn.assistant")).to_contain_text("I hear a long low tone")
+
+
+def test_sound_from_an_insecure_address_says_which_address_to_use(
+    open_page: Open, stand_in: StandIn, screenshot
+):
+    page = open_page(f"http://{ANOTHER_HOST}:{stand_in.port}")
+    page.get_by_role("button", name="Start").click()
+    words = f"Open the page as http://127.0.0.1:{stand_in.port}"
+    expect(page.locator("#talk-trouble")).to_contain_text(words)
+    screenshot(page, "insecure")
+    page.get_by_role("tab", name="Ask about files").click()
+    ask(page)  # text needs no more than HTTP
+    expect(page.locator(".answer .words")).to_contain_text("until somebody says stop.")
+    page.get_by_role(
+        "button", name="Copy as curl"
+    ).click()  # nor does a command, which is shown to be copied by hand
+    expect(page.locator(".snippet")).to_have_value(re.compile("^printf"))
+    page.get_by_label("Spoken answer").check()
+    ask(page)
+    expect(page.locator("#ask-trouble")).to_contain_text(words)
 
 
 def test_a_file_that_is_no_file_is_named(open_page: Open, stand_in: StandIn, tmp_path):

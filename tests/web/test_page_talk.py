@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.support import spoken_wav
 from tests.support.page_stand_in import StandIn
 from tests.web.conftest import Open, until
 
@@ -29,6 +30,7 @@ def test_speaking_up_silences_the_answer_within_100_ms(open_page: Open, stand_in
     expect(page.locator(".turn.assistant")).to_have_count(2)
     screenshot(page, "interrupted")
     silence_ms, heard_ms = interruption(page)
+    print(f"silent {silence_ms:.0f} ms after speech began; {heard_ms:.0f} ms were heard")
     assert silence_ms <= 100
     [truncated] = [event for event in stand_in.faults.events if event["type"] == "conversation.item.truncate"]
     assert truncated["item_id"] == "answer-1"
@@ -36,6 +38,26 @@ def test_speaking_up_silences_the_answer_within_100_ms(open_page: Open, stand_in
     assert truncated["audio_end_ms"] == pytest.approx(heard_ms, abs=60)
     told = page.locator(".turn.assistant").first
     expect(told.locator("del")).to_contain_text("stop")
+
+
+def test_a_noise_that_is_no_speech_pauses_the_answer_and_loses_nothing_of_it(
+    open_page: Open, stand_in: StandIn
+):
+    stand_in.faults.answer_s = 4.0
+    noise = 0.02 * np.sin(
+        2 * np.pi * 500 * np.arange(spoken_wav.HZ // 10) / spoken_wav.HZ
+    )  # too soft for the server
+    page = open_page(stand_in.url, 1.0, "question.wav", 2.0, noise, 30.0)
+    page.get_by_role("button", name="Start").click()
+    answer = page.locator(".turn.assistant")
+    expect(answer.locator("i")).to_have_text("", timeout=30_000)
+    expect(page.locator("#phase")).to_have_text("Listening")
+    sound = page.evaluate("sound")
+    playing = np.flatnonzero(np.abs(np.array(sound["loudspeaker"])) > 1e-3) / sound["rate"]
+    [pause] = np.diff(playing)[np.diff(playing) > 0.2]
+    assert pause == pytest.approx(0.6, abs=0.15)
+    assert playing[-1] - playing[0] - pause == pytest.approx(4.0, abs=0.1)
+    assert "conversation.item.truncate" not in [event["type"] for event in stand_in.faults.events]
 
 
 def interruption(page: Page) -> tuple[float, float]:

@@ -55,7 +55,7 @@ test("PCM16 goes out clipped and comes back, however the bytes are cut", () => {
 test("base64 of more bytes than one call may have arguments", () => {
   const bytes = Uint8Array.from({ length: 200_001 }, (_, i) => i * 7);
   expect(toBase64(bytes)).toBe(Buffer.from(bytes).toString("base64"));
-  expect(fromBase64(toBase64(bytes))).toEqual(bytes);
+  expect(Buffer.compare(fromBase64(toBase64(bytes)), bytes)).toBe(0);
 });
 
 test("the queue plays items in order and counts to the sample", () => {

@@ -119,11 +119,19 @@ export class AskView {
       byId("again").hidden = false;
     } catch (error) {
       row.failed((error as Error).name === "AbortError");
-      if ((error as Error).name !== "AbortError") this.report(error, "ask");
+      if ((error as Error).name !== "AbortError") this.report(this.named(error), "ask");
     } finally {
       this.running = null;
       this.send.textContent = "Ask";
     }
+  }
+
+  /** The server numbers the clips of a request; whoever dropped them knows their names. */
+  private named(error: unknown): unknown {
+    if (!(error instanceof Trouble)) return error;
+    const clips = [...this.asked.flatMap((turn) => turn.clips), ...this.clips];
+    const message = error.message.replace(/\baudio\[(\d+)\]/g, (whole, place) => clips[Number(place)]?.file.name ?? whole);
+    return new Trouble(message, error.needsKey);
   }
 
   private async stream(clips: Clip[], question: string, row: AnswerRow): Promise<string> {

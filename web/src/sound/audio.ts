@@ -8,6 +8,7 @@ const FLUSH_MS = 250;
 let shared: Promise<AudioContext> | null = null;
 
 async function context(): Promise<AudioContext> {
+  if (!isSecureContext) throw new Trouble(insecure());
   shared ??= (async () => {
     const made = new AudioContext({ latencyHint: "interactive" });
     try {
@@ -32,11 +33,10 @@ export class Microphone {
 
   /** Throws Trouble, in words. */
   static async open(onMessage: (message: CaptureMessage) => void, onLost: () => void): Promise<Microphone> {
-    const devices = navigator.mediaDevices as MediaDevices | undefined;
-    if (!devices) throw new Trouble(insecure());
+    if (!isSecureContext) throw new Trouble(insecure());
     let stream: MediaStream;
     try {
-      stream = await devices.getUserMedia({
+      stream = await navigator.mediaDevices.getUserMedia({
         audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 },
       });
     } catch (error) {
@@ -133,7 +133,7 @@ export class Loudspeaker {
 
 function insecure(): string {
   return (
-    `The browser gives the microphone only to pages over HTTPS or from this computer. Open the page as ` +
+    `The browser gives microphone and loudspeaker only to pages over HTTPS or from this computer. Open the page as ` +
     `http://127.0.0.1:${location.port || 80} (over an SSH tunnel if the server is elsewhere), or start the server with TLS.`
   );
 }
