@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -17,10 +17,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class BrowserCheck:
-    """`origins`: what may call, such as https://voice.example; "*" for every page."""
+    """`origins`: what may call, such as https://voice.example; "*" for every page.
 
-    def __init__(self, origins: Sequence[str] = ()):
+    `public_files`: paths that are the same for everybody, such as those of the page itself. Chromium names the page in
+    `Origin` when it loads its scripts, and a page that may not call must still be loaded to say so.
+    """
+
+    def __init__(self, origins: Sequence[str] = (), public_files: Collection[str] = ()):
         self._origins = tuple(origin.rstrip("/").lower() for origin in origins)
+        self._public_files = frozenset(public_files)
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """The application, with a refusal for other pages and CORS headers for those that may call."""
@@ -40,10 +45,19 @@ class BrowserCheck:
             origin = headers.get("origin")
             if origin is None or self.may_call(origin, headers.get("host", "")):
                 await allowed(scope, receive, send)
+            elif self._is_public(scope):
+                await app(scope, receive, send)
             else:
                 await _refuse(origin, scope["type"], send)
 
         return checked
+
+    def _is_public(self, scope: Scope) -> bool:
+        return (
+            scope["type"] == "http"
+            and scope["method"] in ("GET", "HEAD")
+            and scope["path"] in self._public_files
+        )
 
     def may_call(self, origin: str, host: str) -> bool:
         """A page that the operator named, or one that came from this very server.

@@ -147,14 +147,15 @@ class Door:
         await self._grpc.start()
         of_address = self.admission.limits.connections_of_address
         self.realtime = RealtimeService(self.relay, self._watch, self._realtime_limits)
+        page = PageFiles()
         translators: list[Translator] = [
             KserveHttp(self.relay, self._watch),
             OpenAiHttp(self.relay, self._watch),
             self.realtime,
             VoicesList(self._voices),
-            PageFiles(),
+            page,
         ]
-        self.http = http_app(translators, BrowserCheck(self._origins), self.gatekeeper)
+        self.http = http_app(translators, BrowserCheck(self._origins, page.paths), self.gatekeeper)
         metrics = MetricsService(triton.host, triton.ports.metrics, self.metrics, self.admission)
         self._http = [
             HttpServer(self.http, listen(self.host, self.ports.http), connections, of_address, context),

@@ -82,9 +82,10 @@ class PageFiles:
 
     def __init__(self, built: Path = BUILT):
         files = {path.relative_to(built).as_posix(): path for path in built.rglob("*") if path.is_file()}
+        served = {"/" if name == "index.html" else f"/{name}": path for name, path in sorted(files.items())}
+        self.paths = tuple(served)
         self.routes: list[BaseRoute] = [
-            Route("/" if name == "index.html" else f"/{name}", _endpoint(_File.read(path)), methods=["GET"])
-            for name, path in sorted(files.items())
+            Route(place, _endpoint(_File.read(path)), methods=["GET"]) for place, path in served.items()
         ]
 
 

@@ -5,8 +5,11 @@ import re
 
 import pytest
 from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from serving.door.browser_check import BrowserCheck
 from serving.door.page.page_files import BUILT, PageFiles
 
 
@@ -75,3 +78,21 @@ def test_no_other_file_is_reachable(client, path):
 
 def test_the_page_is_read_only(client):
     assert client.post("/").status_code == 405
+
+
+def test_the_page_loads_by_any_name_and_nothing_else_does():
+    """Chromium sends Origin with the scripts of a page: a page that may not call must load to say so."""
+    page = PageFiles()
+    other = Route("/v1/models", lambda request: Response("secret"), methods=["GET", "POST"])
+    app = Starlette(routes=[*page.routes, other])
+    client = TestClient(BrowserCheck((), page.paths).middleware(app), base_url="http://box.test:8000")
+    named = {"origin": "http://box.test:8000"}
+    assert len(page.paths) >= 5
+    for path in page.paths:
+        answer = client.get(path, headers=named)
+        assert answer.status_code == 200
+        assert "access-control-allow-origin" not in answer.headers  # other pages may load it and not read it
+        assert client.post(path, headers=named).status_code == 403
+    for path in ("/v1/models", "/assets/", "/assets/other.js"):
+        assert client.get(path, headers=named).status_code == 403
+    assert client.get("/v1/models").status_code == 200
