@@ -55,7 +55,7 @@ ENGINES = engines/$(TARGET)/manifest.json
 BENCH_ENGINES = .cache/bench/engines
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm test-vllm engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults attack soak sbom audit cluster test-cluster acceptance page test-web
+.PHONY: help setup setup-vllm test-vllm test-clients engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults attack soak sbom audit cluster test-cluster acceptance page test-web
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -187,6 +187,14 @@ test-web: $(READY_TEST) $(WEB_READY) ## the page: its types and logic, then in a
 	@$(PIP) --require-hashes -r requirements/web.lock
 	@test -n "$(or $(CHROMIUM),$(shell command -v chromium || command -v chromium-browser || command -v google-chrome))" || $(PY) -m playwright install chromium
 	@$(PY) -m pytest -p no:hypothesispytest tests/web
+
+.venv-clients/ready: requirements/clients.txt
+	test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/clients.txt
+	@touch $@
+
+test-clients: $(READY_TEST) .venv-clients/ready ## LangChain, a notebook and schemathesis before the OpenAI API, in an environment of their own
+	$(PY) -m pytest tests/clients
 
 fuzz: $(READY_TEST) ## 10 000 cases of bad input against a live server, a fifth as many broken files of each format; CASES=
 	$(PY) -m tests.fuzz --cases $(or $(CASES),10000)

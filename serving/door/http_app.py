@@ -51,7 +51,8 @@ def http_app(translators: Sequence[Translator], browsers: BrowserCheck, gatekeep
             f"see /v2/models/{PUBLIC_MODELS[0]}/generate_stream"
         )
         found = body(request, RequestError("NOT_FOUND", sentence))
-        return Response(found, 404, media_type="application/json")
+        # 404, or 405 for a path that is served to other methods.
+        return Response(found, error.status_code, error.headers, media_type="application/json")
 
     async def refused(request: Request, error: RequestError) -> Response:
         return Response(body(request, error), http_status(error), media_type="application/json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from af3.errors import invalid
 from serving.door.openai.openai_errors import FieldError
+
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its client is told what is wrong
 
 MAX_PARTS = 64
 MAX_VALUE = 64 << 10  # bytes of a field that is not a file

@@ -16,6 +16,7 @@ TYPES: Mapping[str, str] = {
     "NOT_FOUND": "invalid_request_error",
     "ALREADY_EXISTS": "invalid_request_error",
     "UNIMPLEMENTED": "invalid_request_error",
+    "DEADLINE_EXCEEDED": "invalid_request_error",
     "RESOURCE_EXHAUSTED": "invalid_request_error",
     "UNAUTHENTICATED": "invalid_request_error",
     "PERMISSION_DENIED": "invalid_request_error",
@@ -61,8 +62,13 @@ def error_object(error: RequestError) -> dict[str, str | None]:
 
 
 def error_code(error: RequestError) -> int:
-    """HTTP's. Clients wait and try again after 429, and take 503 for a server that is down."""
-    return 429 if _too_much(error) else HTTP_CODES[error.status]
+    """HTTP's. Clients wait and try again after 429, and take 503 for a server that is down.
+
+    A request that runs out of its own time is no fault of the server, as 504 would be.
+    """
+    if _too_much(error):
+        return 429
+    return 408 if error.status == "DEADLINE_EXCEEDED" else HTTP_CODES[error.status]
 
 
 def error_body(error: RequestError) -> bytes:

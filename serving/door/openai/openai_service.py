@@ -9,12 +9,14 @@ from starlette.routing import BaseRoute, Route
 from tritonclient.grpc import service_pb2
 
 from af3 import contract
+from clients.version import VERSION
 from serving.door import json_body
 from serving.door.http_exchange import Call, Exchange, endpoint
 from serving.door.openai import chat_request, speech_request, transcription_request
 from serving.door.openai.chat_reply import write_chat
 from serving.door.openai.models_list import ModelsList
 from serving.door.openai.openai_errors import error_body, error_code
+from serving.door.openai.openapi_page import OpenApiPages
 from serving.door.openai.speech_reply import write_speech
 from serving.door.openai.spoken_answers import SpokenAnswers
 from serving.door.openai.transcription_reply import write_transcription
@@ -55,10 +57,11 @@ class OpenAiHttp:
         self.routes: list[BaseRoute] = [
             Route("/v1/models", models.all, methods=["GET"]),
             Route("/v1/models/{model:path}", models.one, methods=["GET"]),
-            Route("/v1/chat/completions", endpoint(relay, watch, chat)),
-            Route("/v1/audio/speech", endpoint(relay, watch, speech)),
-            Route("/v1/audio/transcriptions", endpoint(relay, watch, transcribe)),
-            Route("/v1/audio/translations", endpoint(relay, watch, translate)),
+            Route("/v1/chat/completions", endpoint(relay, watch, chat), methods=["POST"]),
+            Route("/v1/audio/speech", endpoint(relay, watch, speech), methods=["POST"]),
+            Route("/v1/audio/transcriptions", endpoint(relay, watch, transcribe), methods=["POST"]),
+            Route("/v1/audio/translations", endpoint(relay, watch, translate), methods=["POST"]),
+            *OpenApiPages(VERSION).routes,
         ]
 
     def _parse_chat(self, request: Request, body: bytearray) -> Parsed:

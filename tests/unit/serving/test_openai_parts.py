@@ -68,6 +68,7 @@ def test_errors_have_openais_codes() -> None:
     assert error_code(Full("full", 3)) == error_code(RequestError("RESOURCE_EXHAUSTED", "quota", 3)) == 429
     assert error_code(RequestError("RESOURCE_EXHAUSTED", "too large")) == 413
     assert error_code(RequestError("UNAVAILABLE", "starting", 3)) == 503
+    assert error_code(RequestError("DEADLINE_EXCEEDED", "late")) == 408
     assert error_object(Full("full", 3))["code"] == "rate_limit_exceeded"
     assert (
         error_object(RequestError("INVALID_ARGUMENT", "messages[2].role: no"))["param"] == "messages[2].role"
