@@ -114,6 +114,11 @@ class Relay:
         if answer is not None:
             answer.heard(seconds)
 
+    @property
+    def open_answers(self) -> int:
+        """That are not booked yet; any thread may ask."""
+        return len(self._answers)
+
     async def end_all(self) -> None:
         """End every answer with an error, and give its client time to read it."""
         for answer in list(self._answers):

@@ -72,6 +72,7 @@ class Answer:
         self._buffered_bytes = 0
         self._status = "CANCELLED"  # unless the client takes the last response, or an error
         self._error: RequestError | None = None
+        self._complete = False  # the client has taken the last response: whatever comes now is no failure
         self._ended = False  # Triton has sent the last response
         self._unwanted = False  # what Triton still sends is thrown away
         self._failed_at_triton = False  # it ends by itself
@@ -105,7 +106,7 @@ class Answer:
         while not self._buffer:
             if self._error is not None:
                 raise self._fail_with(self._error)
-            if self._ended:
+            if self._ended or (self._complete and self._unwanted):
                 self._status = "OK"
                 raise StopAsyncIteration
             self._ready = asyncio.get_running_loop().create_future()
@@ -120,14 +121,16 @@ class Answer:
             self._failed_at_triton = True
             raise self._fail_with(error)
         self._record.take(response.infer_response)
-        if response.infer_response.parameters["triton_final_response"].bool_param:
-            self._status = "OK"  # some clients leave as soon as they have it
+        if _is_final(response.infer_response) or (
+            self._record.finished and self.model == contract.AUDIO_FLAMINGO.name
+        ):
+            self._complete, self._status = True, "OK"  # many clients leave now, before the stream ends
         return response
 
     def fail(self, error: RequestError) -> None:
         """End the answer: what is buffered still reaches the client, then the error."""
         if self._error is None and not self._ended:
-            self._error = error
+            self._error = None if self._complete else error
             self._unwanted = True
             self._room.set()
             self._wake()
@@ -214,7 +217,7 @@ class Answer:
                     await self._wait_for_room()
         except grpc.aio.AioRpcError:
             admission.suspicious = True
-            self._error = self._error or step_died()
+            self._triton_broke_off()
         except Exception:
             log.exception("reading from Triton failed")
             raise
@@ -247,9 +250,13 @@ class Answer:
         if self._upload is not None:
             self._upload.release()
         if not pumping.cancelled() and pumping.exception() is not None:
-            self._error = self._error or step_died()
+            self._triton_broke_off()
         self._slot.release()
         self._wake()
+
+    def _triton_broke_off(self) -> None:
+        if not self._complete:
+            self._error = self._error or step_died()
 
     def _release_triton(self) -> None:
         if self._call is None:
@@ -274,3 +281,11 @@ class Answer:
         await asyncio.sleep(max(0.0, self._next_stop_s.get(step.name, 0.0) - loop.time()))
         await self._services.upstream.stop(step, self.request_id)
         self._next_stop_s[step.name] = loop.time() + STOP_EVERY_S
+
+
+def _is_final(response: service_pb2.ModelInferResponse) -> bool:
+    """What Triton marks as the last; not every client asks for that mark."""
+    return (
+        "triton_final_response" in response.parameters
+        and response.parameters["triton_final_response"].bool_param
+    )

@@ -28,6 +28,7 @@ class RequestRecord:
         self.tokens = 0
         self.speech_s = 0.0
         self.audio_s = 0.0
+        self.finished = False  # its text: the reason has come
         self.first_token_s: float | None = None
         self.first_audio_s: float | None = None
         self._started_s = time.monotonic()
@@ -42,6 +43,8 @@ class RequestRecord:
             if output.name == contract.TOKEN_COUNT.name:
                 self.first_token_s = self.first_token_s or self.elapsed_s
                 self.tokens = int.from_bytes(raw, "little")
+            elif output.name == contract.FINISH_REASON.name:
+                self.finished |= len(raw) > 4  # behind its length
             elif output.name == contract.SPEECH.name:
                 self.first_audio_s = self.first_audio_s or self.elapsed_s
                 hz = _rate(response)

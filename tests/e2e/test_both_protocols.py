@@ -18,10 +18,10 @@ from tests import faults
 from tests.e2e.test_refusals import REFUSED
 from tests.support import scrape
 from tests.support.clips import clip
+from tests.support.long_answer import LONG
 from tests.support.two_protocols import PROTOCOLS, Address, Outcome, ask, leave
 
 GREEDY = {"max_tokens": 12}
-LONG = {"max_tokens": 1024, "temperature": 1.5, "seed": 1}
 
 
 def uri(data: bytes) -> str:
@@ -39,13 +39,18 @@ def counted(door: Door, status: str) -> float:
     return scrape.read(door)[f'af3_requests_total{{status="{status}"}}']
 
 
+def counted_before(door: Door, status: str) -> float:
+    scrape.settled(door)
+    return counted(door, status)
+
+
 @pytest.mark.parametrize("name", [name for name in REFUSED if name != "no request id"])
 def test_a_bad_request_is_refused_and_counted_alike(name: str, server: Door) -> None:
     request, cause = REFUSED[name]
     options = {**request.get("parameters", {}), "audio": [uri(file) for file in request.get("audio", ())]}
     if "messages" in request:
         options["messages"] = request["messages"]
-    before = counted(server, "INVALID_ARGUMENT")
+    before = counted_before(server, "INVALID_ARGUMENT")
     found = both(server, request.get("prompt"), client_id=request.get("request_id", "mine"), **options)
     assert found.status == "INVALID_ARGUMENT"
     if name not in ("an empty file", "malformed JSON"):  # said of the base64 text; HTTP's own body is valid
@@ -62,7 +67,7 @@ def test_an_answer_is_the_same_to_the_letter(server: Door) -> None:
 
 @pytest.mark.parametrize("timeout_us", [1, 60_000], ids=["before work starts", "while it runs"])
 def test_a_deadline_is_kept_alike(timeout_us: int, server: Door) -> None:
-    before = counted(server, "DEADLINE_EXCEEDED")
+    before = counted_before(server, "DEADLINE_EXCEEDED")
     for protocol in PROTOCOLS:
         found = ask(protocol, server, "Go on.", timeout=timeout_us, **LONG)
         assert found.status == "DEADLINE_EXCEEDED"
@@ -73,7 +78,7 @@ def test_a_deadline_is_kept_alike(timeout_us: int, server: Door) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_client_that_leaves_stops_the_llm(protocol: str, server: Door) -> None:
-    before = counted(server, "CANCELLED")
+    before = counted_before(server, "CANCELLED")
     leave(protocol, server, "Go on.", **LONG)
     scrape.wait_until(lambda: counted(server, "CANCELLED") == before + 1)
     scrape.wait_until(lambda: scrape.read(server)["af3_llm_running"] == 0)

@@ -9,6 +9,7 @@ import pytest
 from serving.door.door import Door
 from tests.support import scrape
 from tests.support.clips import clip
+from tests.support.long_answer import LONG
 from tests.support.wire import Refused, Stream, ask
 
 DASHBOARD = Path(__file__).parents[2] / "docker" / "grafana" / "dashboards" / "audio-flamingo.json"
@@ -20,9 +21,7 @@ def test_every_name_on_the_dashboard_is_on_metrics(server: Door) -> None:
     ask(server.url, [clip(0.5)], "What is it?", parameters={"max_tokens": 4})
     spoken = {"max_tokens": 4}
     assert list(Stream(server.url, prompt="Hi.", parameters=spoken, model="audio_flamingo_speech").results())
-    stream = Stream(
-        server.url, prompt="Go on.", parameters={"max_tokens": 1024, "temperature": 1.5, "seed": 1}
-    )
+    stream = Stream(server.url, prompt="Go on.", parameters=LONG)
     next(iter(stream))
     stream.cancel()
     with pytest.raises(Refused):

@@ -23,10 +23,10 @@ from serving.host.probe import examine, health
 from serving.host.triton import Server
 from tests.support import scrape
 from tests.support.clips import clip
+from tests.support.long_answer import LONG
 from tests.support.wire import Refused, Stream, ask, ids_of
 
 HOST = "127.0.0.1"
-LONG = {"max_tokens": 1024, "temperature": 1.5, "seed": 1}
 INNER = [step.name for step in contract.AUDIO_FLAMINGO_SPEECH.steps]
 
 
@@ -163,7 +163,7 @@ def test_cancelled_and_vanished_clients_free_their_slots(door: Door) -> None:
         next(iter(stream))
         stream.cancel() if place % 2 else stream.close()
 
-    before = scrape.read(door).get('af3_requests_cancelled_total{model="audio_flamingo"}', 0)
+    before = scrape.settled(door).get('af3_requests_cancelled_total{model="audio_flamingo"}', 0)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(leave, range(24)))
     scrape.wait_until(lambda: idle(door))
@@ -333,7 +333,7 @@ def test_half_of_the_tls_options_is_an_error() -> None:
 
 def test_the_histograms_count_what_passed(door: Door) -> None:
     scrape.wait_until(lambda: idle(door))
-    before = scrape.read(door)
+    before = scrape.settled(door)
     ask(door.url, [clip(0.5)], "What is it?", parameters={"max_tokens": 5})
 
     def more(name: str) -> float:

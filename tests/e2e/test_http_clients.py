@@ -16,6 +16,7 @@ import pytest
 from serving.address import Ports, claim
 from serving.door.door import Door
 from tests.support.clips import clip, file_bytes, sound
+from tests.support.long_answer import LONG
 from tests.support.scrape import wait_until
 from tests.support.wire import ask, text_of
 
@@ -193,7 +194,7 @@ def test_nginx_in_front_passes_events_on(
 @needs("nginx")
 @needs("curl")
 def test_a_client_that_leaves_nginx_is_stopped(server: Door, tmp_path: Path) -> None:
-    body = json.dumps({"prompt": "Go on.", "max_tokens": 1024, "temperature": 1.5, "seed": 1})
+    body = json.dumps({"prompt": "Go on.", **LONG})
     with nginx(server, tmp_path, "") as url:
         process = subprocess.Popen(
             ["curl", "--silent", "--no-buffer", "--data", body, url], stdout=subprocess.PIPE

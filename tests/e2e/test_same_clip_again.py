@@ -18,7 +18,7 @@ def answer(url: str, clips: list[bytes], question: str = QUESTIONS[0]) -> list[i
 
 def test_a_clip_asked_about_again_gets_the_same_answer_without_the_encoder(server: Server) -> None:
     long = clip(31.7, seed=901)  # two windows
-    before = scrape.read(server)
+    before = scrape.settled(server)
     first = answer(server.url, [long])
     missed = scrape.read(server)
     assert missed[MISSES] - before[MISSES] == 2

@@ -128,7 +128,7 @@ def test_after_a_failure_the_voice_is_back(url: str) -> None:
 
 
 def test_the_metrics_tell_first_audio_gaps_real_time_factor_and_underruns(url: str, server: Door) -> None:
-    before = scrape.read(server)
+    before = scrape.settled(server)
     heard = hear(url, seed=10, max_tokens=60)
 
     def grown(name: str) -> float:

@@ -7,11 +7,12 @@ from functools import partial
 from serving.door.door import Door
 from tests.support import scrape
 from tests.support.clips import clip
+from tests.support.long_answer import LONG
 from tests.support.oracle import Oracle
 from tests.support.wire import Response, Stream, ask, ids_of, text_of
 
 IDLE = ("af3_llm_running", "af3_llm_waiting", "af3_answers_live")
-LONG = {"temperature": 1.5, "seed": 1}  # sampled hot, the random checkpoint seldom ends by itself
+HOT = {"temperature": 1.5, "seed": 1}
 
 
 def idle(server: Door) -> bool:
@@ -34,13 +35,18 @@ def test_the_deltas_of_32_streams_are_in_order_and_complete(url: str) -> None:
     assert sum(responses[-1].token_count == 300 for responses in streams) >= 16
 
 
+def test_the_long_answer_is_long(url: str) -> None:
+    """Tests that interrupt it rest on that."""
+    assert len(ids_of(ask(url, prompt="Go on.", parameters=LONG))) == LONG["max_tokens"]
+
+
 def test_text_is_the_decoding_of_all_ids(url: str, oracle: Oracle) -> None:
-    responses = ask(url, [clip(1, seed=3)], "Go on.", parameters={"max_tokens": 200, **LONG})
+    responses = ask(url, [clip(1, seed=3)], "Go on.", parameters={"max_tokens": 200, **HOT})
     assert text_of(responses) == oracle.text(ids_of(responses))
 
 
 def test_a_seed_repeats_an_answer_alone_and_in_company(url: str) -> None:
-    sampled = partial(ask, url, [clip(1, seed=4)], "Go on.", parameters={"max_tokens": 64, **LONG})
+    sampled = partial(ask, url, [clip(1, seed=4)], "Go on.", parameters={"max_tokens": 64, **HOT})
     alone = ids_of(sampled())
     with ThreadPoolExecutor(8) as pool:
         others = [
@@ -52,13 +58,13 @@ def test_a_seed_repeats_an_answer_alone_and_in_company(url: str) -> None:
             other.result()
     assert among == alone
     assert (
-        ids_of(ask(url, [clip(1, seed=4)], "Go on.", parameters={"max_tokens": 64, **LONG, "seed": 2}))
+        ids_of(ask(url, [clip(1, seed=4)], "Go on.", parameters={"max_tokens": 64, **HOT, "seed": 2}))
         != alone
     )
 
 
 def test_a_stop_string_ends_the_answer_before_it(url: str, server: Door) -> None:
-    parameters = {"max_tokens": 200, **LONG}
+    parameters = {"max_tokens": 200, **HOT}
     whole = text_of(ask(url, prompt="Go on.", parameters=parameters))
     stop = whole[12:14]
     responses = ask(url, prompt="Go on.", parameters={**parameters, "stop": stop})
@@ -79,7 +85,7 @@ def test_a_hundred_cancelled_and_vanished_clients_leave_nothing_behind(url: str,
     assert len(expected) == 1024
     print("the seed of a long answer:", seed)
     scrape.wait_until(partial(idle, server))
-    before = scrape.read(server)
+    before = scrape.settled(server)
 
     def keep() -> list[int]:
         return ids_of(list(question(parameters={"max_tokens": 300, **long})))
@@ -104,7 +110,7 @@ def test_a_cancelled_stream_stops_the_llm_within_100_ms(url: str, server: Door) 
     """The best of five, since this machine may be busy with something else."""
 
     def seconds_to_stop() -> float:
-        stream = Stream(url, prompt="Go on.", parameters={"max_tokens": 1024, **LONG})
+        stream = Stream(url, prompt="Go on.", parameters=LONG)
         for response in stream:
             if response.index == 5:
                 break

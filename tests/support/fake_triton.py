@@ -28,8 +28,8 @@ class FakeTriton:
 
     say=TEXT answers with the text; many=N in N responses; forever: until stopped; big=N: N bytes of speech a response;
     hz=N: of the speech; muse=TEXT: thoughts with each response; tokens=PROMPT,AUDIO: said at the end; mute=SENTENCE:
-    the voice fails; error=SENTENCE fails; die breaks the stream off; wait: no response before `go` is set; deaf: no
-    stop is heard.
+    the voice fails; error=SENTENCE fails; die breaks the stream off; wait: no response before `go` is set; linger: no
+    end of the stream before it; deaf: no stop is heard.
     """
 
     def __init__(self) -> None:
@@ -117,6 +117,8 @@ class FakeTriton:
             if "mute" in words:
                 add_text(message.infer_response, contract.SPEECH_ERROR, words["mute"])
             await context.write(message.SerializeToString())
+            if last and "linger" in words:
+                await self._going.wait()
             if last:
                 break
             await asyncio.sleep(0.002 if "forever" in words else 0)

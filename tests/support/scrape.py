@@ -13,6 +13,12 @@ def read(server: Server | Door) -> dict[str, float]:
     return samples(f"http://{server.host}:{server.ports.metrics}/metrics")
 
 
+def settled(door: Door) -> dict[str, float]:
+    """Every sample once all that was asked before is booked, so that what a test asks is the only difference."""
+    wait_until(lambda: door.relay.open_answers == 0 and door.admission.in_flight == 0)
+    return read(door)
+
+
 def samples(url: str) -> dict[str, float]:
     """The same, of any address."""
     with urllib.request.urlopen(url) as reply:

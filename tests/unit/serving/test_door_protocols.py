@@ -1,6 +1,8 @@
 """gRPC and HTTP say, do, count and write the same for the same request; Triton is a stand-in."""
 
 import json
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -136,6 +138,31 @@ def test_a_client_that_leaves_is_counted_and_stopped_and_its_slot_freed(
     wait_until(lambda: counted(door, name) == before + 1)
     wait_until(lambda: door.admission.in_flight == 0)
     assert triton.live == 0
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_client_that_leaves_with_the_whole_answer_has_been_answered(
+    protocol: str, door: Door, triton: FakeTriton
+) -> None:
+    """Many leave as soon as they have read the last response, before the stream itself ends."""
+    names = [f'af3_requests_total{{status="{status}"}}' for status in ("OK", "CANCELLED")]
+    before = [counted(door, name) for name in names]
+    triton.hold()
+    try:
+        if protocol == "grpc":
+            assert ask(protocol, door, "say=hi|linger").status == "OK"
+        else:
+            with raw_request(door, {"prompt": "say=hi|linger"}) as connection:
+                while b"stop" not in connection.recv(4096):
+                    pass
+                # A reset: an end alone could be of one who still listens.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        wait_until(lambda: door.relay.open_answers == 0)
+    finally:
+        triton.go()
+    assert [counted(door, name) for name in names] == [before[0] + 1, before[1]]
+    wait_until(lambda: door.admission.in_flight == 0)
+    triton.hold()
 
 
 def leave_waiting(protocol: str, door: Door):
