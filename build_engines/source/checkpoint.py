@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -132,15 +133,13 @@ def canonical_name(stored: str) -> str:
     """Tensor names as Transformers' modules have them, whichever of its versions wrote the checkpoint.
 
     Hub files say `language_model.model.layers…` and `language_model.lm_head…`; others say
-    `model.language_model…` and `lm_head…`. Canonical: `audio_tower.…`, `multi_modal_projector.…`,
-    `language_model.layers.…`, `lm_head.…`.
+    `model.language_model…` and `lm_head…`; 5.20 writes `language_model.model.model.layers…`. Canonical:
+    `audio_tower.…`, `multi_modal_projector.…`, `language_model.layers.…`, `lm_head.…`.
     """
     name = stored.removeprefix("model.")
     if name.startswith("language_model.lm_head."):
         return name.removeprefix("language_model.")
-    if name.startswith("language_model.model."):
-        return "language_model." + name.removeprefix("language_model.model.")
-    return name
+    return re.sub(r"^language_model\.(model\.)+", "language_model.", name)
 
 
 def open_checkpoint(source: str) -> Checkpoint:

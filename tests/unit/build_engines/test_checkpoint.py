@@ -60,6 +60,10 @@ def test_a_matrix_is_read_in_blocks_of_rows() -> None:
 @pytest.mark.parametrize(
     ("stored", "canonical"),
     [
+        (
+            "language_model.model.model.layers.0.mlp.up_proj.weight",
+            "language_model.layers.0.mlp.up_proj.weight",
+        ),
         ("language_model.model.layers.0.mlp.up_proj.weight", "language_model.layers.0.mlp.up_proj.weight"),
         ("model.language_model.layers.0.mlp.up_proj.weight", "language_model.layers.0.mlp.up_proj.weight"),
         ("language_model.lm_head.weight", "lm_head.weight"),
