@@ -15,7 +15,7 @@ PRECISION ?=
 THINK ?=
 # Seconds of audio in one request, at most (a GPU only): less, and more requests run together. Empty: 600.
 AUDIO ?=
-# A VITS checkpoint, folder or hub id; empty: the offline voices alone.
+# kokoro (the natural voice), or a VITS checkpoint; folder or hub id of either. Empty: the offline voices alone.
 VOICE ?=
 CALIBRATION ?=
 DRY_RUN ?=

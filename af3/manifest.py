@@ -95,6 +95,7 @@ class Manifest(_Section):
     files: dict[str, str]
     verification: dict[str, dict[str, float]]
     voice: str | None = None  # name of the neural voice, where one was built
+    voice_licence: str | None = None  # where its files say it
     gpu: GpuIdentity | None = None
     adapters: tuple[str, ...] = ()  # LoRAs that a request may ask for
 

@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--voice",
-        help="a VITS checkpoint in Hugging Face format, folder or hub id: the server's neural voice",
+        help="the server's neural voice: kokoro or a VITS checkpoint; a folder or hub id of either",
     )
     parser.add_argument("--output", type=Path, help="folder to write (default: engines/TARGET)")
     parser.add_argument("--force", action="store_true", help="build stages that are up to date, too")
@@ -126,9 +126,9 @@ def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
     if arguments.dry_run and arguments.voice and _is_elsewhere(arguments.voice):
         print(f"voice: would be downloaded ({arguments.voice}) and built")
     elif arguments.voice:
-        from build_engines.voice import export_voice
+        from build_engines.voice import choose_voice
 
-        stages.append(export_voice.stage(arguments.voice))
+        stages.append(choose_voice.stage(arguments.voice))
     stamps = run(stages, output, force=arguments.force, dry_run=arguments.dry_run, only=arguments.only)
     if arguments.dry_run:
         return
@@ -175,9 +175,9 @@ def _build_vllm(arguments: argparse.Namespace) -> None:
     sources = any_gpu.Sources(checkpoint, adapters)
     stages = any_gpu.stages(sources)
     if arguments.voice:
-        from build_engines.voice import export_voice
+        from build_engines.voice import choose_voice
 
-        stages.append(export_voice.stage(arguments.voice))
+        stages.append(choose_voice.stage(arguments.voice))
     stamps = run(stages, output, force=arguments.force, dry_run=arguments.dry_run, only=arguments.only)
     if arguments.dry_run or len(stamps) < len(stages):
         return
@@ -187,9 +187,10 @@ def _build_vllm(arguments: argparse.Namespace) -> None:
 
 def _job(arguments: argparse.Namespace, target: Target, output: Path) -> "Job":
     from build_engines import tool_commands, tools
-    from build_engines.voice import tensorrt_voice
+    from build_engines.voice import kokoro_files, tensorrt_voice
 
-    shapes = tensorrt_voice.Shapes.of(arguments.voice) if arguments.voice else None
+    compiled = arguments.voice and not kokoro_files.is_kokoro(arguments.voice)
+    shapes = tensorrt_voice.Shapes.of(arguments.voice) if compiled else None
     return tool_commands.Job(target, output, tools.here(), tools.find(output), shapes)
 
 

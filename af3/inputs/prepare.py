@@ -21,7 +21,7 @@ from af3.inputs.prompt import Prompt, PromptBuilder
 from af3.manifest import TOKENIZER_FOLDER, Manifest, ModelFacts
 from af3.parameters import SEED_LIMIT, Parameters, parse_parameters
 from af3.speech.catalogue import available_voices
-from af3.speech.voice import check_voice
+from af3.speech.voice_names import resolve
 from af3.tokenizer import Tokenizer
 
 log = logging.getLogger("af3")
@@ -65,7 +65,7 @@ class Preprocessor:
         refuse_bad_id(request_id)
         parameters = parse_parameters(given_parameters, self._limits.max_output_tokens)
         if parameters.voice is not None:
-            check_voice(parameters.voice, self._voices)
+            resolve(parameters.voice, self._voices)
         if parameters.adapter is not None:
             check_adapter(parameters.adapter, self._adapters)
         conversation = _conversation(prompt, messages, len(files))

@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from af3.speech.engines import espeak
-from af3.speech.engines.vits import VitsSynthesizer, built_voice
+from af3.errors import RequestError
+from af3.speech.engines import espeak, kokoro, vits
 from af3.speech.voice import Synthesizer, Voice, VoiceFailed
+from af3.speech.voice_names import mix, resolve
 
 VOICE_FOLDER = "voice"
+SETTINGS_FILE = "voice.json"  # in it; every engine's own, with a `name`
 
 log = logging.getLogger("af3")
 
 
+def built_voice(folder: Path) -> str | None:
+    """Name of what was built in `folder`, for the manifest; None if nothing was."""
+    settings = _settings(folder)
+    return None if settings is None else str(settings["name"])
+
+
+def built_licence(folder: Path) -> str | None:
+    """The licence of what was built in `folder`, where its files say it."""
+    return (_settings(folder) or {}).get("licence")
+
+
 def available_voices(engine_dir: Path) -> tuple[str, ...]:
     """Names of all voices, the default first. Loads nothing."""
-    built = built_voice(engine_dir / VOICE_FOLDER)
-    return (() if built is None else (built,)) + tuple(espeak.VOICES)
+    settings = _settings(engine_dir / VOICE_FOLDER)
+    built = () if settings is None else tuple(settings.get("voices", [settings["name"]]))
+    return built + tuple(espeak.VOICES)
+
+
+def _settings(folder: Path) -> dict | None:
+    path = folder / SETTINGS_FILE
+    if not path.is_file():
+        return None
+    settings: dict = json.loads(
+        path.read_text(encoding="utf-8")
+    )  # beyond the names it may be of another version
+    return settings
 
 
 class Catalogue:
@@ -40,18 +65,39 @@ class Catalogue:
     def load(cls, engine_dir: Path, threads: int, provider: str = "CPUExecutionProvider") -> Catalogue:
         """`threads`: segments spoken at once. `provider`: the ONNX Runtime provider of the neural voice."""
         loaders: list[Callable[[], Synthesizer]] = [partial(espeak.EspeakSynthesizer, threads)]
-        if built_voice(engine_dir / VOICE_FOLDER) is not None:
-            loaders.insert(0, partial(VitsSynthesizer.load, engine_dir / VOICE_FOLDER, provider, threads))
+        folder = engine_dir / VOICE_FOLDER
+        settings = _settings(folder)
+        if settings is not None:
+            neural = _ENGINES.get(settings.get("engine", "vits"), _unknown)
+            loaders.insert(0, partial(neural, folder, provider, threads))
         return cls(loaders)
 
     def voice(self, name: str | None, rate: float) -> Voice:
-        """Open a voice; `name` None opens the first of `voices`. Raises VoiceFailed if the voice failed to load."""
+        """Open a voice, a mix or one of OpenAI's names; None opens the first of `voices`.
+
+        Raises VoiceFailed if the voice failed to load.
+        """
         if name is None:
             name = next(iter(self.voices), "any")
-        if name not in self._owner:
-            raise VoiceFailed(f"voice {name!r} could not be loaded; the log of the server says why")
-        return self._owner[name].voice(name, rate)
+        try:
+            name = resolve(name, self.voices)
+            owner = self._owner[next(iter(mix(name)))]
+        except (RequestError, KeyError):
+            raise VoiceFailed(f"voice {name!r} could not be loaded; the log of the server says why") from None
+        return owner.voice(name, rate)
 
     def close(self) -> None:
         for synthesizer in self._synthesizers:
             synthesizer.close()
+
+
+def _unknown(folder: Path, provider: str, threads: int) -> Synthesizer:
+    raise ValueError(
+        f"{folder}: of an engine that this server does not know; run `make engines VOICE=…` again"
+    )
+
+
+_ENGINES: dict[str, Callable[[Path, str, int], Synthesizer]] = {
+    "vits": vits.VitsSynthesizer.load,
+    kokoro.ENGINE: kokoro.KokoroSynthesizer.load,
+}

@@ -30,7 +30,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class _Lengths:
+class Lengths:
     """In characters of text; about 15 are one second of speech."""
 
     sentence: int  # a sentence shorter than this waits for the next
@@ -39,7 +39,12 @@ class _Lengths:
 
 
 # By number of the segment; the last for all that follow.
-_LENGTHS = (_Lengths(1, 12, 70), _Lengths(20, 40, 120), _Lengths(40, 80, 200))
+Pace = tuple[Lengths, ...]
+# A voice that speaks at once waits for phrases that sound well.
+INSTANT: Pace = (Lengths(1, 12, 70), Lengths(20, 40, 120), Lengths(40, 80, 200))
+# One that takes half as long as its speech begins with three to five words; each segment is made while the one before
+# it is played, so it may be about twice as long. The longest keeps others waiting for three seconds.
+COMPUTED: Pace = (Lengths(1, 8, 18), Lengths(12, 24, 40), Lengths(25, 45, 80), Lengths(40, 70, 120))
 
 _LONGEST = (
     400  # a "word" longer than this is cut anywhere, and this much text without anything to say is dropped
@@ -52,6 +57,12 @@ _ABBREVIATIONS = frozenset(
 # Nor does one after these when a number follows: "No. 5", "Jan. 5", but "No. It is not."
 _BEFORE_NUMBERS = frozenset(
     "no nos op fig figs vol ch sec eq pp mm jan feb mar apr jun jul aug sep sept oct nov dec".split()
+)
+# Words that lean on the next one: no cut behind them where another place is near.
+_LEANING = frozenset(
+    "a an the of to in on at by for from with and or but as is are was were be been am has have had will would can"
+    " could do does did not no my your his her its our their this that these those very so i you he she it we they"
+    " who which there".split()
 )
 _HIDDEN = {"```": "```", "<think>": "</think>"}  # nothing from the opening to the closing one is spoken
 _FORMULAS = {"\\(": "\\)", "\\[": "\\]", "$$": "$$"}  # not cut from the opening to the closing one
@@ -68,7 +79,8 @@ _NUMBER_OF_A_LIST = re.compile(r"\s*\d+\.")
 class Segmenter:
     """One answer's text in, its segments out. The work is proportional to the length of the text, whatever it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, pace: Pace = INSTANT) -> None:
+        self._pace = pace
         self._text = ""  # since the last cut, without what is hidden; at most _LONGEST
         self._source: list[str] = []  # since the last cut, all characters
         self._hidden_until = ""
@@ -158,7 +170,7 @@ class Segmenter:
         return ending if len(self._text) >= self._retry_at else None
 
     def _ending_of_word(self, character: str) -> Ending | None:
-        lengths = _LENGTHS[min(self._count, len(_LENGTHS) - 1)]
+        lengths = self._pace[min(self._count, len(self._pace) - 1)]
         length = len(self._text.strip())
         if character == "\n" or self._ends_a_sentence(character):
             return "sentence" if length >= lengths.sentence else None
@@ -170,7 +182,10 @@ class Segmenter:
             return "clause" if length >= lengths.clause and not between_numbers else None
         if length < lengths.words:
             return None
-        return "clause" if length >= lengths.words * 3 // 2 or not _joins(self._text, character) else None
+        if length >= lengths.words * 3 // 2:
+            return "clause"
+        leans = text.rsplit(None, 1)[-1:][0].lower() in _LEANING if text else False
+        return None if leans or _joins(self._text, character) else "clause"
 
     def _ends_a_sentence(self, next_character: str) -> bool:
         text = self._text.rstrip().rstrip(_CLOSERS)

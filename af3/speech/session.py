@@ -15,13 +15,15 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from af3.speech.meter import Listener, Meter, SegmentReport
+from af3.speech.keep_up import PATIENCE_S, KeepUp, Resampled
+from af3.speech.meter import Listener, Meter
 from af3.speech.pcm import shape
-from af3.speech.segmenter import Ending, Segment, Segmenter
+from af3.speech.segmenter import COMPUTED, Ending, Segment, Segmenter
+from af3.speech.speech_outputs import Observer, Sink, SpeechBlock
 from af3.speech.stall import Clock, StallWatch
-from af3.speech.voice import Pcm, Voice, VoiceFailed
+from af3.speech.voice import Voice, VoiceFailed
 
 if TYPE_CHECKING:
     from af3.speech.catalogue import Catalogue  # loads every engine
@@ -34,34 +36,6 @@ PAUSE_S: dict[Ending, float] = {
 }  # before the next segment; both ends are trimmed of silence
 # A phrase is spoken after this long without new text, so that with the voice's own delay it is heard within 0.3 s.
 STALL_S = 0.2
-
-
-@dataclass(frozen=True)
-class SpeechBlock:
-    """A piece of speech: at most 100 ms, plus the pause before a segment. Play blocks in the order they come."""
-
-    pcm: Pcm
-    sample_rate: int
-    source: str  # on a segment's first block, the part of the answer that it speaks; else empty
-
-
-class Sink(Protocol):
-    """Where the speech of one response goes. Called from any thread; `finish` comes last."""
-
-    def cancelled(self) -> bool: ...
-    def send(self, block: SpeechBlock) -> None: ...
-    def fail(self, message: str) -> None: ...
-    def finish(self) -> None: ...
-
-
-class Observer(Protocol):
-    """Collects metrics. Called from any thread."""
-
-    def segment(self, report: SegmentReport) -> None: ...
-    def failed(self) -> None: ...
-    def live(self, count: int) -> None:
-        """`count` requests hold state now."""
-        ...
 
 
 @dataclass
@@ -89,9 +63,10 @@ class _Session:
     """One request. Any thread may set `stopped`; only the speaking thread touches the fields after it."""
 
     voice: Voice
+    rate: float
     touched_s: float
+    segmenter: Segmenter
     newest: _Outlet | None = None  # until the next text comes, or none has for STALL_S
-    segmenter: Segmenter = field(default_factory=Segmenter)
     jobs: deque[_Job] = field(default_factory=deque)
     complete: bool = False  # the whole answer has arrived
     stopped: bool = False
@@ -110,11 +85,14 @@ class Speech:
         idle_s: float,
         observer: Observer,
         clock: Clock | None = None,
+        fallback: str | None = None,
     ):
         """`idle_s`: drop a request that brings no text for this long (its stream broke off).
 
-        `clock`: what measures STALL_S.
+        `clock`: what measures STALL_S. `fallback`: the voice that goes on with an answer whose own cannot keep up.
         """
+        self._fallback = fallback
+        self._keep_up = KeepUp()
         self.voices = voices
         self._idle_s = idle_s
         self._observer = observer
@@ -137,7 +115,8 @@ class Speech:
         self.stop(request_id)
         now = time.monotonic()
         try:
-            opened = _Session(self.voices.voice(voice, rate), now)
+            spoken_by = self.voices.voice(voice, rate)
+            opened = _Session(spoken_by, rate, now, Segmenter(spoken_by.pace))
         except VoiceFailed as failure:
             self._observer.failed()
             sink.fail(str(failure))
@@ -195,6 +174,7 @@ class Speech:
             if session is None:
                 return
             session.stopped = True
+            session.voice.interrupt()
             newest, session.newest = session.newest, None
             self._observer.live(self.live)
         self._watch.forget(request_id)
@@ -273,6 +253,7 @@ class Speech:
 
     def _say(self, session: _Session, segment: Segment, job: _Job) -> None:
         source = session.unspoken + segment.source
+        self._fall_back_if_late(session, segment, job)
         text = session.voice.speakable(segment.speech)
         if session.stopped or not any(character.isalnum() for character in text):
             session.unspoken = source
@@ -290,6 +271,18 @@ class Speech:
                 source = ""
         session.unspoken = source
         if meter.audio_s:
-            self._observer.segment(meter.report())
+            report = meter.report()
+            self._observer.segment(report)
+            if session.voice.pace is COMPUTED:
+                self._keep_up.learn(report)
             session.ending = segment.ending
             session.listener.segments += 1
+
+    def _fall_back_if_late(self, session: _Session, segment: Segment, job: _Job) -> None:
+        if self._fallback is None or session.voice.pace is not COMPUTED:
+            return
+        if self._keep_up.late_s(session.listener, job.arrived_s, len(segment.speech)) <= PATIENCE_S:
+            return
+        hz = session.voice.sample_rate
+        session.voice = Resampled(self.voices.voice(self._fallback, session.rate), hz)
+        self._observer.fell_back()

@@ -4,7 +4,8 @@ The server loads each `Synthesizer` (an engine) once. `Synthesizer.voice` opens 
 one request. A `Voice` speaks its segments one after another.
 
 - A formant voice (`espeak.py`) yields what its program writes and keeps nothing between segments.
-- A neural voice (`vits.py`) computes the length of a segment first, then yields it in pieces.
+- A neural voice (`vits.py`) computes the length of a segment first, then yields it in pieces; one that cannot be cut
+  (`kokoro.py`) asks for short segments by its `pace`.
 - A token-LM + codec voice, such as the paper's AF3-Chat, decodes audio tokens and yields the codec's frames as they
   come. It keeps the text and audio tokens so far in the `Voice`, which lives as long as the answer, is used by one
   thread at a time, and gets the text in order. Its LM may batch several voices inside the `Synthesizer`. When the
@@ -15,13 +16,13 @@ A new engine is a class here and a line in `catalogue.py`.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from af3.errors import invalid
+from af3.speech.segmenter import Pace
 
 Pcm = NDArray[np.int16]
 
@@ -36,6 +37,7 @@ class Voice(Protocol):
     """One speaker at one rate, for one request, used by one thread at a time."""
 
     sample_rate: int
+    pace: Pace  # how long its segments should be
 
     def speakable(self, text: str) -> str:
         """The words this voice says for `text`, the output of `spoken.markup.plain`; empty if there are none."""
@@ -46,6 +48,10 @@ class Voice(Protocol):
 
         Closing the iterator stops the synthesis. Raises VoiceFailed.
         """
+        ...
+
+    def interrupt(self) -> None:
+        """Nobody listens any more: give up a segment in the making. From any thread; the voice is not used again."""
         ...
 
 
@@ -61,10 +67,3 @@ class Synthesizer(Protocol):
     def close(self) -> None:
         """Free processes and memory. Voices still open fail."""
         ...
-
-
-def check_voice(name: str, available: Sequence[str]) -> str:
-    """Return `name`, or raise a RequestError that lists the available voices."""
-    if name in available:
-        return name
-    raise invalid(f"parameter 'voice': there is no {name!r}; choose one of {', '.join(available)}")

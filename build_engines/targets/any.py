@@ -13,7 +13,7 @@ from typing import Literal
 
 from af3.manifest import ADAPTERS_FOLDER, CheckpointIdentity, Manifest
 from af3.manifest import Precision as Precisions
-from af3.speech.engines.vits import built_voice
+from af3.speech.catalogue import built_licence, built_voice
 from build_engines.llm import lora, qwen
 from build_engines.memory_plan import Geometry
 from build_engines.source import reach, think, tokenizer_files
@@ -107,6 +107,7 @@ def write_manifest(
         },
         verification={name: dict(stamp.figures) for name, stamp in stamps.items() if stamp.figures},
         voice=built_voice(output / cpu.VOICE_FOLDER),
+        voice_licence=built_licence(output / cpu.VOICE_FOLDER),
         adapters=tuple(sorted(sources.adapters)),
     ).write(output)
     link_engines(output, VLLM_LINK)

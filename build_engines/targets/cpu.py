@@ -5,8 +5,7 @@ from pathlib import Path
 
 from af3.manifest import CheckpointIdentity, Limits, Manifest
 from af3.manifest import Precision as Precisions
-from af3.speech.catalogue import VOICE_FOLDER
-from af3.speech.engines.vits import built_voice
+from af3.speech.catalogue import VOICE_FOLDER, built_licence, built_voice
 from build_engines.encoder import export_encoder
 from build_engines.encoder.export_encoder import AlignedEncoder, WaveformEncoder
 from build_engines.llm import decoder_files
@@ -75,6 +74,7 @@ def write_manifest(source: Checkpoint, precision: Precision, stamps: dict[str, S
         },
         verification={stage: dict(stamp.figures) for stage, stamp in stamps.items()},
         voice=built_voice(output / VOICE_FOLDER),
+        voice_licence=built_licence(output / VOICE_FOLDER),
     ).write(output)
 
 

@@ -21,8 +21,7 @@ import af3.encoder.tensorrt_encoder
 import af3.speech.engines.vits
 from af3.manifest import CheckpointIdentity, Manifest
 from af3.manifest import Precision as Precisions
-from af3.speech.catalogue import VOICE_FOLDER
-from af3.speech.engines.vits import SETTINGS_FILE, built_voice
+from af3.speech.catalogue import SETTINGS_FILE, VOICE_FOLDER, built_licence, built_voice
 from build_engines import tool_commands
 from build_engines.encoder import encoder_probe, tensorrt_build
 from build_engines.encoder.export_encoder import RaggedEncoder
@@ -36,7 +35,7 @@ from build_engines.source.think import Adapter
 from build_engines.stage import BuildError, Figures, Stage, Stamp, hash_file, is_current, run
 from build_engines.targets import cpu
 from build_engines.tool_commands import PARTS, TIMING, VOICE_ONNX, Job, Step
-from build_engines.voice import export_voice, tensorrt_voice
+from build_engines.voice import choose_voice, export_voice, kokoro_files, tensorrt_voice
 from serving.machine.gpu import IMAGE, FoundGpu, link_engines
 
 SERVED = ("tokenizer", "audio_encoder", "llm")
@@ -45,7 +44,7 @@ SERVED = ("tokenizer", "audio_encoder", "llm")
 @dataclass(frozen=True)
 class Sources:
     """What engines are built from. `clips` are what FP8 is calibrated on; `adapter` is merged into the
-    LLM; `voice` is a VITS checkpoint, of which `Job.voice` has the shapes.
+    LLM; `voice` is Kokoro or a VITS checkpoint, of which `Job.voice` has the shapes.
     """
 
     checkpoint: Checkpoint
@@ -177,6 +176,9 @@ def stages(job: Job, sources: Sources) -> list[tuple[Stage, Path]]:
 
 
 def _voice_stages(job: Job, checkpoint: str) -> list[tuple[Stage, Path]]:
+    """Kokoro is served by ONNX Runtime everywhere; a VITS voice is compiled."""
+    if kokoro_files.is_kokoro(checkpoint):
+        return [(choose_voice.stage(checkpoint), job.output)]
     exported = export_voice.stage(checkpoint)
     onnx = replace(
         exported,
@@ -209,6 +211,7 @@ def write_manifest(job: Job, sources: Sources, stamps: dict[str, Stamp], found: 
         files={f"{name}/{path}": sha256 for name in served for path, sha256 in stamps[name].files.items()},
         verification={name: dict(stamp.figures) for name, stamp in stamps.items() if stamp.figures},
         voice=built_voice(job.output / VOICE_FOLDER),
+        voice_licence=built_licence(job.output / VOICE_FOLDER),
         gpu=found.identity.model_copy(update={"image": IMAGE}),
     ).write(job.output)
     link_engines(job.output)

@@ -63,7 +63,9 @@ def build(checkpoint: Path, name: str, output: Path) -> Figures:
         _export(Text(plain), torch.ones(1, 9, dtype=torch.long), output / f"{TEXT}.onnx", _TEXT)
         _export(Flow(plain), latents, output / f"{FLOW}.onnx", _FLOW)
         _export(Decoder(plain), latents, output / f"{DECODER}.onnx", _DECODER)
-    (output / SETTINGS_FILE).write_text(json.dumps(asdict(settings), ensure_ascii=False, indent=1) + "\n")
+    (output / SETTINGS_FILE).write_text(
+        json.dumps(asdict(settings), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+    )
     return verify(model, output)
 
 

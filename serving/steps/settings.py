@@ -81,11 +81,19 @@ class PostprocessSettings(StepSettings):
 
 
 class TtsSettings(StepSettings):
-    """threads: segments that are spoken at a time. idle_s: an answer without text for so long is forgotten."""
+    """threads: segments that are spoken at a time. idle_s: an answer without text for so long is forgotten.
+
+    fallback: the offline voice that goes on with an answer whose natural voice cannot keep up, or "off".
+    """
 
     provider: str = Field(min_length=1)
     threads: int = Field(ge=1)
     idle_s: float = Field(gt=0, allow_inf_nan=False)
+    fallback: Literal["off", "en-us", "en-us-female", "en-us-low", "en-gb", "en-gb-female"]
+
+    @property
+    def fallback_voice(self) -> str | None:
+        return None if self.fallback == "off" else self.fallback
 
 
 OF_STEP: dict[str, type[StepSettings]] = {

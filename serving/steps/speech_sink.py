@@ -9,12 +9,13 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from af3 import contract
-from af3.speech.session import SegmentReport, SpeechBlock
+from af3.speech.meter import SegmentReport
+from af3.speech.speech_outputs import SpeechBlock
 from serving.steps import adapter
 
 
 class SpeechSink:
-    """The `af3.speech.session.Sink` of one request to the model."""
+    """The `af3.speech.speech_outputs.Sink` of one request to the model."""
 
     def __init__(self, request: Any):
         self._sender = request.get_response_sender()
@@ -56,7 +57,7 @@ class SpeechSink:
 
 
 class SpeechMetrics:
-    """`af3.speech.session.Observer`: the metrics of the `tts` model, updated once a segment, not once a block."""
+    """The `Observer` of the `tts` model: its metrics, updated once a segment, not once a block."""
 
     def __init__(self) -> None:
         self._live = adapter.gauge("af3_speech_live", "Answers that hold state in tts")
@@ -75,6 +76,9 @@ class SpeechMetrics:
         self._underruns = adapter.counter(
             "af3_speech_underruns", "Segments during which a client that plays at once ran out of audio"
         )
+        self._fallbacks = adapter.counter(
+            "af3_speech_fallbacks", "Answers that went on with the instant voice: theirs could not keep up"
+        )
         self._failures = adapter.counter("af3_speech_failures", "Answers whose voice failed")
 
     def live(self, count: int) -> None:
@@ -82,6 +86,9 @@ class SpeechMetrics:
 
     def failed(self) -> None:
         self._failures.increment(1)
+
+    def fell_back(self) -> None:
+        self._fallbacks.increment(1)
 
     def segment(self, report: SegmentReport) -> None:
         self._segments.increment(1)

@@ -2,7 +2,7 @@
 
 eSpeak NG is under the GPL. The wheel `espeakng-loader` brings its library and data; this module only
 starts `espeak_worker.py` as a separate program and exchanges text and PCM with it over pipes, so no GPL
-code is loaded into the server.
+code is loaded into the server. A neural voice that reads phonemes gets them from the same program.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from af3.speech.segmenter import INSTANT
 from af3.speech.spoken.english import in_english
 from af3.speech.voice import Pcm, VoiceFailed
 
@@ -51,6 +52,17 @@ class EspeakSynthesizer:
     def voice(self, name: str, rate: float) -> EspeakVoice:
         return EspeakVoice(self._idle, VOICES[name], round(WORDS_PER_MINUTE * rate))
 
+    def phonemes(self, text: str, voice: str) -> str:
+        """The IPA of `text` in one of eSpeak NG's own voices, `^` inside phonemes of several letters.
+
+        Marks are left out. Raises VoiceFailed.
+        """
+        worker = self._idle.get()
+        try:
+            return worker.phonemes(json.dumps({"voice": voice, "phonemes": text}).encode() + b"\n")
+        finally:
+            self._idle.put(worker)
+
     def close(self) -> None:
         for worker in self._workers:
             worker.stop()
@@ -60,6 +72,7 @@ class EspeakVoice:
     """One eSpeak NG speaker; it borrows an idle process for each segment."""
 
     sample_rate = SAMPLE_RATE
+    pace = INSTANT
 
     def __init__(self, idle: queue.LifoQueue[_Worker], name: str, words_per_minute: int):
         self._idle = idle
@@ -77,6 +90,9 @@ class EspeakVoice:
             yield from worker.speak(json.dumps(request).encode() + b"\n")
         finally:
             self._idle.put(worker)
+
+    def interrupt(self) -> None:
+        """A block takes no time; the caller stops after it."""
 
 
 def _is_read(character: str) -> bool:
@@ -103,6 +119,17 @@ class _Worker:
         except (OSError, EOFError) as error:
             self.stop()
             raise VoiceFailed("the voice broke off in the middle of a segment") from error
+
+    def phonemes(self, request: bytes) -> str:
+        """Send one request line for phonemes and return the answer."""
+        try:
+            if self._process.poll() is not None:
+                self._process = _start()
+            _write(self._process, request)
+            return _read(self._process, _read_number(self._process)).decode()
+        except (OSError, EOFError) as error:
+            self.stop()
+            raise VoiceFailed("eSpeak NG broke off while it looked up phonemes") from error
 
     def stop(self) -> None:
         self._process.kill()

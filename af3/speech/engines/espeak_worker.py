@@ -1,4 +1,4 @@
-"""eSpeak NG as a program of its own: JSON lines in, PCM out. Never imported by the server.
+"""eSpeak NG as a program of its own: JSON lines in, PCM or phonemes out. Never imported by the server.
 
 eSpeak NG is licensed under the GPL, so the server does not load it: it starts this file as a separate
 process and talks to it over two pipes. Standard library only; run as
@@ -11,6 +11,9 @@ behind its length in bytes (uint32, native order); a length of 0 ends the text. 
 for one byte on stdin: `+` asks for more, anything else ends the text. So it never runs ahead of its
 reader, and a caller that hangs up costs one block. It leaves when stdin closes, also when the server
 was killed.
+
+A line `{"voice": name, "phonemes": str}` is answered with one block instead, the IPA of the text in UTF-8, with `^`
+between the letters of a phoneme that has several.
 """
 
 import ctypes
@@ -20,7 +23,19 @@ import sys
 
 SYNCHRONOUS_OUTPUT, BLOCK_MS = 2, 100
 RATE_PARAMETER, UTF8 = 1, 1
+TIED_IPA = 0x02 | 0x80 | ord("^") << 8
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+def phonemes(espeak: ctypes.CDLL, text: str) -> str:
+    """The IPA of `text`, whose clauses eSpeak NG reads one by one."""
+    to_phonemes = espeak.espeak_TextToPhonemes
+    to_phonemes.restype = ctypes.c_char_p
+    to_phonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
+    left, clauses = ctypes.c_char_p(text.encode()), []
+    while left.value is not None:
+        clauses.append(to_phonemes(ctypes.byref(left), UTF8, TIED_IPA).decode())
+    return " ".join(clauses)
 
 
 def main(library: str, data: str) -> None:
@@ -46,6 +61,11 @@ def main(library: str, data: str) -> None:
         request = json.loads(line)
         if espeak.espeak_SetVoiceByName(request["voice"].encode()) != 0:
             raise SystemExit(f"eSpeak NG has no voice {request['voice']!r}")
+        if "phonemes" in request:
+            found = phonemes(espeak, request["phonemes"]).encode()
+            replies.write(struct.pack("=I", len(found)) + found)
+            replies.flush()
+            continue
         espeak.espeak_SetParameter(RATE_PARAMETER, request["words_per_minute"], 0)
         text = request["text"].encode()
         espeak.espeak_Synth(text, len(text) + 1, 0, 0, 0, UTF8, None, None)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from af3.speech.engines.vits_graphs import load_graphs
 from af3.speech.engines.vits_interface import DECODER, FLOW, TEXT, Graphs
+from af3.speech.segmenter import INSTANT
 from af3.speech.spoken.english import in_english
 from af3.speech.spoken.letters import letters_only
 from af3.speech.voice import Pcm, VoiceFailed
@@ -42,7 +43,7 @@ class VitsSettings:
 
     @classmethod
     def read(cls, folder: Path) -> VitsSettings:
-        return cls(**json.loads((folder / SETTINGS_FILE).read_text()))
+        return cls(**json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8")))
 
     def known(self, text: str) -> str:
         """The characters of `text` that the model was trained on, in its case."""
@@ -57,15 +58,6 @@ class VitsSettings:
         blanked = [self.blank_id] * (2 * len(ids) + 1)
         blanked[1::2] = ids
         return blanked
-
-
-def built_voice(folder: Path) -> str | None:
-    """Name of the voice in `folder`, or None if no voice was built there."""
-    settings = folder / SETTINGS_FILE
-    if not settings.is_file():
-        return None
-    name: str = json.loads(settings.read_text())["name"]  # the rest may be of another version
-    return name
 
 
 class VitsSynthesizer:
@@ -111,6 +103,8 @@ def _pieces(frames: int) -> Iterator[tuple[int, int]]:
 class VitsVoice:
     """The speaker of a VITS checkpoint at one rate."""
 
+    pace = INSTANT  # pieces of a long segment leave as they are made
+
     def __init__(self, synthesizer: VitsSynthesizer, rate: float):
         self.sample_rate = synthesizer.settings.sample_rate
         self._synthesizer = synthesizer
@@ -130,3 +124,6 @@ class VitsVoice:
                 yield (np.clip(piece, -1.0, 1.0) * 32767).astype(np.int16)
         except Exception as error:  # ONNX Runtime's exceptions share no class of their own
             raise VoiceFailed("the neural voice failed on a segment") from error
+
+    def interrupt(self) -> None:
+        """A piece takes little time; the caller stops after it."""

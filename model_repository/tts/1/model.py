@@ -18,7 +18,13 @@ class TritonPythonModel:
         self._heart = Heart("tts")
         settings = TtsSettings.from_config(json.loads(args["model_config"]))
         voices = Catalogue.load(settings.engine_dir, settings.threads, settings.provider)
-        self._speech = Speech(voices, settings.threads, settings.idle_s, SpeechMetrics())
+        self._speech = Speech(
+            voices,
+            settings.threads,
+            settings.idle_s,
+            SpeechMetrics(),
+            fallback=settings.fallback_voice,
+        )
 
     def execute(self, requests):
         with self._heart.at_work():

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from af3.speech.session import SegmentReport, Speech, SpeechBlock
+from af3.speech.meter import SegmentReport
+from af3.speech.segmenter import INSTANT, Pace
+from af3.speech.session import Speech
+from af3.speech.speech_outputs import SpeechBlock
 from af3.speech.voice import Pcm, VoiceFailed
 
 HZ = 1000
@@ -23,9 +26,11 @@ class ToneVoice:
     """Each word of a segment is one second whose level tells the request: the synthesizer's `levels`."""
 
     sample_rate = HZ
+    pace: Pace = INSTANT
 
     def __init__(self, engine: "ToneSynthesizer", name: str):
         self._engine = engine
+        self.interrupted = False
         self._level = int(name)
 
     def speakable(self, text: str) -> str:
@@ -44,6 +49,9 @@ class ToneVoice:
                     yield np.full(BLOCK, 3000, np.int16)
         finally:
             self._engine.closed += 1
+
+    def interrupt(self) -> None:
+        self.interrupted = True
 
 
 @dataclass
@@ -94,6 +102,7 @@ class Counts:
 
     reports: list[SegmentReport] = field(default_factory=list)
     failures: int = 0
+    fallbacks: int = 0
     now_live: int = 0
 
     def segment(self, report: SegmentReport) -> None:
@@ -101,6 +110,9 @@ class Counts:
 
     def failed(self) -> None:
         self.failures += 1
+
+    def fell_back(self) -> None:
+        self.fallbacks += 1
 
     def live(self, count: int) -> None:
         self.now_live = count
@@ -358,6 +370,7 @@ class CodecVoice:
     """A token-LM + codec voice in small: each token depends on all before it, each is one frame of 40 ms."""
 
     sample_rate = HZ
+    pace = INSTANT
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
@@ -374,6 +387,9 @@ class CodecVoice:
                 yield np.full(HZ // 25, 1000 + self.tokens[-1], np.int16)
         finally:
             self.decoding = False
+
+    def interrupt(self) -> None:
+        """A token takes no time."""
 
 
 @dataclass

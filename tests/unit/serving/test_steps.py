@@ -407,7 +407,7 @@ def tts_request(
 
 @pytest.fixture
 def tts(engines: Path) -> Iterator[Any]:
-    model = load_model("tts", engines, provider="CPUExecutionProvider", threads=1, idle_s=30)
+    model = load_model("tts", engines, provider="CPUExecutionProvider", threads=1, idle_s=30, fallback="off")
     yield model
     model.finalize()
 

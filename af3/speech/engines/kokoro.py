@@ -1,0 +1,179 @@
+"""The natural voice: Kokoro-82M on ONNX Runtime, from the files that `build_engines` made.
+
+A segment's phonemes come from eSpeak NG (a program of its own) and become one run of one graph: there are no random
+numbers in it, so the same text always gives the same samples. Its normalisations look at the whole segment, so the
+segment cannot be cut into pieces; the first one of an answer is short instead (`segmenter.COMPUTED`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from af3.speech.engines.espeak import EspeakSynthesizer
+from af3.speech.engines.kokoro_phonemes import AMERICAN, BRITISH, LANGUAGES, phonemes
+from af3.speech.segmenter import COMPUTED
+from af3.speech.spoken.english import in_english
+from af3.speech.voice import Pcm, VoiceFailed
+from af3.speech.voice_names import mix
+
+ENGINE = "kokoro"
+SETTINGS_FILE = "voice.json"
+MODEL_FILE = "model.onnx"
+STYLES_FILE = "styles.npy"
+SAMPLE_RATE = 24000
+MOST_TOKENS = 510  # of one run, without the two ends; a style has a row for each length
+
+Styles = NDArray[np.float32]  # [510, 256]; row n - 1 is for n tokens
+
+
+@dataclass(frozen=True)
+class KokoroSettings:
+    """The contents of the voice's `voice.json`. `tokens_input`: exports differ in what they call it."""
+
+    engine: str
+    name: str
+    voices: tuple[str, ...]  # in the order of the styles, the default first
+    vocabulary: dict[str, int]
+    tokens_input: str
+    licence: str
+
+    @classmethod
+    def read(cls, folder: Path) -> KokoroSettings:
+        given = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+        return cls(**given | {"voices": tuple(given["voices"])})
+
+    def token_ids(self, text: str) -> list[int]:
+        """Ids of the phonemes that the model knows; it skips the others."""
+        return [self.vocabulary[phoneme] for phoneme in text if phoneme in self.vocabulary]
+
+
+class KokoroGraph:
+    """The graph in one session; from several threads."""
+
+    def __init__(self, tokens_input: str, session: onnxruntime.InferenceSession):
+        self._tokens_input = tokens_input
+        self._session = session
+
+    def waveform(
+        self,
+        ids: list[int],
+        style: Styles,
+        speed: float,
+        options: onnxruntime.RunOptions | None = None,
+    ) -> NDArray[np.float32]:
+        """Token ids, at most 510 → samples in -1…1 at 24 kHz."""
+        found: NDArray[np.float32] = self._session.run(
+            None,
+            {
+                self._tokens_input: np.array([[0, *ids, 0]], np.int64),
+                "style": style[len(ids) - 1][None],
+                "speed": np.array([speed], np.float32),
+            },
+            options,
+        )[0]
+        return found.reshape(-1)
+
+
+class KokoroSynthesizer:
+    """Kokoro's voices, which are vectors of one model, and mixes of them."""
+
+    def __init__(
+        self, settings: KokoroSettings, session: onnxruntime.InferenceSession, styles: NDArray[np.float32]
+    ):
+        """`styles`: float32 [voices, 510, 256]."""
+        self.settings = settings
+        self.voices = settings.voices
+        self.graph = KokoroGraph(settings.tokens_input, session)
+        self._styles = styles
+        self._espeak = EspeakSynthesizer(1)  # phonemes of a segment take it a millisecond
+
+    @classmethod
+    def load(
+        cls, folder: Path, provider: str = "CPUExecutionProvider", threads: int = 1
+    ) -> KokoroSynthesizer:
+        """From `engines/<target>/voice/`. A provider that this ONNX Runtime lacks is replaced by the CPU's."""
+        settings = KokoroSettings.read(folder)
+        styles = np.load(folder / STYLES_FILE, mmap_mode="r")
+        return cls(settings, load_session(folder / MODEL_FILE, provider, threads), styles)
+
+    def voice(self, name: str, rate: float) -> KokoroVoice:
+        return KokoroVoice(self, name, rate)
+
+    def style(self, name: str) -> Styles:
+        """The style of a voice or of a mix."""
+        place = self.settings.voices.index
+        parts = [np.float32(share) * self._styles[place(voice)] for voice, share in mix(name).items()]
+        style: Styles = np.sum(parts, axis=0, dtype=np.float32)
+        return style
+
+    def phonemes(self, text: str, language: str) -> str:
+        """What is read for `text`, in the alphabet of the model. Raises VoiceFailed."""
+        return phonemes(text, language, self._espeak.phonemes)
+
+    def close(self) -> None:
+        self._espeak.close()
+
+
+class KokoroVoice:
+    """One speaker, or a mix, at one rate. The first part of a mix decides the accent."""
+
+    sample_rate = SAMPLE_RATE
+    pace = COMPUTED
+
+    def __init__(self, synthesizer: KokoroSynthesizer, name: str, rate: float):
+        self._synthesizer = synthesizer
+        self._style = synthesizer.style(name)
+        self._language = LANGUAGES[name[0]]
+        self._rate = rate
+        self._options = onnxruntime.RunOptions()
+
+    def speakable(self, text: str) -> str:
+        """English words for signs and numbers; the other languages read theirs themselves."""
+        return in_english(text) if self._language in (AMERICAN, BRITISH) else text
+
+    def speak(self, text: str) -> Generator[Pcm, None, None]:
+        ids = self._synthesizer.settings.token_ids(self._synthesizer.phonemes(text, self._language))
+        try:
+            for part in parts(ids, self._synthesizer.settings.vocabulary.get(" ")):
+                samples = self._synthesizer.graph.waveform(part, self._style, self._rate, self._options)
+                yield (np.clip(samples, -1.0, 1.0) * 32767).astype(np.int16)
+        except Exception as error:  # ONNX Runtime's exceptions share no class of their own
+            if self._options.terminate:
+                return
+            raise VoiceFailed("the natural voice failed on a segment") from error
+
+    def interrupt(self) -> None:
+        self._options.terminate = True
+
+
+def parts(ids: list[int], space: int | None) -> Iterator[list[int]]:
+    """`ids` in runs of at most 510, cut at the last space where there is one."""
+    while len(ids) > MOST_TOKENS:
+        head = ids[:MOST_TOKENS]
+        cut = MOST_TOKENS if space not in head else MOST_TOKENS - head[::-1].index(space)
+        yield ids[:cut]
+        ids = ids[cut:]
+    if ids:
+        yield ids
+
+
+def load_session(path: Path, provider: str, threads: int) -> onnxruntime.InferenceSession:
+    """`threads`: as many as segments are spoken at a time; alone, a segment has all of them."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the LLM needs the cores too
+    # Processors without VNNI overflow where they multiply bytes with signed bytes; this makes them exact and slower.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    options.enable_mem_pattern = False  # a pattern is kept per shape, and nearly every segment is a new one
+    options.log_severity_level = 3
+    here = onnxruntime.get_available_providers()
+    return onnxruntime.InferenceSession(
+        str(path), options, providers=[provider if provider in here else "CPUExecutionProvider"]
+    )
