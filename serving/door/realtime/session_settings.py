@@ -16,10 +16,6 @@ MODEL = contract.AUDIO_FLAMINGO_SPEECH.name
 LONGEST_INSTRUCTIONS = 40_000  # characters; the model reads 16 000 tokens
 # `semantic_vad` is heard by pauses as `server_vad` is: how long a pause ends a turn.
 EAGERNESS_MS = {"low": 1200, "medium": 700, "auto": 700, "high": 400}
-# Names that clients of OpenAI send unasked: they stand for the server's first voice.
-OPENAI_VOICES = frozenset(
-    "alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split()
-)
 FIRST_VOICE = "default"  # what a session shows that names none
 
 
@@ -95,7 +91,7 @@ class SessionSettings(_Part):
             return found
         voice = self.audio.output.voice
         name = voice.get("id") if isinstance(voice, dict) else voice
-        if isinstance(name, str) and name and name not in OPENAI_VOICES | {FIRST_VOICE}:
+        if isinstance(name, str) and name and name != FIRST_VOICE:
             found["voice"] = name
         if self.audio.output.speed != 1:
             found["rate"] = max(0.5, float(self.audio.output.speed))
