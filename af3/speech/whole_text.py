@@ -5,13 +5,13 @@ from __future__ import annotations
 from af3.contract import MAX_SPOKEN_CHARACTERS
 from af3.errors import invalid
 from af3.speech.session import Sink, Speech
-from af3.speech.voice import check_voice
+from af3.speech.voice_names import resolve
 
 
 def say(speech: Speech, request_id: str, text: str, voice: str | None, rate: float, sink: Sink) -> None:
     """Speak all of it through `sink`. Raises RequestError for an unknown voice, and a text without or with too much."""
     if voice is not None:
-        check_voice(voice, speech.voices.voices)
+        resolve(voice, speech.voices.voices)
     if not text.strip():
         raise invalid("text: empty; send what is to be spoken")
     if len(text) > MAX_SPOKEN_CHARACTERS:

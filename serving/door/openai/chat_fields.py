@@ -165,7 +165,7 @@ Voice = Annotated[
 
 
 class AudioOut(Given):
-    voice: Voice | None = Field(None, description="one of the server's; OpenAI's names are its default")
+    voice: Voice | None = Field(None, description="one of the server's, a mix, or one of OpenAI's names")
     format: SoundFormat | None = Field(None, description="wav, streamed pcm16; only these two are streamed")
 
 

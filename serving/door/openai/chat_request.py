@@ -33,7 +33,6 @@ from serving.door.openai.field_checks import SHOWN, field_error, take_out
 from serving.door.openai.openai_errors import WRONG_VALUE, FieldError, model_not_found, unsupported
 from serving.door.openai.sound_formats import CODED, coder
 from serving.door.openai.spoken_answers import SpokenAnswers
-from serving.door.openai.voice_names import voice_of
 
 CHAT_MODELS = (contract.AUDIO_FLAMINGO.name, contract.AUDIO_FLAMINGO_SPEECH.name)
 SAME_NAME = (
@@ -168,7 +167,7 @@ def _parameters(asked: ChatRequest, sound: str | None) -> dict[str, Any]:
     if think:
         found["think"] = True
     if sound is not None:
-        found["voice"] = voice_of(asked.audio.voice if asked.audio else None)
+        found["voice"] = asked.audio.voice if asked.audio else None
         found["rate"] = asked.rate
     elif asked.rate is not None:
         raise FieldError("rate: of speech, which is not asked for; leave it out", "rate", WRONG_VALUE)

@@ -10,18 +10,17 @@ from pydantic import Field, ValidationError
 from tritonclient.grpc import service_pb2
 
 from af3 import contract
+from af3.speech.voice_names import IGNORED_BY_NAME
 from serving.door import generate_request
 from serving.door.openai.chat_fields import Voice
 from serving.door.openai.field_checks import NotDone, field_error, take_out
 from serving.door.openai.json_values import Given, Text
 from serving.door.openai.openai_errors import model_not_found
 from serving.door.openai.sound_formats import CODED, coder
-from serving.door.openai.voice_names import voice_of
 
 SPEECH_MODELS = (contract.SPEECH_ALONE.name,)
 SpeechFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 NOT_DONE: Mapping[str, NotDone] = {
-    "instructions": NotDone("the voices take no instructions", ("",)),
     "stream_format": NotDone("the bytes of the file are streamed, not events", ("audio",)),
 }
 
@@ -29,7 +28,7 @@ NOT_DONE: Mapping[str, NotDone] = {
 class SpeechRequest(Given):
     model: Text
     input: Text = Field(description="what is spoken")
-    voice: Voice | None = Field(None, description="one of the server's; OpenAI's names are its default")
+    voice: Voice | None = Field(None, description="one of the server's, a mix, or one of OpenAI's names")
     response_format: SpeechFormat | None = Field(None, description="mp3; wav and pcm (24 kHz) are streamed")
     speed: float | None = Field(None, description="0.5 to 2")
 
@@ -42,7 +41,7 @@ class SpeechAsked:
 def to_request(given: Mapping[str, Any]) -> tuple[service_pb2.ModelInferRequest, SpeechAsked]:
     """Raises RequestError that names the field."""
     try:
-        asked = SpeechRequest.model_validate(take_out(given, NOT_DONE, frozenset()))
+        asked = SpeechRequest.model_validate(take_out(given, NOT_DONE, frozenset(IGNORED_BY_NAME)))
     except ValidationError as error:
         raise field_error(error) from None
     if asked.model not in SPEECH_MODELS:
@@ -52,6 +51,6 @@ def to_request(given: Mapping[str, Any]) -> tuple[service_pb2.ModelInferRequest,
         coder()
     request, _ = generate_request.to_request(
         contract.SPEECH_ALONE.name,
-        {contract.TEXT.name: asked.input, "voice": voice_of(asked.voice), "rate": asked.speed},
+        {contract.TEXT.name: asked.input, "voice": asked.voice, "rate": asked.speed},
     )
     return request, SpeechAsked(sound)

@@ -229,7 +229,6 @@ def test_speech_is_mp3_unless_asked_otherwise(triton: FakeTriton, door: Door) ->
 
 
 SPEECH_REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "instructions": ({"instructions": "Whisper."}, "instructions"),
     "events": ({"stream_format": "sse"}, "stream_format"),
     "a format": ({"response_format": "midi"}, "response_format"),
     "a speed": ({"speed": "fast"}, "speed"),
@@ -240,6 +239,12 @@ SPEECH_REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a voice": ({"input": "error=in ensemble 'x', INVALID_ARGUMENT: parameter 'voice': no"}, "voice"),
     "a rate": ({"input": "error=in ensemble 'x', INVALID_ARGUMENT: parameter 'rate': no"}, "speed"),
 }
+
+
+def test_instructions_for_the_voice_are_taken_and_change_nothing(triton: FakeTriton, door: Door) -> None:
+    plain = speak(door, "big=32000", response_format="wav", voice="marin")
+    assert speak(door, "big=32000", response_format="wav", voice="marin", instructions="Whisper.") == plain
+    assert parameters(asked(triton)) == {"voice": "marin"}
 
 
 @pytest.mark.parametrize("sound", ["wav", "flac"])
@@ -256,7 +261,11 @@ def test_no_field_of_speech_is_dropped_silently() -> None:
     from serving.door.openai import speech_request
 
     theirs = set(params.SpeechCreateParams.__annotations__)
-    assert theirs <= {*speech_request.NOT_DONE, *speech_request.SpeechRequest.model_fields}
+    assert theirs <= {
+        *speech_request.NOT_DONE,
+        *speech_request.SpeechRequest.model_fields,
+        *IGNORED_BY_NAME,
+    }
 
 
 def test_speech_of_another_model(door: Door) -> None:
