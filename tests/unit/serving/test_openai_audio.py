@@ -14,6 +14,7 @@ from openai.types.audio import (
     TranscriptionVerbose,
 )
 
+from af3.speech.voice_names import IGNORED_BY_NAME
 from serving.address import Ports, claim
 from serving.door.door import Door, TritonAddress
 from serving.door.openai import transcription_request
@@ -215,7 +216,7 @@ def test_speech_as_wav_streams(triton: FakeTriton, door: Door) -> None:
         assert (file.getframerate(), file.readframes(1 << 20)) == (16_000, bytes(9600))
     assert asked(triton).model_name == "speech"
     assert inputs(asked(triton)) == {"text": [b"many=3|big=3200"]}
-    assert parameters(asked(triton)) == {"rate": 1.5}
+    assert parameters(asked(triton)) == {"rate": 1.5, "voice": "nova"}
 
 
 def test_speech_as_pcm_is_at_24_khz(door: Door) -> None:
