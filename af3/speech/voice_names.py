@@ -27,8 +27,6 @@ OPENAI_VOICES: Mapping[str, tuple[str, ...]] = {
     "cedar": ("am_fenrir", "en-us-low"),
     "marin": ("af_heart", "en-us-female"),
 }
-# Of OpenAI's requests, what no voice here follows. A request that has it is answered as if it had not.
-IGNORED_BY_NAME = ("instructions",)
 
 _PART = re.compile(r"(?P<name>[^:+]+)(?::(?P<weight>\d+(?:\.\d+)?))?")
 _MIXABLE = re.compile(r"[a-z][fm]_[a-z]+")  # Kokoro's way of naming; its voices are vectors

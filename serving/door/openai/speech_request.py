@@ -10,7 +10,6 @@ from pydantic import Field, ValidationError
 from tritonclient.grpc import service_pb2
 
 from af3 import contract
-from af3.speech.voice_names import IGNORED_BY_NAME
 from serving.door import generate_request
 from serving.door.openai.chat_fields import Voice
 from serving.door.openai.field_checks import NotDone, field_error, take_out
@@ -23,6 +22,10 @@ SpeechFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 NOT_DONE: Mapping[str, NotDone] = {
     "stream_format": NotDone("the bytes of the file are streamed, not events", ("audio",)),
 }
+
+WITHOUT_EFFECT = frozenset(
+    {"instructions"}
+)  # how to speak, which no voice here follows; clients send it unasked
 
 
 class SpeechRequest(Given):
@@ -41,7 +44,7 @@ class SpeechAsked:
 def to_request(given: Mapping[str, Any]) -> tuple[service_pb2.ModelInferRequest, SpeechAsked]:
     """Raises RequestError that names the field."""
     try:
-        asked = SpeechRequest.model_validate(take_out(given, NOT_DONE, frozenset(IGNORED_BY_NAME)))
+        asked = SpeechRequest.model_validate(take_out(given, NOT_DONE, WITHOUT_EFFECT))
     except ValidationError as error:
         raise field_error(error) from None
     if asked.model not in SPEECH_MODELS:

@@ -14,7 +14,6 @@ from openai.types.audio import (
     TranscriptionVerbose,
 )
 
-from af3.speech.voice_names import IGNORED_BY_NAME
 from serving.address import Ports, claim
 from serving.door.door import Door, TritonAddress
 from serving.door.openai import transcription_request
@@ -265,7 +264,7 @@ def test_no_field_of_speech_is_dropped_silently() -> None:
     assert theirs <= {
         *speech_request.NOT_DONE,
         *speech_request.SpeechRequest.model_fields,
-        *IGNORED_BY_NAME,
+        *speech_request.WITHOUT_EFFECT,
     }
 
 

@@ -5,9 +5,13 @@ import pytest
 from serving.door.realtime.session_settings import Session
 
 
-@pytest.mark.parametrize(
-    "given", [{}, {"audio": {"output": {"speed": 1.0}}}, {"audio": {"output": {"voice": "marin"}}}]
-)
+def test_a_voice_of_openai_is_handed_on_to_the_server_which_knows_their_names():
+    session = Session("sess", 0)
+    session.update({"audio": {"output": {"voice": "marin"}}})
+    assert session.settings.parameters()["voice"] == "marin"
+
+
+@pytest.mark.parametrize("given", [{}, {"audio": {"output": {"speed": 1.0}}}])
 def test_the_server_chooses_the_voice_unless_one_of_its_own_is_named(given):
     session = Session("sess", 0)
     session.update(given)
