@@ -1,7 +1,7 @@
 """What the natural voice costs by itself: `python -m perf.natural_voice`, with `make engines VOICE=kokoro` built.
 
-For segments of several lengths: processor and wall seconds per second of speech, and the time from the text to the first
-block that can be played. Everything of the voice counts: phonemes, graph, level. `perf.speech` measures it in the server.
+For segments of several lengths: processor and wall seconds per second of speech, and the time from the text to its
+speech. Everything of the voice counts: phonemes, graph, level. `perf.speech` measures it in the server.
 """
 
 from __future__ import annotations

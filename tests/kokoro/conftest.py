@@ -1,4 +1,4 @@
-"""The real Kokoro-82M, downloaded and built once into `.cache/kokoro/`, and the environment of the programs that judge it."""
+"""The real Kokoro-82M, built once into `.cache/kokoro/`, and the environment of the programs that judge it."""
 
 from __future__ import annotations
 
