@@ -1,8 +1,8 @@
 """How soon and how steadily a server speaks: `python -m perf.speech`, with `make serve` running.
 
-First audio is counted from the moment the client has the text of the first complete segment: what the voice
-adds to the language model. An underrun is a block that came after a listener, who plays at once, had run dry,
-whether the text or the voice was late.
+First audio is counted from the moment the client has the text that the first segment speaks: what the voice adds to
+the language model, the wait for the end of the phrase included. An underrun is a block that came after a listener, who
+plays at once, had run dry, whether the text or the voice was late.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from af3 import contract
-from af3.speech.segmenter import Segmenter
 from clients.client import AudioFlamingo
 from clients.request import DEFAULT_URL, Parameters
 from clients.sound.playback import Playhead
@@ -43,14 +42,17 @@ def measure(flamingo: AudioFlamingo, clip: Path, prompt: str, parameters: Parame
     sent_s = time.monotonic()
     first_text_s = first_audio_s = segment_s = None
     last_s = sent_s
-    segmenter, playhead = Segmenter(), Playhead()
+    playhead = Playhead()
+    text_at_s: list[tuple[int, float]] = []  # characters so far, and when
     for delta in flamingo.ask(clip, prompt, **parameters):
         now = time.monotonic()
         if delta.text and first_text_s is None:
             first_text_s = now
-        if segment_s is None and delta.speech is None:
-            complete = segmenter.push(delta.text) or (delta.finish_reason and segmenter.flush())
-            segment_s = now if complete else None
+        if delta.text:
+            text_at_s.append(((text_at_s[-1][0] if text_at_s else 0) + len(delta.text), now))
+        if segment_s is None and delta.speech_text:
+            spoken_here = len(delta.speech_text.rstrip())
+            segment_s = next((at_s for length, at_s in text_at_s if length >= spoken_here), None)
         if delta.speech is not None and delta.sample_rate is not None:
             first_audio_s = first_audio_s or now
             last_s = now
