@@ -1,4 +1,7 @@
-"""gRPC and HTTP say, do, count and write the same for the same request; Triton is a stand-in."""
+"""gRPC and HTTP say, do, count and write the same for the same request; Triton is a stand-in.
+
+Long because every case is asked over both.
+"""
 
 import json
 import socket
