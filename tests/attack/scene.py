@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
-import multiprocessing
 import os
 import resource
 import socket
+import subprocess
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlsplit
 
 from tests.faults import Launched
@@ -143,42 +142,23 @@ class Honest:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        spawning = multiprocessing.get_context("spawn")
-        stopping, found = spawning.Event(), spawning.Queue()
-        address = Address(self.scene.host, self.scene.port)
-        words = (address, self.scene.keys.get("honest"), self.expected, stopping, found)
-        process = spawning.Process(target=_ask_until, args=words, daemon=True)
-        process.start()
-        found.get(timeout=PATIENCE_S)  # it has begun
-        try:
-            yield
-        finally:
-            stopping.set()
-            self.times_s, self.errors = found.get(timeout=2 * PATIENCE_S)
-            process.join(PATIENCE_S)
+        words = [self.scene.host, self.scene.port, self.scene.keys.get("honest"), self.expected]
+        command = [sys.executable, "-m", "tests.attack.honest_clients"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(json.dumps(words) + "\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "asking\n"
+            try:
+                yield
+            finally:
+                process.stdin.close()
+                self.times_s, self.errors = json.loads(process.stdout.readline())
 
     def worst_s(self, share: float = 0.99) -> float:
         found = sorted(self.times_s)
         return found[min(len(found) - 1, int(share * len(found)))] if found else float("inf")
-
-
-def _ask_until(address: Address, key: str | None, expected: str, stopping: Any, found: Any) -> None:
-    times_s: list[float] = []
-    errors: list[str] = []
-
-    def ask() -> None:
-        while not stopping.is_set():
-            began = time.monotonic()
-            code, said = generate(address, key=key)
-            times_s.append(time.monotonic() - began)
-            if code != 200:
-                errors.append(f"{code} {said}")
-            elif expected and said != expected:
-                errors.append(f"wrong: {said!r}")
-
-    found.put("asking")
-    at_once(2, lambda number: ask())
-    found.put((times_s, errors))
 
 
 def raise_own_limit() -> None:
