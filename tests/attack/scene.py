@@ -13,10 +13,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tests.faults import Launched
 from tests.support import scrape
+
+if TYPE_CHECKING:
+    from tests.faults import Launched  # not at work: it imports what builds engines, for half a minute
 
 HONEST = "127.0.0.2"  # the address of the honest; attackers come from others
 STRANGER = "127.0.0.66"
