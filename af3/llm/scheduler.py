@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 
 import numpy as np
 
 from af3.llm.checks import refuse_malformed
 from af3.llm.decoder import Decoder
-from af3.llm.intake import Intake, Waiting, shutting_down, too_late
+from af3.llm.intake import Intake, shutting_down
 from af3.llm.rows import Rows
 from af3.llm.sequence import ActiveSequence, Generation, Listener
+from af3.llm.unwanted import Unwanted
 
 log = logging.getLogger(__name__)
 
 PREFILL_PAIRS = 1 << 18  # of a token and one before it, in one turn
 LEAST_PREFILL = 16
-CANCEL_CHECK_S = 0.05  # asking whether a client is still there costs a round trip to the server process
 
 
 def shared_part(most: int, read: int) -> int:
@@ -60,8 +59,8 @@ class Scheduler:
         self._report_counts = report
         self._turned = turned
         self._reported = 0, 0
-        self._next_cancel_check = 0.0
         self._intake = Intake(max_queue)
+        self._unwanted = Unwanted(self._intake)
         self._rows = Rows(decoder)
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._thread.start()
@@ -96,47 +95,15 @@ class Scheduler:
 
     def _turn(self) -> None:
         try:
-            self._drop_overdue()  # 1) whose time is up, if they have no token yet
-            self._drop_stopped()  # 2) who was stopped, and whose client has left
-            self._admit()  # 3) the next in the queue gets a row, unless a prompt is still being read
+            self._unwanted.drop(self._rows.all, self._release)  # 1) who was stopped, has left or is too late
+            self._admit()  # 2) the next in the queue gets a row, unless a prompt is still being read
             self._report()
-            self._prefill()  # 4) one part of that prompt; the last part gives the first token
-            self._decode()  # 5) one token for every running sequence
+            self._prefill()  # 3) one part of that prompt; the last part gives the first token
+            self._decode()  # 4) one token for every running sequence
         except Exception as error:  # the decoder itself failed: nothing in its cache can be trusted
             log.exception("decoder failed with %d sequences in flight", len(self._rows))
             self._fail_rows(error)
         self._report()
-
-    def _drop_overdue(self) -> None:
-        overdue = self._intake.overdue()
-        if not overdue:
-            return
-        for generation, listener in self._intake.remove(overdue):
-            listener.failed(too_late(generation))
-        for sequence in self._rows.all:
-            if sequence.generation.request_id in overdue and not sequence.generated:
-                self._release(sequence)
-                sequence.listener.failed(too_late(sequence.generation))
-
-    def _drop_stopped(self) -> None:
-        unwanted = self._intake.take_stops() | self._left()
-        if not unwanted:
-            return
-        for waiting in self._intake.remove(unwanted):
-            waiting.listener.tokens((), final=True)
-        for sequence in self._rows.all:
-            if sequence.generation.request_id in unwanted:
-                self._release(sequence)
-                sequence.listener.tokens((), final=True)
-
-    def _left(self) -> set[str]:
-        """Ids whose clients have left, asked now and then."""
-        now = time.monotonic()
-        if now < self._next_cancel_check:
-            return set()
-        self._next_cancel_check = now + CANCEL_CHECK_S
-        entries: list[Waiting | ActiveSequence] = [*self._intake.waiting(), *self._rows.all]
-        return {entry.generation.request_id for entry in entries if entry.listener.cancelled()}
 
     def _admit(self) -> None:
         if self._rows.reading is not None or self._rows.full:

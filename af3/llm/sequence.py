@@ -62,6 +62,10 @@ class ActiveSequence:
     def decoding(self) -> bool:
         return len(self.pending) == 0
 
+    @property
+    def begun(self) -> bool:
+        return bool(self.generated)
+
     def accept(self, logits: np.ndarray) -> bool:
         """Draw the next token and tell the listener; True when that was the last."""
         token = self._sampler.next_token(logits)

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
@@ -21,16 +20,16 @@ import numpy as np
 from af3.adapters import check_adapter
 from af3.errors import RequestError, invalid
 from af3.llm.checks import refuse_malformed
-from af3.llm.intake import Intake, shutting_down, too_late
+from af3.llm.intake import Intake, shutting_down
 from af3.llm.interface import EngineStats, Observer
 from af3.llm.sequence import Generation, Listener
+from af3.llm.unwanted import CHECK_S, Unwanted
 from af3.llm.vllm_wire import EngineSettings, Message, receive, send
 from af3.manifest import Manifest, ModelFacts
 
 log = logging.getLogger(__name__)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-CHECK_S = 0.05  # between two looks for clients that have left and for deadlines
 IDLE_S = 1.0
 END_S = 10.0
 
@@ -40,9 +39,10 @@ class EngineLost(Exception):
 
 
 class _InFlight:
-    """A generation that vLLM has."""
+    """A generation that vLLM has, by a number of ours: a client may use its id again."""
 
-    def __init__(self, generation: Generation, listener: Listener):
+    def __init__(self, number: str, generation: Generation, listener: Listener):
+        self.number = number
         self.generation = generation
         self.listener = listener
         self.begun = False
@@ -72,9 +72,9 @@ class VllmEngine:
         self._observer = observer
         self._reported = 0, 0
         self._intake = Intake(max_queue)
-        self._in_flight: dict[str, _InFlight] = {}  # by a number of ours: a client may use its id again
+        self._unwanted = Unwanted(self._intake)
+        self._in_flight: dict[str, _InFlight] = {}  # by their numbers
         self._numbers = map(str, itertools.count())
-        self._next_check_s = 0.0
         self._closing = False
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
         self._process, self._connection = _start(python, settings)
@@ -141,8 +141,7 @@ class VllmEngine:
         while self._connection.poll():
             self._take(receive(self._connection)[0])
             moved = True
-        self._drop_stopped()
-        self._drop_overdue()
+        self._unwanted.drop(list(self._in_flight.values()), self._abort)
         self._admit()
         self._report()
         if moved or not self._in_flight:  # nothing from vLLM while something is in flight: it may hang
@@ -164,48 +163,16 @@ class VllmEngine:
             self._end(message["id"])
         return flight.listener.tokens(message["ids"], message["final"])
 
-    def _drop_stopped(self) -> None:
-        unwanted = self._intake.take_stops() | self._left()
-        if not unwanted:
-            return
-        for waiting in self._intake.remove(unwanted):
-            waiting.listener.tokens((), final=True)
-        for number, flight in list(self._in_flight.items()):
-            if flight.generation.request_id in unwanted:
-                self._abort(number)
-                flight.listener.tokens((), final=True)
-
-    def _left(self) -> set[str]:
-        """Ids whose clients have left, asked now and then."""
-        now = time.monotonic()
-        if now < self._next_check_s:
-            return set()
-        self._next_check_s = now + CHECK_S
-        waiting = {entry.generation.request_id: entry.listener for entry in self._intake.waiting()}
-        running = {flight.generation.request_id: flight.listener for flight in self._in_flight.values()}
-        return {request_id for request_id, listener in (waiting | running).items() if listener.cancelled()}
-
-    def _drop_overdue(self) -> None:
-        overdue = self._intake.overdue()
-        if not overdue:
-            return
-        for waiting in self._intake.remove(overdue):
-            waiting.listener.failed(too_late(waiting.generation))
-        for number, flight in list(self._in_flight.items()):
-            if flight.generation.request_id in overdue and not flight.begun:
-                self._abort(number)
-                flight.listener.failed(too_late(flight.generation))
-
     def _admit(self) -> None:
         while len(self._in_flight) < self._slots and (waiting := self._intake.next()):
             number = next(self._numbers)
-            self._in_flight[number] = _InFlight(waiting.generation, waiting.listener)
+            self._in_flight[number] = _InFlight(number, waiting.generation, waiting.listener)
             message, table = wanted_message(waiting.generation, self._model)
             send(self._connection, message | {"id": number}, table)
 
-    def _abort(self, number: str) -> None:
-        self._end(number)
-        send(self._connection, {"kind": "stop", "id": number})
+    def _abort(self, flight: _InFlight) -> None:
+        self._end(flight.number)
+        send(self._connection, {"kind": "stop", "id": flight.number})
 
     def _end(self, number: str) -> None:
         self._intake.end(self._in_flight.pop(number).generation)

@@ -272,7 +272,7 @@ def test_many_threads_that_submit_and_stop_never_fail_an_answer(decoder: EchoDec
 
 
 def test_a_client_that_left_is_noticed(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("af3.llm.scheduler.CANCEL_CHECK_S", 0.0)
+    monkeypatch.setattr("af3.llm.unwanted.CHECK_S", 0.0)
     (listener,) = submit(scheduler, generation("left", [0], 9_000))
     assert listener.started.wait(WAIT_S)
     listener.gone = True

@@ -1,0 +1,69 @@
+"""Requests that are to end before their answer does: stopped, left by their clients, or out of time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from af3.llm.intake import Intake, Waiting, too_late
+from af3.llm.sequence import Generation, Listener
+
+CHECK_S = 0.05  # asking whether a client is still there costs a round trip to the server process
+
+
+class Running(Protocol):
+    """A request that an engine has taken out of the queue."""
+
+    @property
+    def generation(self) -> Generation: ...
+
+    @property
+    def listener(self) -> Listener: ...
+
+    @property
+    def begun(self) -> bool:
+        """Whether a token of it has come."""
+        ...
+
+
+Taken = TypeVar("Taken", bound=Running)
+
+
+class Unwanted:
+    """Finds them, in the queue and among those that run. For the engine's one thread."""
+
+    def __init__(self, intake: Intake):
+        self._intake = intake
+        self._next_check_s = 0.0
+
+    def drop(self, running: Sequence[Taken], release: Callable[[Taken], None]) -> None:
+        """End each and tell its listener.
+
+        release: takes one out of the engine and frees its id. A stopped answer gets a last call without tokens; one
+        that has no token when its time is up fails, and one that has goes on: whoever reads it stops it.
+        """
+        overdue = self._intake.overdue()
+        for waiting in self._intake.remove(overdue):
+            waiting.listener.failed(too_late(waiting.generation))
+        for one in running:
+            if one.generation.request_id in overdue and not one.begun:
+                release(one)
+                one.listener.failed(too_late(one.generation))
+        stopped = self._intake.take_stops() | self._left(running)
+        for waiting in self._intake.remove(stopped):
+            waiting.listener.tokens((), final=True)
+        for one in running:
+            late = one.generation.request_id in overdue and not one.begun  # it has gone above
+            if one.generation.request_id in stopped and not late:
+                release(one)
+                one.listener.tokens((), final=True)
+
+    def _left(self, running: Sequence[Running]) -> set[str]:
+        """Ids whose clients have left, asked now and then."""
+        now = time.monotonic()
+        if now < self._next_check_s:
+            return set()
+        self._next_check_s = now + CHECK_S
+        entries: list[Waiting | Running] = [*self._intake.waiting(), *running]
+        return {entry.generation.request_id for entry in entries if entry.listener.cancelled()}
