@@ -150,9 +150,11 @@ def _llm_tensors(prompt: Prompt, parameters: Parameters, model: ModelFacts) -> d
         # TensorRT-LLM: top_k 1 is greedy; top_k 0 with top_p 1 samples from the whole vocabulary.
         contract.RUNTIME_TOP_K.name: np.array([1 if parameters.greedy else parameters.top_k], np.int32),
         contract.RUNTIME_TOP_P.name: np.array([parameters.top_p], np.float32),
-        contract.REPETITION_PENALTY.name: np.array([parameters.repetition_penalty], np.float32),
         contract.SEED.name: np.array([seed], np.uint64),
     }
+    if parameters.repetition_penalty != 1.0:
+        # Only when asked for: TensorRT-LLM runs its penalty kernel over a batch in which anyone sends it.
+        tensors[contract.REPETITION_PENALTY.name] = np.array([parameters.repetition_penalty], np.float32)
     if other_ends:
         # Rows: the words' ids one after the other; the end of each word.
         tensors[contract.STOP_WORDS_LIST.name] = np.array(

@@ -38,7 +38,7 @@ def value(tensors: dict[str, np.ndarray], tensor: contract.Tensor) -> object:
 
 
 def test_every_tensor_has_the_name_dtype_and_dims_of_the_contract() -> None:
-    tensors = prepare(wav(1.0))
+    tensors = prepare(wav(1.0), repetition_penalty=1.2)
     assert set(tensors) == {tensor.name for tensor in contract.PREPROCESS.outputs}
     numpy_names = {"FP32": "float32", "INT32": "int32", "UINT64": "uint64", "BOOL": "bool"}
     for tensor in contract.PREPROCESS.outputs:
@@ -92,6 +92,15 @@ def test_what_is_asked_for_reaches_the_llm() -> None:
     assert value(tensors, contract.REPETITION_PENALTY) == 1.25
     assert value(tensors, contract.INPUT_LENGTHS) == tensors["input_ids"].shape[1]
     assert value(tensors, contract.STREAMING)
+
+
+def test_nothing_is_penalised_where_nobody_asked_for_it() -> None:
+    """TensorRT-LLM runs its penalty kernel over every batch in which a request brings the tensor."""
+    asked = {tensor.name for tensor in contract.PREPROCESS.outputs}
+    for tensors in (prepare(), prepare(repetition_penalty=1.0)):
+        assert asked - set(tensors) == {contract.REPETITION_PENALTY.name}
+    whole = {tensor.name: prepare().get(tensor.name) for tensor in contract.LLM.inputs}
+    assert generation("id", whole).sampling.repetition_penalty == 1.0
 
 
 def test_two_users_clips_never_share_a_hash() -> None:
