@@ -33,6 +33,7 @@ def alive(pid: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.timeout(900 + REQUESTS)
 def test_every_one_of_many_random_requests_is_answered_as_on_an_idle_engine(tiny: Leaf) -> None:
     """With prefix caching on: clips, questions and lengths in any mixture, many with the same beginning."""
     draw = random.Random(5)
