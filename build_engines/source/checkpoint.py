@@ -3,11 +3,11 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from huggingface_hub import snapshot_download
@@ -176,7 +176,21 @@ def _read_config(folder: Path) -> tuple[Family, AudioConfig]:
             f"{path}: model_type is {model_type!r}, but architectures names {', '.join(others)}; give the "
             "checkpoint as it was published"
         )
+    quantised = _quantisation(written)
+    if quantised is not None:
+        raise BuildError(
+            f"{path}: its weights are quantised already ({quantised}), and make engines reads full ones: give the "
+            "checkpoint as NVIDIA published it and name the precision, PRECISION=fp8 or int4"
+        )
     return family, family.config.from_pretrained(folder)
+
+
+def _quantisation(written: Mapping[str, Any]) -> str | None:
+    """The method of a quantised checkpoint (awq, gptq, …), whichever part of it is quantised."""
+    for part in (written, written.get("text_config") or {}):
+        if found := part.get("quantization_config"):
+            return str(found.get("quant_method", "an unknown method"))
+    return None
 
 
 def _processor_name(folder: Path) -> str | None:

@@ -156,3 +156,16 @@ def test_rope_theta_is_found_where_transformers_4_wrote_it(folder: Path) -> None
     config["text_config"]["rope_theta"] = 12345.0
     path.write_text(json.dumps(config))
     assert open_checkpoint(str(folder)).text_config.rope_parameters["rope_theta"] == 12345.0
+
+
+@pytest.mark.parametrize("part", ["", "text_config"])
+@pytest.mark.parametrize("method", ["awq", "gptq"])
+def test_a_checkpoint_that_is_quantised_already_is_refused_by_the_name_of_its_method(
+    folder: Path, method: str, part: str
+) -> None:
+    path = folder / "config.json"
+    written = json.loads(path.read_text())
+    (written[part] if part else written)["quantization_config"] = {"quant_method": method, "bits": 4}
+    path.write_text(json.dumps(written))
+    with pytest.raises(BuildError, match=rf"quantised already \({method}\).*PRECISION=fp8 or int4"):
+        open_checkpoint(str(folder))
