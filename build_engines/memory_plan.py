@@ -13,15 +13,23 @@ import argparse
 import sys
 from dataclasses import dataclass, replace
 
+from build_engines.source import reach
 from build_engines.stage import BuildError
 from build_engines.targets import TARGETS
-from build_engines.targets.target import AUDIO_TOKENS_PER_WINDOW, BITS_PER_WEIGHT, GIB, Target
+from build_engines.targets.target import (
+    AUDIO_TOKENS_PER_WINDOW,
+    BITS_PER_WEIGHT,
+    GIB,
+    WINDOW_SECONDS,
+    Target,
+)
 
 BF16_BYTES = 2
 FP32_BYTES = 4
 ENCODER_FRAMES_PER_WINDOW = 1500
 MEL_FRAMES_PER_WINDOW = 3000
 MEL_BINS = 128
+WINDOW_SAMPLES = 480_000
 LOG_MEL_BYTES = (402 * 400 + MEL_BINS * 201) * FP32_BYTES  # DFT and mel filters stay FP32
 
 # TensorRT's kernels address a tensor with 32 bits (TensorRT #1948, #4408, TensorRT-LLM #2204, #2422).
@@ -36,10 +44,8 @@ EMBEDDING_CACHE_BYTES = GIB // 4
 CUDA_CONTEXT_BYTES = GIB // 2  # context and kernels of one process, an estimate
 # tritonserver with the LLM, the Python stub of audio_encoder, and the server of MPS; speech runs on the CPU
 CUDA_PROCESSES = 3
-# Beside its row in the LLM's own table, a running request's audio lies in the tensor that the ensemble hands on (in
-# Triton's CUDA pool) and in the backend's copy of it, until the last token.
-COPIES_IN_FLIGHT = 2
-LLM_RUNTIME_BYTES = GIB // 2  # sampling, logits and CUDA graphs of the executor, an estimate
+LLM_RUNTIME_BYTES = GIB // 2  # sampling, logits, workspace and CUDA graphs of the executor, an estimate
+LENGTH_BYTES = 8  # int64, of pcm_lengths and of window_index
 
 TEXT_TOKENS_OF_A_QUESTION = 128  # system turn, question and ChatML, for the table of requests
 CLIP_SECONDS = (30, 120, 600, 1800)
@@ -60,6 +66,14 @@ class Geometry:
     encoder_layers: int
     encoder_heads: int
     encoder_intermediate_size: int
+    # RoTE: angles of one audio token, and windows of one clip; none without it.
+    rotation_angles: int = 0
+    rotation_windows: int = 0
+
+    @property
+    def rotation_weights(self) -> int:
+        """Elements of the encoder's two tables, of cosines and of sines."""
+        return 2 * self.rotation_windows * AUDIO_TOKENS_PER_WINDOW * self.rotation_angles
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -106,6 +120,13 @@ AUDIO_FLAMINGO_3 = Geometry(
     encoder_heads=20,
     encoder_intermediate_size=5120,
 )
+# Audio Flamingo Next and Music Flamingo: the same, turned by time.
+WITH_ROTATION = replace(AUDIO_FLAMINGO_3, rotation_angles=256, rotation_windows=60)
+
+
+def published(known: reach.Reach) -> Geometry:
+    """The sizes of NVIDIA's own checkpoints, of which there are two."""
+    return WITH_ROTATION if known.rotates_by_time else AUDIO_FLAMINGO_3
 
 
 @dataclass(frozen=True)
@@ -119,26 +140,26 @@ class MemoryPlan:
     gpu_memory: int
     llm_weights: int
     prompt_table: int
-    tables_in_flight: int
+    cuda_pool: int
+    backend_copies: int
     llm_activations: int
     encoder_weights: int
+    rotation_tables: int
     encoder_activations: int
+    encoder_buffers: int
     embedding_cache: int
     contexts: int
 
     @property
     def free(self) -> int:
-        held = (
-            self.llm_weights
-            + self.prompt_table
-            + self.tables_in_flight
-            + self.llm_activations
-            + self.encoder_weights
-            + self.encoder_activations
-            + self.embedding_cache
-            + self.contexts
-        )
-        return self.gpu_memory - held
+        llm = self.llm_weights + self.prompt_table + self.backend_copies + self.llm_activations
+        return self.gpu_memory - llm - self.cuda_pool - self.encoder - self.contexts
+
+    @property
+    def encoder(self) -> int:
+        """All that the encoder's process holds but its CUDA context."""
+        weights = self.encoder_weights + self.rotation_tables
+        return weights + self.encoder_activations + self.encoder_buffers + self.embedding_cache
 
     @property
     def kv_cache(self) -> int:
@@ -172,11 +193,11 @@ class MemoryPlan:
                 f"the KV cache would hold {self.kv_tokens} tokens, fewer than the "
                 f"{self.target.limits.max_sequence_tokens} of one longest request (max_sequence_tokens)"
             )
-        encoder = self.encoder_weights + self.encoder_activations + self.embedding_cache + CUDA_CONTEXT_BYTES
+        encoder = self.encoder + CUDA_CONTEXT_BYTES
         left = int((self.free + encoder) * (1 - KV_CACHE_FRACTION))
         if left < encoder:
             return (
-                f"the audio encoder needs {_gib(encoder)}, and the KV cache leaves {_gib(left)} when the LLM "
+                f"the audio encoder needs {gib(encoder)}, and the KV cache leaves {gib(left)} when the LLM "
                 "loads first"
             )
         return None
@@ -193,10 +214,15 @@ def plan(target: Target, geometry: Geometry, gpu_memory: int | None = None) -> M
         gpu_memory=target.gpu.memory_bytes if gpu_memory is None else gpu_memory,
         llm_weights=weights,
         prompt_table=table,
-        tables_in_flight=COPIES_IN_FLIGHT * table,
-        llm_activations=_prefill_bytes(target, geometry) + LLM_RUNTIME_BYTES,
+        # Beside its slot in the LLM's own table, a running request's audio lies in the tensor that the ensemble hands
+        # on (in Triton's CUDA pool) and in the backend's copy of it, until the last token.
+        cuda_pool=table,
+        backend_copies=table,
+        llm_activations=prefill_bytes(target.max_num_tokens, geometry) + LLM_RUNTIME_BYTES,
         encoder_weights=geometry.encoder_weights * BF16_BYTES + LOG_MEL_BYTES,
-        encoder_activations=_encoder_bytes(target.encoder_windows, geometry),
+        rotation_tables=geometry.rotation_weights * BF16_BYTES,
+        encoder_activations=encoder_bytes(target.encoder_windows, geometry),
+        encoder_buffers=buffer_bytes(target.encoder_windows, geometry),
         embedding_cache=EMBEDDING_CACHE_BYTES,
         contexts=CUDA_PROCESSES * CUDA_CONTEXT_BYTES,
     )
@@ -210,8 +236,8 @@ def require_fit(memory: MemoryPlan) -> None:
     remedy = _smaller_limit(memory)
     where = f"build_engines/targets/{target.name}.py"
     raise BuildError(
-        f"{target.name} with {target.llm_precision} weights does not fit {_gib(memory.gpu_memory)}: "
-        f"{memory.shortage}. " + (f"In {where}, lower {remedy}" if remedy else _no_limit_helps(target))
+        f"{target.name} with {target.llm_precision} weights does not fit {gib(memory.gpu_memory)}: "
+        f"{memory.shortage}. " + (_lower(remedy, where) if remedy else _no_limit_helps(target))
     )
 
 
@@ -224,45 +250,48 @@ def describe(memory: MemoryPlan) -> str:
     rows = [
         ("LLM weights", memory.llm_weights, f"{target.llm_precision}; embeddings and lm_head BF16"),
         ("prompt table", memory.prompt_table, table),
+        ("CUDA pool", memory.cuda_pool, "of Triton: the audio of all slots on its way to the LLM"),
+        ("backend's copies", memory.backend_copies, "of the same audio, until the last token"),
         (
-            "tables in flight",
-            memory.tables_in_flight,
-            "the ensemble's copy (CUDA pool) and the backend's, all slots full",
+            "LLM activations",
+            memory.llm_activations,
+            f"estimate, {target.max_num_tokens} tokens a step, and the executor's workspace",
         ),
-        ("LLM activations", memory.llm_activations, f"estimate, {target.max_num_tokens} tokens a step"),
         ("encoder weights", memory.encoder_weights, "BF16"),
+        ("rotation tables", memory.rotation_tables, f"RoTE, {geometry.rotation_windows} windows, BF16"),
         (
             "encoder activations",
             memory.encoder_activations,
-            f"estimate, {target.encoder_windows} windows a call",
+            f"estimate, {target.encoder_windows} windows a call, workspace among them",
         ),
+        ("encoder buffers", memory.encoder_buffers, "samples and embeddings of one call"),
         ("embedding cache", memory.embedding_cache, "clips heard before, at most"),
         ("speech", 0, "runs on the CPU"),
-        ("CUDA contexts", memory.contexts, f"estimate, {CUDA_PROCESSES} processes"),
+        ("CUDA contexts", memory.contexts, f"estimate, {CUDA_PROCESSES} processes: LLM, encoder, MPS"),
         (
             "KV cache",
             memory.kv_cache,
             f"{KV_CACHE_FRACTION:.0%} of the rest: {memory.kv_tokens} tokens of {kv_kib:g} KiB",
         ),
     ]
-    lines = [f"memory plan: {target.name}, {_gib(memory.gpu_memory)} on the GPU"]
-    lines += [f"  {name:<20}{_gib(size):>10}  {note}" for name, size, note in rows]
+    lines = [f"memory plan: {target.name}, {gib(memory.gpu_memory)} on the GPU"]
+    lines += [f"  {name:<20}{gib(size):>10}  {note}" for name, size, note in rows]
     lines.append(f"requests at once (max_batch_size {limits.max_batch_size}, longest answers):")
     heard = [seconds for seconds in CLIP_SECONDS if seconds <= limits.max_clip_seconds]
     lines += [f"  {_clip(seconds):<20}{memory.requests_at_once(seconds):>6}" for seconds in heard]
     return "\n".join(lines)
 
 
-def _prefill_bytes(target: Target, geometry: Geometry) -> int:
+def prefill_bytes(tokens: int, geometry: Geometry) -> int:
     """Live tensors of one prefill step: residual and norms, QKV, the two halves of the MLP and their
     product.
     """
     qkv = (geometry.heads + 2 * geometry.kv_heads) * geometry.head_dim
     per_token = 4 * geometry.hidden_size + qkv + 3 * geometry.intermediate_size
-    return target.max_num_tokens * per_token * BF16_BYTES
+    return tokens * per_token * BF16_BYTES
 
 
-def _encoder_bytes(windows: int, geometry: Geometry) -> int:
+def encoder_bytes(windows: int, geometry: Geometry) -> int:
     """One layer's tensors and the first convolution's; attention scores in FP32, as if nothing were fused."""
     scores = geometry.encoder_heads * ENCODER_FRAMES_PER_WINDOW**2 * FP32_BYTES
     layer = ENCODER_FRAMES_PER_WINDOW * (
@@ -270,6 +299,12 @@ def _encoder_bytes(windows: int, geometry: Geometry) -> int:
     )
     convolution = MEL_FRAMES_PER_WINDOW * geometry.encoder_hidden_size
     return windows * (scores + (layer + convolution) * BF16_BYTES)
+
+
+def buffer_bytes(windows: int, geometry: Geometry) -> int:
+    """What TensorRTEncoder allocates at its start: samples, lengths and places in, embeddings out."""
+    embeddings = AUDIO_TOKENS_PER_WINDOW * geometry.hidden_size * BF16_BYTES
+    return windows * (WINDOW_SAMPLES * FP32_BYTES + 2 * LENGTH_BYTES + embeddings)
 
 
 def _smaller_limit(memory: MemoryPlan) -> str | None:
@@ -286,7 +321,27 @@ def _smaller_limit(memory: MemoryPlan) -> str | None:
     for windows in range(target.encoder_windows - 1, 0, -1):
         if fits(replace(target, encoder_windows=windows)):
             return f"encoder_windows from {target.encoder_windows} to {windows}"
+    for windows in range(target.limits.max_windows_per_clip - 1, 0, -1):
+        if fits(_shorter(target, windows)):
+            return f"the audio of a request: AUDIO={windows * WINDOW_SECONDS}"
     return None
+
+
+def _shorter(target: Target, windows: int) -> Target:
+    """The target for requests of so many windows, with as many slots as fill the same table."""
+    limits = target.limits
+    tokens = windows * AUDIO_TOKENS_PER_WINDOW
+    less = {
+        "max_windows_per_clip": windows,
+        "max_audio_tokens": tokens,
+        "max_sequence_tokens": limits.max_sequence_tokens - (limits.max_audio_tokens - tokens),
+        "max_batch_size": min(target.most_requests, max(1, target.table_rows // tokens)),
+    }
+    return replace(target, limits=limits.model_copy(update=less))
+
+
+def _lower(remedy: str, where: str) -> str:
+    return f"Lower {remedy}" if "AUDIO=" in remedy else f"In {where}, lower {remedy}"
 
 
 def _no_limit_helps(target: Target) -> str:
@@ -296,7 +351,7 @@ def _no_limit_helps(target: Target) -> str:
     return f"No single limit is enough; use {precision}a GPU with more memory"
 
 
-def _gib(size: int) -> str:
+def gib(size: int) -> str:
     return f"{size / GIB:.1f} GiB"
 
 
@@ -308,16 +363,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m build_engines.memory_plan", description=__doc__)
     parser.add_argument("--target", choices=TARGETS, required=True)
     parser.add_argument("--precision", help="of the LLM; the target's own by default")
-    parser.add_argument("--audio-seconds", type=int, help="audio of one request, at most; 600 by default")
+    parser.add_argument(
+        "--checkpoint", default="nvidia/audio-flamingo-3-hf", help="hub id; default: %(default)s"
+    )
+    parser.add_argument(
+        "--audio-seconds", type=int, help="audio of one request, at most; all it hears by default"
+    )
     parser.add_argument("--gpu-gib", type=float, help="memory of the GPU; the target's own by default")
     arguments = parser.parse_args()
     target = TARGETS[arguments.target]
     if arguments.precision:
         target = target.with_precision(arguments.precision)
-    if arguments.audio_seconds:
-        target = target.with_audio(arguments.audio_seconds)
+    known = reach.published(arguments.checkpoint)
+    target = target.hearing(known, arguments.audio_seconds)
     gpu_memory = int(arguments.gpu_gib * GIB) if arguments.gpu_gib else None
-    memory = plan(target, AUDIO_FLAMINGO_3, gpu_memory)
+    memory = plan(target, published(known), gpu_memory)
     print(describe(memory))
     try:
         require_fit(memory)

@@ -113,6 +113,27 @@ def run(
     return {stage.name: stamp for stage, stamp in found if stamp is not None and stamp.key == stage.key}
 
 
+def run_placed(
+    placed: Sequence[tuple[Stage, Path]],
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+    only: str | None = None,
+) -> dict[str, Stamp]:
+    """`run` for stages that lie in several folders, each given with its own."""
+    names = [stage.name for stage, _ in placed]
+    if only not in (None, *names):
+        raise BuildError(f"--only {only}: there is no such stage; the stages are {', '.join(names)}")
+    stamps: dict[str, Stamp] = {}
+    for stage, folder in placed:
+        wanted = only in (None, stage.name)
+        stamps |= run([stage] if wanted else [], folder, force=force, dry_run=dry_run)
+        stamp = read_stamp(folder / stage.name)
+        if stamp is not None and stamp.key == stage.key:
+            stamps[stage.name] = stamp
+    return stamps
+
+
 def is_current(stage: Stage, output: Path) -> bool:
     """Whether the stage's folder was made from the same inputs and still holds every file in full size."""
     folder = output / stage.name

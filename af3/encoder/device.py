@@ -37,6 +37,10 @@ class Device(Protocol):
 
     def upload(self, values: np.ndarray, address: int) -> None: ...
 
+    def download(self, address: int, nbytes: int) -> np.ndarray:
+        """uint8 [nbytes]; waits for what is queued."""
+        ...
+
     def copy(self, source: int, destination: int, nbytes: int) -> None: ...
 
     def capture(

@@ -10,6 +10,8 @@ import numpy as np
 from af3.encoder.device_array import DeviceArray
 
 TENSORRT = "TensorRT"
+TENSORRT_RTX = "TensorRT for RTX"
+TENSORRT_RTX_MODULE = "tensorrt_rtx_bindings"
 
 # Of one window, [tokens, hidden_size]: in this process's memory, or where the encoder runs.
 Embeddings: TypeAlias = np.ndarray | DeviceArray

@@ -7,6 +7,7 @@ The embeddings stay in GPU memory, in the LLM's dtype, and are handed on from th
 
 from __future__ import annotations
 
+import importlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from af3.encoder.device import Device
 from af3.encoder.device_array import DTYPES, DeviceArray
 from af3.encoder.interface import Window
 from af3.inputs.audio import HOP, SAMPLE_RATE, audio_token_count, fed_frames
+from af3.manifest import ManifestError
 
 SHAPE_STEP_SAMPLES = SAMPLE_RATE
 SAMPLES_PER_TOKEN = 4 * HOP  # the encoder halves mel frames twice
@@ -29,7 +31,7 @@ class TensorRTEncoder:
     """The engine of `engines/<target>/audio_encoder/`. For one thread: its graphs share their buffers."""
 
     def __init__(self, device: Device):
-        self._device = device
+        self.device = device
         self._most_windows = max(profile.most[0] for profile in device.profiles)
         most_samples = max(profile.most[1] for profile in device.profiles)
         self._row_bytes = device.hidden_size * DTYPES[device.dtype][1] // 8
@@ -41,11 +43,21 @@ class TensorRTEncoder:
         self._graphs: OrderedDict[tuple[int, int], Callable[[], None]] = OrderedDict()
 
     @classmethod
-    def load(cls, folder: Path) -> TensorRTEncoder:
-        """Load `folder/model.plan` onto the GPU."""
-        from af3.encoder.tensorrt_engine import TensorRTDevice  # needs the pinned container
+    def load(cls, folder: Path, library: str = "tensorrt") -> TensorRTEncoder:
+        """Load `folder/model.plan` onto the GPU. library: the module of TensorRT, or of TensorRT for RTX.
 
-        return cls(TensorRTDevice(folder / "model.plan"))
+        Raises ManifestError where it is not installed, and for an engine that it cannot run here.
+        """
+        try:
+            from af3.encoder.tensorrt_engine import TensorRTDevice
+
+            module = importlib.import_module(library)
+        except ImportError as error:
+            raise ManifestError(
+                f"{folder}: {error}; these engines run in the container that `make serve` starts, those of GPU=rtx"
+                " after `make setup-vllm GPU=rtx`"
+            ) from None
+        return cls(TensorRTDevice(folder / "model.plan", module))
 
     def encode(self, windows: Sequence[Window]) -> list[DeviceArray]:
         """The embeddings of each window, [tokens, hidden_size].
@@ -57,12 +69,12 @@ class TensorRTEncoder:
             self._run([windows[index] for index in batch], shape)
             rows_per_window = shape[1] // SAMPLES_PER_TOKEN
             for row, index in enumerate(batch):
-                self._device.copy(
+                self.device.copy(
                     self._embeddings.address + row * rows_per_window * self._row_bytes,
                     embeddings[index].memory.address,
                     embeddings[index].nbytes,
                 )
-        self._device.synchronize()
+        self.device.synchronize()
         return embeddings
 
     def join(self, embeddings: Sequence[DeviceArray]) -> DeviceArray:
@@ -74,9 +86,9 @@ class TensorRTEncoder:
         table = self._allocated(sum(window.shape[0] for window in embeddings))
         address = table.memory.address
         for window in embeddings:
-            self._device.copy(window.memory.address, address, window.nbytes)
+            self.device.copy(window.memory.address, address, window.nbytes)
             address += window.nbytes
-        self._device.synchronize()
+        self.device.synchronize()
         return DeviceArray(table.memory, (1, *table.shape), table.dtype, table.device)
 
     def table(self, windows: Sequence[Window]) -> DeviceArray:
@@ -84,9 +96,9 @@ class TensorRTEncoder:
         return self.join(self.encode(windows))
 
     def _allocated(self, tokens: int) -> DeviceArray:
-        memory = self._device.allocate(max(1, tokens) * self._row_bytes)  # CUDA has no empty block
-        shape = (tokens, self._device.hidden_size)
-        return DeviceArray(memory, shape, self._device.dtype, self._device.dlpack_device)
+        memory = self.device.allocate(max(1, tokens) * self._row_bytes)  # CUDA has no empty block
+        shape = (tokens, self.device.hidden_size)
+        return DeviceArray(memory, shape, self.device.dtype, self.device.dlpack_device)
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[tuple[list[int], tuple[int, int]]]:
         """Indices of windows that share a padded length, and the shape they are run with."""
@@ -110,9 +122,9 @@ class TensorRTEncoder:
             pcm[row, : len(window.samples)] = window.samples
             lengths[row] = len(window.samples)
             index[row] = window.place
-        self._device.upload(pcm, self._pcm.address)
-        self._device.upload(lengths, self._pcm_lengths.address)
-        self._device.upload(index, self._window_index.address)
+        self.device.upload(pcm, self._pcm.address)
+        self.device.upload(lengths, self._pcm_lengths.address)
+        self.device.upload(index, self._window_index.address)
         self._graph(shape)()
 
     def _graph(self, shape: tuple[int, int]) -> Callable[[], None]:
@@ -120,8 +132,8 @@ class TensorRTEncoder:
         if shape not in self._graphs:
             if len(self._graphs) == GRAPHS_KEPT:
                 self._graphs.popitem(last=False)
-            covering = (index for index, profile in enumerate(self._device.profiles) if profile.covers(shape))
-            self._graphs[shape] = self._device.capture(
+            covering = (index for index, profile in enumerate(self.device.profiles) if profile.covers(shape))
+            self._graphs[shape] = self.device.capture(
                 next(covering),
                 shape,
                 {

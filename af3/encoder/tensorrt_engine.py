@@ -1,8 +1,8 @@
 """The encoder's engine on a real GPU: TensorRT and CUDA behind `af3.encoder.device.Device`.
 
-Imported only where both are installed, in the pinned container (TensorRT 10.11). It has never been run:
-no GPU with TensorRT was at hand. `tests/unit/af3/test_encoder_tensorrt.py` tests its caller against a
-stand-in.
+Imported only where CUDA's Python bindings are installed: with TensorRT 10.11 in the pinned container, with TensorRT for
+RTX beside any driver. It has never been run: no GPU was at hand. `tests/unit/af3/test_encoder_tensorrt.py` tests its
+caller against a stand-in, and that both libraries have every name that is used here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorrt
 from cuda.bindings import runtime as cudart
 
 from af3.encoder.device import Profile
@@ -21,7 +20,10 @@ from af3.encoder.device_array import CUDA
 from af3.errors import RequestError
 from af3.manifest import ManifestError
 
-DTYPE_NAMES = {tensorrt.bfloat16: "bfloat16", tensorrt.float16: "float16", tensorrt.float32: "float32"}
+DTYPE_NAMES = {"BF16": "bfloat16", "HALF": "float16", "FLOAT": "float32"}
+# TensorRT for RTX compiles kernels for the shapes that it meets, in the background unless it is told not to: a graph
+# captured before they are there would run the slower ones for good.
+SPECIALIZATION = "DynamicShapesKernelSpecializationStrategy"
 
 
 class CudaMemory:
@@ -63,14 +65,16 @@ class TensorRTDevice:
 
     dlpack_device = (CUDA, 0)
 
-    def __init__(self, plan: Path):
+    def __init__(self, plan: Path, tensorrt: Any):
+        """tensorrt: the module, of TensorRT or of TensorRT for RTX."""
+        self._tensorrt = tensorrt
         self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.WARNING))
-        self._engine = load_engine(self._runtime, plan)
+        self._engine = load_engine(self._runtime, plan, tensorrt.__version__)
         self._names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         self._stream = value(cudart.cudaStreamCreate())
         # Contexts run one after the other, so one block of activations serves all of them.
         self._activations = CudaMemory(self._engine.device_memory_size_v2)
-        self.dtype = DTYPE_NAMES[self._engine.get_tensor_dtype("audio_embeddings")]
+        self.dtype = DTYPE_NAMES[self._engine.get_tensor_dtype("audio_embeddings").name]
         self.hidden_size = self._engine.get_tensor_shape("audio_embeddings")[-1]
         self.profiles: Sequence[Profile] = [
             self._profile(index) for index in range(self._engine.num_optimization_profiles)
@@ -83,6 +87,12 @@ class TensorRTDevice:
         # From pageable memory: CUDA has taken its copy when the call returns, `values` may go.
         self._copy(values.ctypes.data, address, values.nbytes, cudart.cudaMemcpyKind.cudaMemcpyHostToDevice)
 
+    def download(self, address: int, nbytes: int) -> np.ndarray:
+        values = np.empty(nbytes, np.uint8)
+        self._copy(address, values.ctypes.data, nbytes, cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost)
+        self.synchronize()
+        return values
+
     def copy(self, source: int, destination: int, nbytes: int) -> None:
         self._copy(source, destination, nbytes, cudart.cudaMemcpyKind.cudaMemcpyDeviceToDevice)
 
@@ -90,12 +100,11 @@ class TensorRTDevice:
         self, profile: int, shape: tuple[int, int], addresses: Mapping[str, int]
     ) -> Callable[[], None]:
         """One execution context a graph: TensorRT forbids changing a context that was captured from."""
-        strategy = tensorrt.ExecutionContextAllocationStrategy.USER_MANAGED
-        context = self._engine.create_execution_context(strategy)
+        context = self._context()
         context.device_memory = self._activations.address
         context.set_optimization_profile_async(profile, int(self._stream))
         for name in self._names:
-            if self._engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT:
+            if self._engine.get_tensor_mode(name) == self._tensorrt.TensorIOMode.INPUT:
                 context.set_input_shape(name, shape if name == "pcm" else shape[:1])
             context.set_tensor_address(name, addresses[name])
         # The first run of a shape allocates and picks kernels, which must not happen during the capture.
@@ -112,6 +121,17 @@ class TensorRTDevice:
     def synchronize(self) -> None:
         check(*cudart.cudaStreamSynchronize(self._stream))
 
+    def _context(self) -> Any:
+        """Whose memory is ours."""
+        strategy = self._tensorrt.ExecutionContextAllocationStrategy.USER_MANAGED
+        specialization = getattr(self._tensorrt, SPECIALIZATION, None)
+        if specialization is None:
+            return self._engine.create_execution_context(strategy)
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        config.dynamic_shapes_kernel_specialization_strategy = specialization.EAGER
+        return self._engine.create_execution_context(config)
+
     def _profile(self, index: int) -> Profile:
         least, _, most = self._engine.get_tensor_profile_shape("pcm", index)
         return Profile(tuple(least), tuple(most))
@@ -124,12 +144,12 @@ class TensorRTDevice:
         check(*cudart.cudaMemcpyAsync(destination, source, nbytes, kind, self._stream))
 
 
-def load_engine(runtime: Any, plan: Path) -> Any:
+def load_engine(runtime: Any, plan: Path, version: str) -> Any:
     """The engine in a file. Raises ManifestError when it is of another TensorRT or another GPU."""
     engine = runtime.deserialize_cuda_engine(plan.read_bytes())
     if engine is None:
         raise ManifestError(
-            f"{plan}: TensorRT {tensorrt.__version__} cannot load this engine on this GPU; "
+            f"{plan}: TensorRT {version} cannot load this engine on this GPU; "
             "build it again with `make engines`"
         )
     return engine

@@ -43,12 +43,16 @@ class Profile:
 
 
 def profiles(target: Target) -> tuple[Profile, ...]:
-    """One short window, one full window, and several windows up to the target's limit.
+    """Those of a target, by its limit."""
+    return profiles_up_to(target.encoder_windows)
+
+
+def profiles_up_to(most: int) -> tuple[Profile, ...]:
+    """One short window, one full window, and several windows, `most` at most.
 
     Samples are multiples of SHAPE_STEP_SAMPLES, the lengths that the runner pads to.
     """
     step, full = SHAPE_STEP_SAMPLES, WINDOW_SAMPLES
-    most = target.encoder_windows
     return (
         Profile("short", (1, step), (1, 6 * step), (1, SHORT_SAMPLES)),
         Profile("full", (1, SHORT_SAMPLES), (1, full), (1, full)),

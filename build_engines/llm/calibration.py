@@ -27,10 +27,14 @@ from af3.inputs.prompt import PromptBuilder
 from af3.manifest import Limits, ModelFacts
 from af3.tokenizer import Tokenizer
 from build_engines.stage import BuildError, Figures
+from serving.machine.finding import Finding
 
 FILE = "calibration.safetensors"
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
-CLIPS_WANTED = 32  # fewer are used, with a warning
+CLIPS_WANTED = 32
+# Fewer calibrate a small model, with a warning. FP8 of the real one needs them: an eighth of the clips is kept back to
+# compare answers on, and a range that was never met is cut off in every later answer.
+FULL_SIZE_WEIGHTS = 1_000_000_000
 MOST_WINDOWS = 4  # of one clip: two minutes say what ten do, in a fifth of the time
 MOST_SAMPLES = 256
 
@@ -89,7 +93,7 @@ def build_texts(folder: Path) -> Figures:
 
 def find_clips(folder: Path) -> list[Path]:
     """The audio files under a folder, in the order of their names; raises BuildError when there are none."""
-    clips = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    clips = _clips_in(folder)
     if not clips:
         raise BuildError(
             f"{folder}: no WAV, FLAC, MP3 or OGG files to calibrate FP8 with; set CALIBRATION to a folder "
@@ -100,6 +104,29 @@ def find_clips(folder: Path) -> list[Path]:
             f"warning: {len(clips)} clips in {folder}; FP8 is better calibrated with {CLIPS_WANTED} or more"
         )
     return clips
+
+
+def require_enough(clips: Sequence[Path], weights: int) -> None:
+    """Raise BuildError for fewer clips than FP8 of an LLM of so many weights needs."""
+    if weights >= FULL_SIZE_WEIGHTS and len(clips) < CLIPS_WANTED:
+        raise BuildError(
+            f"CALIBRATION: {len(clips)} clips in {clips[0].parent}, and FP8 of a full-size LLM needs {CLIPS_WANTED} or"
+            " more; set CALIBRATION to a folder with clips like those that will be asked about, or build"
+            " PRECISION=bf16, int8 or int4"
+        )
+
+
+def missing_clips(folder: Path, weights: int) -> list[Finding]:
+    """What a dry run says of them: nothing where there are enough."""
+    found = len(_clips_in(folder))
+    if weights < FULL_SIZE_WEIGHTS or found >= CLIPS_WANTED:
+        return []
+    remedy = f"CALIBRATION=folder with {CLIPS_WANTED} or more clips like those that will be asked about"
+    return [Finding("calibration clips", "missing", f"{found} in {folder}", remedy)]
+
+
+def _clips_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
 def samples(clips: Sequence[Path], encoder: AudioEncoder, builder: PromptBuilder) -> Iterator[Sample]:

@@ -15,23 +15,24 @@ from af3.manifest import ADAPTERS_FOLDER, CheckpointIdentity, Manifest
 from af3.manifest import Precision as Precisions
 from af3.speech.catalogue import built_licence, built_voice
 from build_engines.llm import lora, qwen
-from build_engines.memory_plan import Geometry
-from build_engines.source import reach, think, tokenizer_files
+from build_engines.source import think, tokenizer_files
 from build_engines.source.checkpoint import Checkpoint
-from build_engines.source.reach import Reach
 from build_engines.source.think import Adapter
 from build_engines.stage import BuildError, Stage, Stamp
-from build_engines.targets import cpu
+from build_engines.targets import cpu, rtx
 from serving.machine.gpu import VLLM_LINK, link_engines
 
-Device = Literal["cpu", "any"]
+Device = Literal["cpu", "any", "rtx"]
 Precision = Literal["fp32", "bf16", "fp8"]
 # The first is the default.
-PRECISIONS: Mapping[Device, tuple[Precision, ...]] = {"cpu": ("fp32", "bf16"), "any": ("bf16", "fp8")}
+PRECISIONS: Mapping[Device, tuple[Precision, ...]] = {
+    "cpu": ("fp32", "bf16"),
+    "any": ("bf16", "fp8"),
+    "rtx": ("bf16", "fp8"),
+}
+# vLLM could serve them. Nobody publishes Audio Flamingo in them, and what makes them needs a GPU and days of checking.
+QUANTISED_ELSEWHERE = ("awq", "gptq")
 SLOTS = 64  # of llm/configs/vllm.pbtxt
-GPU_MEMORY_FRACTION = 0.8  # there too
-EXAMPLES_GB = (24, 48, 80)
-BYTES_OF: Mapping[Precision, int] = {"fp32": 4, "bf16": 2, "fp8": 1}
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,12 @@ def precision_of(device: Device, wanted: str | None) -> Precision:
     known = PRECISIONS[device]
     if wanted is None:
         return known[0]
+    if wanted in QUANTISED_ELSEWHERE:
+        raise BuildError(
+            f"PRECISION={wanted}: that is how a checkpoint was quantised, and make engines reads Audio Flamingo's own"
+            f" weights, of which there is no {wanted.upper()}; vLLM on {_where(device)} knows {', '.join(known)}, and"
+            " FP8 halves the LLM without calibration"
+        )
     found = next((name for name in known if name == wanted), None)
     if found is None:
         raise BuildError(f"PRECISION={wanted}: vLLM on {_where(device)} knows {', '.join(known)}")
@@ -62,6 +69,15 @@ def open_adapters(checkpoint: Checkpoint, with_think: bool, given: list[str]) ->
             raise BuildError(f"--adapter {pair}: must be NAME=FOLDER, NAME a word and given once")
         adapters[name] = think.read_adapter(Path(folder), checkpoint)
     return adapters
+
+
+def placed_stages(sources: Sources, device: Device, output: Path) -> list[tuple[Stage, Path]]:
+    """All stages of a device, each with the folder that it lies in."""
+    in_output = [(stage, output) for stage in stages(sources)]
+    if device != "rtx":
+        return in_output
+    compiled = rtx.encoder_stages(sources.checkpoint, output)
+    return [*compiled, *(one for one in in_output if one[0].name != "audio_encoder")]
 
 
 def stages(sources: Sources) -> list[Stage]:
@@ -95,15 +111,16 @@ def write_manifest(
     """
     checkpoint = sources.checkpoint
     stamps = stamps | cpu.voice_stamp(output)
+    served = {name: stamp for name, stamp in stamps.items() if (output / name).is_dir()}
     Manifest(
         target=device,
         checkpoint=CheckpointIdentity(name=checkpoint.name, sha256=checkpoint.sha256),
-        precision=Precisions(audio_encoder="fp32", llm=precision),
+        precision=Precisions(audio_encoder="bf16" if device == "rtx" else "fp32", llm=precision),
         limits=cpu.limits(checkpoint).model_copy(update={"max_batch_size": SLOTS}),
         model=tokenizer_files.model_facts(checkpoint),
         tools={name: version for stamp in stamps.values() for name, version in stamp.versions.items()},
         files={
-            f"{name}/{path}": sha256 for name, stamp in stamps.items() for path, sha256 in stamp.files.items()
+            f"{name}/{path}": sha256 for name, stamp in served.items() for path, sha256 in stamp.files.items()
         },
         verification={name: dict(stamp.figures) for name, stamp in stamps.items() if stamp.figures},
         voice=built_voice(output / cpu.VOICE_FOLDER),
@@ -111,25 +128,6 @@ def write_manifest(
         adapters=tuple(sorted(sources.adapters)),
     ).write(output)
     link_engines(output, VLLM_LINK)
-
-
-def describe(known: Reach, geometry: Geometry, device: Device, precision: Precision) -> str:
-    """Limits, and on a GPU how many of the longest requests its KV cache holds at once; the others wait."""
-    limits = known.limits(SLOTS)
-    lines = [reach.describe(limits)]
-    if device == "any":
-        weights = geometry.llm_weights * BYTES_OF[precision]
-        for gigabytes in EXAMPLES_GB:
-            tokens = (
-                max(0, int(gigabytes * 1e9 * GPU_MEMORY_FRACTION - weights)) // geometry.kv_bytes_per_token
-            )
-            short = 30 * reach.AUDIO_TOKENS_PER_SECOND + known.answer_tokens
-            held = [min(SLOTS, tokens // size) for size in (short, limits.max_sequence_tokens)]
-            lines.append(
-                f"  {gigabytes} GB: the KV cache holds {held[0]} requests of 30 s, {held[1]} of the longest"
-                + ("; choose PRECISION=fp8 or a larger GPU" if not held[1] else "")
-            )
-    return "\n".join(lines)
 
 
 def _where(device: Device) -> str:

@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError
+from transformers import MusicFlamingoConfig
+from transformers.models.musicflamingo.modeling_musicflamingo import MusicFlamingoRotaryEmbedding
 
 import af3.encoder.tensorrt_encoder
 import af3.speech.engines.vits
@@ -68,7 +70,15 @@ def geometry(checkpoint: Checkpoint) -> Geometry:
         encoder_layers=tower.num_hidden_layers,
         encoder_heads=tower.num_attention_heads,
         encoder_intermediate_size=tower.intermediate_size,
+        **_rotation(checkpoint),
     )
+
+
+def _rotation(checkpoint: Checkpoint) -> dict[str, int]:
+    if not isinstance(checkpoint.config, MusicFlamingoConfig):
+        return {}
+    angles = 2 * len(MusicFlamingoRotaryEmbedding(checkpoint.config).inv_freq)
+    return {"rotation_angles": angles, "rotation_windows": checkpoint.windows_per_clip}
 
 
 def hearing(job: Job, reach: Reach, seconds: int | None) -> Job:

@@ -27,7 +27,7 @@ from serving.host.supervisor import Patience, Supervisor
 from serving.host.triton import Server
 from serving.machine.gpu import VLLM_LINK, link_engines
 
-CONFIG_OF_TARGET = {"cpu": "cpu", "any": "vllm", CPU_VLLM: "vllm"}
+CONFIG_OF_TARGET = {"cpu": "cpu", "any": "vllm", "rtx": "vllm", CPU_VLLM: "vllm"}
 GPU_CONFIG = "gpu"
 READY_TIMEOUT_S = {"cpu": 120.0, "gpu": 900.0, "vllm": 900.0}
 INSIDE = "127.0.0.1"
@@ -140,7 +140,7 @@ def _temporary_log() -> Path:
 
 def target_of(target: str, llm: str | None) -> str:
     """The folder of engines for GPU= and LLM=."""
-    if llm != "vllm":
+    if llm != "vllm" or target == "rtx":
         return target
     return CPU_VLLM if target == "cpu" else "any"
 

@@ -179,8 +179,8 @@ def missing_to_serve(target: str, engines: Path) -> list[Finding]:
 
 def findings(target: str) -> list[Finding]:
     """All checks for a target, in the order in which one would set a machine up."""
-    if target == "any":
-        return _findings_any()
+    if target in ("any", "rtx"):
+        return _findings_vllm(target)
     on_gpu = target != "cpu"
     checks: list[Callable[[], Finding | Iterator[Finding]]] = [
         check_python,
@@ -195,18 +195,18 @@ def findings(target: str) -> list[Finding]:
     return _run(checks)
 
 
-def _findings_any() -> list[Finding]:
-    """No container: the wheel of tritonserver, vLLM and ONNX Runtime on CUDA."""
+def _findings_vllm(target: str) -> list[Finding]:
+    """No container: the wheel of tritonserver, vLLM, and ONNX Runtime or TensorRT for RTX."""
     return _run(
         [
             check_python,
             lambda: check_memory(GPU_MEMORY_GB),
             lambda: check_disk(Path.cwd(), doctor_vllm.DISK_GB),
-            doctor_vllm.check_gpu,
+            lambda: doctor_vllm.check_gpu(target),
             check_server,
-            doctor_vllm.check_environments,
+            lambda: doctor_vllm.check_environments(target),
             check_ports,
-            lambda: check_engines("any"),
+            lambda: check_engines(target),
         ]
     )
 
@@ -246,7 +246,9 @@ def _first_line(command: Sequence[str]) -> str | None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--target", default="cpu", help=f"cpu, any, {', '.join(GPUS)} (default: %(default)s)")
+    parser.add_argument(
+        "--target", default="cpu", help=f"cpu, any, rtx, {', '.join(GPUS)} (default: %(default)s)"
+    )
     found = findings(parser.parse_args().target)
     print(report(found))
     return 1 if any(finding.state == "missing" for finding in found) else 0

@@ -1,4 +1,7 @@
-"""What `make engines GPU=any && make serve GPU=any` needs of a machine: a driver, Python, and two environments."""
+"""What `make engines GPU=any && make serve GPU=any` needs of a machine: a driver, Python, and two environments.
+
+GPU=rtx needs the same, with TensorRT for RTX in the place of ONNX Runtime's CUDA.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 from af3.manifest import ManifestError
 from serving.machine import gpu
 from serving.machine.finding import GB, Finding
+from serving.machine.known_gpus import runs_tensorrt_rtx
 
 DRIVER = (580, 65)  # CUDA 13, for which the wheels of vLLM and onnxruntime-gpu are built
 CAPABILITY = (7, 5)  # Turing, the oldest that CUDA 13 knows
@@ -17,9 +21,10 @@ BF16_GB, FP8_GB = 22, 14  # of one GPU: weights of AF3, its encoder, and a KV ca
 DISK_GB = 60  # checkpoint 17, engines 19, two environments 20
 VLLM_PYTHON = Path(".venv-vllm") / "bin" / "python"
 PROVIDER = "CUDAExecutionProvider"
+RTX_CODE = "import tensorrt_rtx_bindings as t; from cuda.bindings import runtime; print(t.__version__)"
 
 
-def check_gpu() -> Iterator[Finding]:
+def check_gpu(target: str) -> Iterator[Finding]:
     """The GPU, its driver and its memory."""
     try:
         found = gpu.find()
@@ -32,10 +37,12 @@ def check_gpu() -> Iterator[Finding]:
     identity = found.identity
     described = f"{identity.name}, compute capability {identity.compute_capability}"
     capability = tuple(map(int, identity.compute_capability.split(".")))
-    if capability >= CAPABILITY:
-        yield Finding("GPU", "ok", described)
-    else:
+    if capability < CAPABILITY:
         yield Finding("GPU", "missing", described, "CUDA 13 needs 7.5 or newer; serve with GPU=cpu")
+    elif target == "rtx" and not runs_tensorrt_rtx((capability[0], capability[1])):
+        yield Finding("GPU", "missing", described, "TensorRT for RTX runs on 7.5, 8.x and 12.x; use GPU=any")
+    else:
+        yield Finding("GPU", "ok", described)
     driver = tuple(int(part) for part in identity.driver.split(".")[:2])
     if driver >= DRIVER:
         yield Finding("driver", "ok", identity.driver)
@@ -56,17 +63,27 @@ def _check_memory(memory_gb: float, has_fp8: bool) -> Finding:
     return Finding("GPU memory", "missing", found, f"{needed}; use another GPU, or GPU=cpu PRECISION=int4")
 
 
-def check_environments() -> Iterator[Finding]:
-    """vLLM's Python, and ONNX Runtime in ours."""
-    yield _imported("vLLM", str(VLLM_PYTHON), "import importlib.metadata as m; print(m.version('vllm'))")
+def check_environments(target: str) -> Iterator[Finding]:
+    """vLLM's Python, and in ours what the encoder runs on."""
+    remedy = f"run `make setup-vllm GPU={target}`"
+    version = "import importlib.metadata as m; print(m.version('vllm'))"
+    yield _imported("vLLM", str(VLLM_PYTHON), version, remedy)
+    if target == "rtx":
+        yield _imported("TensorRT for RTX", sys.executable, RTX_CODE, remedy)
+        return
     provider = (
         f"import onnxruntime as o; assert '{PROVIDER}' in o.get_available_providers(); print(o.__version__)"
     )
-    yield _imported("ONNX Runtime on CUDA", sys.executable, provider)
+    yield _imported("ONNX Runtime on CUDA", sys.executable, provider, remedy)
 
 
-def _imported(what: str, python: str, code: str) -> Finding:
-    remedy = "run `make setup-vllm GPU=any`"
+def missing(target: str) -> list[Finding]:
+    """What stands between this machine and serving the target, in the order to get it."""
+    found = [*check_gpu(target), *check_environments(target)]
+    return [finding for finding in found if finding.state == "missing"]
+
+
+def _imported(what: str, python: str, code: str, remedy: str) -> Finding:
     try:
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
     except OSError:

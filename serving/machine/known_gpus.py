@@ -36,6 +36,11 @@ GPUS = {
 }
 
 
+def runs_tensorrt_rtx(compute_capability: tuple[int, int]) -> bool:
+    """Whether TensorRT for RTX knows this GPU: Turing, Ampere, Ada and Blackwell's RTX cards; no Hopper."""
+    return compute_capability == (7, 5) or compute_capability[0] in (8, 12)
+
+
 def target_of(name: str) -> str | None:
     """The target of a product name, None when there is none."""
     return next((target for target, known in GPUS.items() if known.is_one(name)), None)
@@ -53,7 +58,11 @@ def main() -> int:
     target = target_of(name)
     if target is None:
         known = ", ".join(GPUS)
-        print(f"GPU=auto: no target is for the {name}; there are {known} (docs/gpu.md)", file=sys.stderr)
+        print(
+            f"GPU=auto: no target is for the {name} alone; there are {known}, and for other GPUs rtx and any"
+            " (docs/gpu.md)",
+            file=sys.stderr,
+        )
         return 1
     print(f"GPU=auto: {name}, so GPU={target}", file=sys.stderr)
     print(target)

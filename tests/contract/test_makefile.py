@@ -103,3 +103,14 @@ def test_the_smaller_locks_agree_with_the_whole() -> None:
     assert pins("requirements-server.lock") < pins("requirements-build.lock") < pins("requirements.lock")
     for package in ("torch", "transformers", "pytest", "ruff", "matplotlib"):
         assert not any(pin.startswith(f"{package}==") for pin in pins("requirements-server.lock"))
+
+
+def test_rtx_gets_vllm_and_tensorrt_for_rtx_and_no_container(clone: Path) -> None:
+    (clone / "requirements").mkdir()
+    for name in ("vllm-gpu.txt", "rtx.txt", "gpu.txt"):
+        shutil.copyfile(REPOSITORY / "requirements" / name, clone / "requirements" / name)
+    for asked in (would_run(clone, "engines", "GPU=rtx"), would_run(clone, "engines", "GPU=rtx", "LLM=vllm")):
+        assert "-r requirements/rtx.txt" in asked and "-r requirements/vllm-gpu.txt" in asked
+        assert "onnxruntime" not in asked
+        assert BUILD.findall(asked) == ["engines/rtx"]
+    assert "-m serving.host.launch --target rtx" in would_run(clone, "serve", "GPU=rtx")

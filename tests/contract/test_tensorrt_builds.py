@@ -1,6 +1,7 @@
 """Real TensorRT (for RTX, on a CPU) builds every graph that we ship, with every profile, in the served precision."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -12,13 +13,14 @@ from af3.speech.engines.vits_interface import GRAPHS, TEXT
 from build_engines import memory_plan
 from build_engines.encoder import tensorrt_build
 from build_engines.encoder.export_encoder import RaggedEncoder
+from build_engines.encoder.rtx_build import Built
 from build_engines.source.checkpoint import open_checkpoint
-from build_engines.stage import run
+from build_engines.stage import BuildError, run
 from build_engines.targets import TARGETS, cpu, nvidia
 from build_engines.voice import export_voice, tensorrt_voice
+from tests import full_size_tensorrt
 from tests.support import tensorrt_rtx
-from tests.support.engines import CACHE, build_ragged_encoder
-from tests.support.tensorrt_rtx import Built
+from tests.support.engines import CACHE, build_ragged_encoder, random_checkpoint
 from tests.support.vits_checkpoint import save_checkpoint
 
 REPOSITORY = Path(__file__).parents[2]
@@ -53,20 +55,6 @@ def test_the_encoder_has_the_types_and_dynamic_shapes_of_its_config(encoder):
     assert model_config_pb2.DataType.Name(table.data_type) == "TYPE_BF16"
 
 
-def test_the_encoder_of_the_class_that_rotates_by_time_builds_from_its_table(tmp_path):
-    """Audio Flamingo Next's: angles of half an hour from a table, no cosine of them in half precision."""
-    path = tmp_path / "model.onnx"
-    tensorrt_build.write_mixed_precision(build_ragged_encoder(family="next") / "model.onnx", path)
-    built = tensorrt_rtx.build(path, tensorrt_rtx.encoder_profiles(H100, placed=True))
-    assert built.inputs == {
-        "pcm": ("FLOAT", (-1, -1)),
-        "pcm_lengths": ("INT64", (-1,)),
-        "window_index": ("INT64", (-1,)),
-    }
-    assert sum(layer.kind == "GATHER" for layer in built.layers) >= 2  # cosines and sines
-    assert not [layer for layer in built.layers if layer.kind == "UNARY" and "Cos" in layer.name]
-
-
 def test_only_log_mel_softmax_and_layer_norm_are_full_precision(encoder):
     kinds = {
         kind: {layer.dtype for layer in encoder.layers if layer.kind == kind}
@@ -87,6 +75,46 @@ def test_the_memory_plan_holds_what_tensorrt_reserves(encoder):
     assert len(encoder.activation_bytes) == len(tensorrt_build.profiles(H100))
     assert 0 < max(encoder.activation_bytes) <= planned.encoder_activations
     assert encoder.weight_bytes <= 1.05 * planned.encoder_weights
+
+
+@pytest.fixture(scope="module")
+def rotating(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The encoder of Audio Flamingo Next's class, which looks its rotation by time up in a table."""
+    path = tmp_path_factory.mktemp("rotating") / "model.onnx"
+    tensorrt_build.write_mixed_precision(build_ragged_encoder(family="next") / "model.onnx", path)
+    return tensorrt_rtx.build(path, tensorrt_rtx.encoder_profiles(H100, placed=True))
+
+
+def test_an_encoder_that_rotates_by_time_has_the_places_of_its_windows_as_an_input(rotating):
+    hidden = open_checkpoint(str(random_checkpoint(family="next"))).text_config.hidden_size
+    assert rotating.inputs == {
+        "pcm": ("FLOAT", (-1, -1)),
+        "pcm_lengths": ("INT64", (-1,)),
+        "window_index": ("INT64", (-1,)),
+    }
+    assert rotating.outputs == {"audio_embeddings": ("BF16", (-1, -1, hidden))}
+    assert {layer.dtype for layer in rotating.layers if layer.kind == "SOFTMAX"} == {"FLOAT"}
+    assert sum(layer.kind == "GATHER" for layer in rotating.layers) >= 2  # cosines and sines, of a table
+    assert not [layer for layer in rotating.layers if layer.kind == "UNARY" and "Cos" in layer.name]
+    assert len(rotating.activation_bytes) == len(tensorrt_build.profiles(H100))
+
+
+def test_the_memory_plan_counts_the_tables_of_the_rotation(rotating):
+    geometry = nvidia.geometry(open_checkpoint(str(random_checkpoint(family="next"))))
+    planned = memory_plan.plan(H100, geometry)
+    assert planned.rotation_tables > 2 * 60 * 750 * 2
+    weights = planned.encoder_weights + planned.rotation_tables
+    assert planned.encoder_weights < rotating.weight_bytes <= 1.05 * weights
+
+
+def test_what_the_full_size_is_checked_for_holds_for_the_small_one_and_can_fail(encoder):
+    """`python -m tests.full_size --tensorrt` asks the same of the full size."""
+    geometry = nvidia.geometry(open_checkpoint(str(TINY)))
+    planned = memory_plan.plan(H100, geometry)
+    assert full_size_tensorrt.wrong(encoder, geometry, planned) == []
+    less = replace(planned, encoder_activations=1, encoder_weights=1)
+    other = replace(encoder, inputs={}, outputs={})
+    assert len(full_size_tensorrt.wrong(other, geometry, less)) == 4
 
 
 def test_nothing_is_warned_of_but_the_type_of_the_lengths(encoder):
@@ -115,7 +143,7 @@ def test_a_graph_that_tensorrt_does_not_take_fails(half, tmp_path):
     softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
     softmax.op_type, softmax.domain = "FusedSoftmax", "com.microsoft"
     onnx.save(model, tmp_path / "broken.onnx", save_as_external_data=True, location="broken.data")
-    with pytest.raises(AssertionError, match="FusedSoftmax"):
+    with pytest.raises(BuildError, match="FusedSoftmax"):
         tensorrt_rtx.build(tmp_path / "broken.onnx", tensorrt_rtx.encoder_profiles(H100))
 
 

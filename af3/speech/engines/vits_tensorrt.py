@@ -24,7 +24,9 @@ class TensorRTGraphs:
 
     def __init__(self, folder: Path):
         runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.WARNING))
-        self._engines = {name: load_engine(runtime, folder / f"{name}.plan") for name in GRAPHS}
+        self._engines = {
+            name: load_engine(runtime, folder / f"{name}.plan", tensorrt.__version__) for name in GRAPHS
+        }
         self._contexts = {name: engine.create_execution_context() for name, engine in self._engines.items()}
         self._stream = value(cudart.cudaStreamCreate())
         self._lock = threading.Lock()

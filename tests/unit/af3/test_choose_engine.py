@@ -10,6 +10,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from af3.adapters import adapter_of
 from af3.encoder import choose as encoder_choice
+from af3.encoder.host_encoder import HostEncoder
 from af3.errors import RequestError
 from af3.llm.choose import vllm_settings
 from af3.manifest import ManifestError, Precision
@@ -59,6 +60,29 @@ def test_the_encoder_runs_where_the_manifest_says(
     assert asked == [provider]
 
 
+def test_engines_for_rtx_run_on_tensorrt_for_rtx_and_give_their_embeddings_to_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest(target="rtx").write(tmp_path)
+    asked: list[tuple[str, str]] = []
+
+    class Loaded:
+        @classmethod
+        def load(cls, folder: Path, library: str = "tensorrt") -> Loaded:
+            asked.append((folder.name, library))
+            return cls()
+
+    monkeypatch.setattr(encoder_choice, "TensorRTEncoder", Loaded)
+    assert isinstance(encoder_choice.load_encoder(tmp_path / "audio_encoder", "auto", 1), HostEncoder)
+    assert asked == [("audio_encoder", "tensorrt_rtx_bindings")]
+
+
+@pytest.mark.parametrize("provider", ["TensorRT", "TensorRT for RTX"])
+def test_a_library_that_is_not_installed_is_said_with_what_installs_it(provider: str, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"No module named 'cuda.*`make setup-vllm GPU=rtx`"):
+        encoder_choice.load_encoder(tmp_path, provider, 1)
+
+
 def test_a_provider_that_onnx_runtime_lacks_is_an_error_and_not_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +114,8 @@ def test_thinking_takes_its_adapter_where_it_was_built() -> None:
         ("cpu", "vllm", "cpu-vllm", "vllm"),
         ("any", None, "any", "vllm"),
         ("h100", "vllm", "any", "vllm"),
+        ("rtx", None, "rtx", "vllm"),
+        ("rtx", "vllm", "rtx", "vllm"),
         ("h100", None, "h100", "gpu"),
     ],
 )

@@ -1,16 +1,20 @@
 """The TensorRT runner against a stand-in GPU that computes with ONNX Runtime and watches every buffer."""
 
+import ast
 import ctypes
 import gc
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 
+from af3.encoder import tensorrt_encoder
 from af3.encoder.device import Profile
 from af3.encoder.device_array import CPU
+from af3.encoder.host_encoder import HostEncoder
 from af3.encoder.interface import Window
 from af3.encoder.onnx_encoder import AudioEncoder
 from af3.encoder.tensorrt_encoder import (
@@ -62,6 +66,9 @@ class StandInDevice:
         self._require_live(address, values.nbytes)
         ctypes.memmove(address, values.ctypes.data, values.nbytes)
         self.queued += 1
+
+    def download(self, address: int, nbytes: int) -> np.ndarray:
+        return self._read(address, np.uint8, (nbytes,))
 
     def copy(self, source: int, destination: int, nbytes: int) -> None:
         self._require_live(source, nbytes)
@@ -234,3 +241,40 @@ def test_windows_without_a_token_take_no_row(device):
     windows = [*tones(1.0), Window(np.zeros(320, np.float32), 1)]
     table = torch.from_dlpack(TensorRTEncoder(device).table(windows))
     assert table.shape[1] == audio_token_count(SAMPLE_RATE)
+
+
+def test_embeddings_for_an_llm_elsewhere_come_to_the_host_in_float32(device, onnx_encoder):
+    windows = tones(3.0, 30.0, 11.0)
+    host = HostEncoder(TensorRTEncoder(device))
+    found = host.encode(windows)
+    for one, expected in zip(found, onnx_encoder.encode(windows), strict=True):
+        assert one.dtype == np.float32
+        assert np.array_equal(one, torch.from_numpy(expected).to(torch.bfloat16).float().numpy())
+    table = host.join(found)
+    assert table.shape == (1, sum(map(len, found)), onnx_encoder.hidden_size)
+    assert np.array_equal(table[0, : len(found[0])], found[0])
+
+
+def test_every_name_of_tensorrt_that_the_engine_uses_is_one_of_tensorrt_for_rtx():
+    """The calls themselves need a GPU: what is looked up in the module, the engine, a context and a configuration."""
+    trt = pytest.importorskip("tensorrt_rtx_bindings")
+    tree = ast.parse(Path(tensorrt_encoder.__file__).with_name("tensorrt_engine.py").read_text())
+    owners = {
+        "_tensorrt": trt,
+        "tensorrt": trt,
+        "_engine": trt.ICudaEngine,
+        "_runtime": trt.Runtime,
+        "runtime": trt.Runtime,
+        "context": trt.IExecutionContext,
+        "config": trt.IRuntimeConfig,
+    }
+    used = [
+        (getattr(node.value, "attr", getattr(node.value, "id", "")), node.attr)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+    ]
+    asked = {(owner, name) for owner, name in used if owner in owners and not name.startswith("_engine")}
+    assert {owner for owner, _ in asked} == set(owners) - {"_runtime"}
+    for owner, name in asked:
+        assert name in ("__version__", "WARNING", "Logger") or hasattr(owners[owner], name), (owner, name)
+    assert hasattr(trt.DynamicShapesKernelSpecializationStrategy, "EAGER")

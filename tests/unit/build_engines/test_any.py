@@ -85,6 +85,14 @@ def test_a_precision_that_vllm_does_not_have_there_is_refused() -> None:
         any_gpu.precision_of("cpu", "fp8")
 
 
+@pytest.mark.parametrize("wanted", ["awq", "gptq"])
+def test_a_precision_that_only_a_checkpoint_can_have_is_refused_with_the_reason(wanted: str) -> None:
+    with pytest.raises(
+        BuildError, match=rf"PRECISION={wanted}: that is how a checkpoint was quantised.*bf16, fp8"
+    ):
+        any_gpu.precision_of("any", wanted)
+
+
 @pytest.mark.parametrize("given", [["think"], ["a-b=x"], ["=x"], ["a="]])
 def test_an_adapter_without_a_name_and_a_folder_is_refused(given: list[str], checkpoint: Checkpoint) -> None:
     with pytest.raises(BuildError, match="must be NAME=FOLDER"):

@@ -22,6 +22,7 @@ import build_engines.__main__
 from af3.manifest import Manifest
 from build_engines import tool_commands, tools
 from build_engines.llm import calibration, qwen
+from build_engines.source import checkpoint as checkpoint_source
 from build_engines.source.checkpoint import open_checkpoint
 from build_engines.stage import BuildError, run
 from build_engines.targets import TARGETS, nvidia
@@ -354,6 +355,36 @@ def test_the_command_line_builds_engines_with_the_containers_programs(
     assert run_command_line(monkeypatch, programs, *source, "--output", tmp_path / "e" / "h100") == 0
     assert "engines are in" in capsys.readouterr().out
     assert Manifest.read(tmp_path / "e" / "gpu").target == "h100"
+
+
+def test_fp8_of_the_real_model_is_refused_with_too_few_clips_before_it_is_downloaded(
+    tmp_path, monkeypatch, capsys
+):
+    programs = standins.install(tmp_path / "bin")
+    monkeypatch.setattr(
+        checkpoint_source, "snapshot_download", Mock(side_effect=AssertionError("downloaded"))
+    )
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for number in range(calibration.CLIPS_WANTED - 1):
+        saved(clips, clip(0.1), f"{number}.wav")
+    words = ("--target", "h100", "--checkpoint", "nvidia/audio-flamingo-3-hf", "--output", tmp_path / "out")
+    assert run_command_line(monkeypatch, programs, *words, "--calibration", clips) == 1
+    said = capsys.readouterr().err
+    assert f"CALIBRATION: 31 clips in {clips}, and FP8 of a full-size LLM needs 32 or more" in said
+    run_command_line(monkeypatch, programs, *words, "--calibration", clips, "--dry-run")
+    assert f"MISSING  calibration clips: 31 in {clips}" in capsys.readouterr().out
+    saved(clips, clip(0.1), "last.wav")
+    run_command_line(monkeypatch, programs, *words, "--calibration", clips, "--dry-run")
+    assert "calibration clips" not in capsys.readouterr().out
+    with pytest.raises(AssertionError, match="downloaded"):
+        run_command_line(monkeypatch, programs, *words, "--calibration", clips)
+
+
+def test_a_small_model_may_be_calibrated_on_a_few_clips(tmp_path):
+    calibration.require_enough([tmp_path / "one.wav"], weights=9_000_000)
+    with pytest.raises(BuildError, match="1 clips"):
+        calibration.require_enough([tmp_path / "one.wav"], weights=calibration.FULL_SIZE_WEIGHTS)
 
 
 def test_fp8_on_a_gpu_without_it_is_refused(tmp_path, monkeypatch, capsys):

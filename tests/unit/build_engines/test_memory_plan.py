@@ -7,23 +7,34 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import AudioFlamingo3Config, AudioFlamingo3ForConditionalGeneration
+from transformers import AudioFlamingo3Config, AudioFlamingo3ForConditionalGeneration, MusicFlamingoConfig
+from transformers.models.musicflamingo.modeling_musicflamingo import MusicFlamingoRotaryEmbedding
 
+from af3.encoder.tensorrt_encoder import TensorRTEncoder
 from build_engines import memory_plan
-from build_engines.memory_plan import AUDIO_FLAMINGO_3, describe, plan, require_fit
+from build_engines.encoder import tensorrt_build
+from build_engines.memory_plan import AUDIO_FLAMINGO_3, WITH_ROTATION, describe, plan, require_fit
+from build_engines.source import reach
 from build_engines.stage import BuildError
 from build_engines.targets import TARGETS
 from build_engines.targets.target import GIB, Target
+from serving.host import engine_choice
+from tests.support.tiny import MODEL, manifest
 
 H100 = TARGETS["h100"]
 
 
+@pytest.mark.parametrize("known", [reach.AUDIO_FLAMINGO_3, reach.AUDIO_FLAMINGO_NEXT], ids=["af3", "next"])
 @pytest.mark.parametrize("seconds", [30, 120, 600, 1800])
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
-def test_every_target_fits_its_gpu_however_long_its_requests(target, seconds):
-    """1 800 s: of a checkpoint that hears half an hour."""
-    memory = plan(target.with_audio(seconds, longest=1800), AUDIO_FLAMINGO_3)
+def test_every_target_fits_its_gpu_however_long_its_requests(target, seconds, known):
+    if seconds > known.clip_seconds:
+        with pytest.raises(BuildError, match=f"1 to {known.clip_seconds} s of audio"):
+            target.hearing(known, seconds)
+        return
+    memory = plan(target.hearing(known, seconds), memory_plan.published(known))
     require_fit(memory)
+    assert memory.target.limits.max_clip_seconds == seconds
     assert memory.requests_at_once(seconds) >= 1
     assert memory.free - memory.kv_cache > 0
 
@@ -89,8 +100,69 @@ def test_weights_are_counted_as_transformers_counts_them():
 def test_the_prompt_table_has_a_slot_for_every_request():
     memory = plan(H100, AUDIO_FLAMINGO_3)
     assert memory.prompt_table == 32 * 15_000 * 3584 * 2
-    assert memory.tables_in_flight == 2 * memory.prompt_table
+    assert memory.cuda_pool == memory.backend_copies == memory.prompt_table
     assert H100.prompt_table_rows // H100.limits.max_batch_size == H100.limits.max_audio_tokens
+
+
+def test_every_part_that_is_shown_is_counted_and_every_byte_has_a_part():
+    memory = plan(TARGETS["l40s"].hearing(reach.AUDIO_FLAMINGO_NEXT), WITH_ROTATION)
+    shown = {
+        name: getattr(memory, name)
+        for name in vars(memory)
+        if name not in ("target", "geometry", "gpu_memory")
+    }
+    assert all(size > 0 for size in shown.values()), shown
+    assert memory.gpu_memory - sum(shown.values()) == memory.free
+    rows = [line[2:22].strip() for line in describe(memory).splitlines()]
+    for name in shown:
+        words = (
+            name.replace("_", " ")
+            .replace("llm", "LLM")
+            .replace("cuda", "CUDA")
+            .replace("backend", "backend's")
+        )
+        assert words.replace("contexts", "CUDA contexts") in rows, (words, rows)
+
+
+def test_the_pool_of_triton_is_as_large_as_the_plan_says():
+    memory = plan(H100, AUDIO_FLAMINGO_3)
+    engines = manifest(limits=H100.limits, model=MODEL.model_copy(update={"hidden_size": 3584}))
+    assert engine_choice.cuda_pool(engines).endswith(f"=0:{memory.cuda_pool}")
+
+
+def test_the_encoders_buffers_are_those_that_its_runner_allocates():
+    asked: list[int] = []
+
+    class Device:
+        profiles, hidden_size, dtype = tensorrt_build.profiles(H100), 3584, "bfloat16"
+
+        def allocate(self, nbytes: int) -> int:
+            asked.append(nbytes)
+            return nbytes
+
+    TensorRTEncoder(Device())
+    assert sum(asked) == plan(H100, AUDIO_FLAMINGO_3).encoder_buffers
+
+
+def test_the_rotation_by_time_takes_two_tables_of_every_window():
+    config = MusicFlamingoConfig()
+    angles = 2 * len(MusicFlamingoRotaryEmbedding(config).inv_freq)
+    assert (WITH_ROTATION.rotation_angles, WITH_ROTATION.rotation_windows) == (angles, 1800 // 30)
+    assert plan(H100, WITH_ROTATION).rotation_tables == 2 * 60 * 750 * angles * 2
+    assert plan(H100, AUDIO_FLAMINGO_3).rotation_tables == 0
+
+
+@pytest.mark.parametrize("gpu_gib", [18, 19])
+def test_audio_that_is_too_long_for_the_cache_is_refused_with_the_seconds_that_fit(gpu_gib):
+    l4 = TARGETS["l4"]
+    with pytest.raises(
+        BuildError, match=r"KV cache would hold .* Lower the audio of a request: AUDIO="
+    ) as refused:
+        require_fit(plan(l4.hearing(reach.AUDIO_FLAMINGO_NEXT), WITH_ROTATION, gpu_gib * GIB))
+    seconds = int(re.search(r"AUDIO=(\d+)", str(refused.value))[1])
+    require_fit(plan(l4.hearing(reach.AUDIO_FLAMINGO_NEXT, seconds), WITH_ROTATION, gpu_gib * GIB))
+    longer = l4.hearing(reach.AUDIO_FLAMINGO_NEXT, seconds + 30)
+    assert plan(longer, WITH_ROTATION, gpu_gib * GIB).shortage is not None
 
 
 def test_the_parts_and_the_share_for_the_encoder_add_up_to_the_gpu():
@@ -138,7 +210,7 @@ def test_too_many_slots_are_refused_with_the_number_that_fits():
 
 
 def test_an_encoder_that_does_not_fit_beside_the_cache_names_a_limit():
-    with pytest.raises(BuildError, match=r"a100.py, lower max_batch_size from 32 to 20"):
+    with pytest.raises(BuildError, match=r"a100.py, lower max_batch_size from 32 to 19"):
         require_fit(plan(TARGETS["a100"], AUDIO_FLAMINGO_3, gpu_memory=int(39.5 * GIB)))
 
 

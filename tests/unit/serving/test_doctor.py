@@ -144,6 +144,22 @@ def test_any_gpu_is_judged_by_what_cuda_and_the_model_need(
     assert tuple(state(found, what) for what in ("GPU", "driver", "GPU memory")) == states
 
 
+@pytest.mark.parametrize(
+    ("gpu", "expected"),
+    [
+        ("NVIDIA GeForce RTX 3090, 8.6, 580.95.05, 24576", "ok"),
+        ("NVIDIA H100 80GB HBM3, 9.0, 580.95.05, 81559", "missing"),
+    ],
+)
+def test_rtx_is_for_the_gpus_that_tensorrt_for_rtx_knows(gpu: str, expected: str, programs: Path) -> None:
+    program(programs, "nvidia-smi", f"echo '{gpu}'")
+    found = doctor.findings("rtx")
+    assert state(found, "GPU") == expected
+    assert remedy(found, "vLLM") == "run `make setup-vllm GPU=rtx`"
+    assert state(found, "TensorRT for RTX") == "missing"  # CUDA's bindings are not installed here
+    assert "ONNX Runtime on CUDA" not in [finding.what for finding in found]
+
+
 def test_what_any_gpu_needs_of_python_is_installed_by_one_command(programs: Path) -> None:
     found = doctor.findings("any")
     assert state(found, "GPU") == "missing"

@@ -1,0 +1,78 @@
+"""`make engines GPU=any`, `GPU=rtx` and `GPU=cpu LLM=vllm`: engines whose LLM vLLM serves."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from af3.manifest import CPU_VLLM, ManifestError
+from build_engines import vllm_plan
+from build_engines.elsewhere import describe_elsewhere, is_elsewhere
+from build_engines.source import reach
+from build_engines.source.checkpoint import Checkpoint, open_checkpoint
+from build_engines.stage import run_placed
+from build_engines.targets import any as any_gpu
+from build_engines.targets import nvidia
+from build_engines.voice import choose_voice
+from serving.machine import doctor, doctor_vllm, gpu
+
+
+def build(arguments: argparse.Namespace) -> None:
+    device: any_gpu.Device = {"cpu": "cpu", "rtx": "rtx"}.get(arguments.target, "any")  # type: ignore[assignment]
+    output = arguments.output or Path("engines") / (CPU_VLLM if device == "cpu" else device)
+    precision = any_gpu.precision_of(device, arguments.precision)
+    if is_elsewhere(arguments.checkpoint):
+        _plan_vllm(arguments, device, precision, None)  # before gigabytes are downloaded
+        if arguments.dry_run:
+            describe_elsewhere(arguments.checkpoint, output, any_gpu.SLOTS)
+            _say_missing(device)
+            return
+    checkpoint = open_checkpoint(arguments.checkpoint)
+    if not is_elsewhere(arguments.checkpoint):
+        _plan_vllm(arguments, device, precision, checkpoint)
+    adapters = any_gpu.open_adapters(checkpoint, arguments.think, arguments.adapter)
+    sources = any_gpu.Sources(checkpoint, adapters)
+    placed = any_gpu.placed_stages(sources, device, output)
+    if arguments.voice:
+        placed.append((choose_voice.stage(arguments.voice), output))
+    stamps = run_placed(placed, force=arguments.force, dry_run=arguments.dry_run, only=arguments.only)
+    if arguments.dry_run:
+        _say_missing(device)
+        return
+    if len(stamps) == len(placed):
+        any_gpu.write_manifest(sources, device, precision, stamps, output)
+        print(f"engines are in {output}")
+
+
+def _plan_vllm(
+    arguments: argparse.Namespace, device: str, precision: str, checkpoint: Checkpoint | None
+) -> None:
+    """Print the memory plan of this machine's GPU, or of usual ones where there is none. Raises BuildError.
+
+    checkpoint: None for one that is not here, which is taken as full-size.
+    """
+    if device == "cpu":
+        return
+    known = reach.published(arguments.checkpoint) if checkpoint is None else reach.of(checkpoint)
+    geometry = None if checkpoint is None else nvidia.geometry(checkpoint)
+    try:
+        found = gpu.find()
+    except ManifestError:
+        print("no GPU here: what others would hold")
+        for size in vllm_plan.USUAL_GPUS_BYTES:
+            print(vllm_plan.describe(vllm_plan.plan(device, precision, size, known, geometry)))
+        return
+    if device == "rtx":
+        vllm_plan.require_rtx(found.identity.name, found.identity.compute_capability)
+    memory = vllm_plan.plan(device, precision, found.memory_bytes, known, geometry)
+    print(vllm_plan.describe(memory))
+    vllm_plan.require_fit(memory)
+
+
+def _say_missing(device: str) -> None:
+    if device == "cpu":
+        return
+    missing = doctor_vllm.missing(device)
+    if missing:
+        print("missing here, in the order to get it:")
+        print(doctor.report(missing))

@@ -1,0 +1,206 @@
+"""What a GPU will hold with the LLM on vLLM: python -m build_engines.vllm_plan --target any --gpu-gib 24.
+
+vLLM takes a share of the GPU for weights, KV cache and its own work, and fills it; the audio encoder has the rest.
+There is no prompt table and no pool: embeddings come through the host, and a request that finds no room waits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from build_engines.memory_plan import (
+    BF16_BYTES,
+    CLIP_SECONDS,
+    CUDA_CONTEXT_BYTES,
+    EMBEDDING_CACHE_BYTES,
+    FP32_BYTES,
+    TEXT_TOKENS_OF_A_QUESTION,
+    Geometry,
+    buffer_bytes,
+    encoder_bytes,
+    gib,
+    prefill_bytes,
+    published,
+)
+from build_engines.source import reach
+from build_engines.stage import BuildError
+from build_engines.targets.target import GIB
+from serving.machine.known_gpus import runs_tensorrt_rtx
+
+CONFIG = Path(__file__).resolve().parents[1] / "model_repository" / "llm" / "configs" / "vllm.pbtxt"
+BITS = {"bf16": 16, "fp8": 8}
+USUAL_GPUS_BYTES = (24 * GIB, 80 * GIB)  # of plans for machines that are not here
+RTX_WINDOWS = 4  # of one call of the encoder that TensorRT for RTX compiles
+GRAPH_BYTES = GIB  # vLLM's CUDA graphs, workspace and NCCL, an estimate
+AUDIO_TOKENS_PER_SECOND = 25
+
+
+@dataclass(frozen=True)
+class VllmPlan:
+    """Bytes on one GPU."""
+
+    target: str
+    precision: str
+    known: reach.Reach
+    geometry: Geometry
+    gpu_memory: int
+    share: float
+    llm_weights: int
+    llm_work: int
+    encoder: int
+
+    @property
+    def kv_cache(self) -> int:
+        """What vLLM's share leaves; negative where it is too small."""
+        return int(self.gpu_memory * self.share) - self.llm_weights - self.llm_work
+
+    @property
+    def kv_tokens(self) -> int:
+        return max(0, self.kv_cache) // self.geometry.kv_bytes_per_token
+
+    @property
+    def rest(self) -> int:
+        return self.gpu_memory - int(self.gpu_memory * self.share)
+
+    def requests_at_once(self, clip_seconds: int) -> int:
+        """That fit into the KV cache with the longest answer; further ones wait, or are read again."""
+        tokens = clip_seconds * AUDIO_TOKENS_PER_SECOND + TEXT_TOKENS_OF_A_QUESTION + self.known.answer_tokens
+        return min(int(_setting("slots")), self.kv_tokens // tokens)
+
+    @property
+    def shortage(self) -> str | None:
+        """Why this does not fit; None where it does."""
+        if self.encoder > self.rest:
+            return f"the audio encoder takes {gib(self.encoder)}, and vLLM leaves {gib(self.rest)}"
+        longest = self.known.limits(1).max_sequence_tokens
+        if self.kv_tokens < longest:
+            return f"the KV cache would hold {self.kv_tokens} tokens, fewer than the {longest} of one longest request"
+        return None
+
+    @property
+    def remedy(self) -> str:
+        """What alone would make it fit."""
+        share = int(100 * (1 - self.encoder / self.gpu_memory)) / 100
+        setting = f"gpu_memory_fraction {share:g} in model_repository/llm/configs/{CONFIG.name}"
+        fp8 = self
+        if self.precision == "bf16":
+            weights = self.llm_weights - self.geometry.quantised_weights
+            fp8 = replace(self, precision="fp8", llm_weights=weights)
+        ways = {
+            "PRECISION=fp8": fp8,
+            setting: replace(self, share=share),
+            f"PRECISION=fp8 and {setting}": replace(fp8, share=share),
+        }
+        helping = [way for way, changed in ways.items() if changed.shortage is None]
+        return " or ".join([*helping[:2], "a GPU with more memory"])
+
+
+def plan(
+    target: str,
+    precision: str,
+    gpu_memory: int,
+    known: reach.Reach,
+    geometry: Geometry | None = None,
+    share: float | None = None,
+) -> VllmPlan:
+    """For `any` (encoder on ONNX Runtime, FP32) or `rtx` (TensorRT for RTX, BF16).
+
+    geometry: that of NVIDIA's own checkpoint where None; share: the config's where None.
+    """
+    geometry = geometry or published(known)
+    windows, width = (RTX_WINDOWS, BF16_BYTES) if target == "rtx" else (1, FP32_BYTES)
+    activations = encoder_bytes(windows, geometry) * width // BF16_BYTES
+    weights = (geometry.encoder_weights + geometry.rotation_weights) * width
+    held = weights + activations + buffer_bytes(windows, geometry) + CUDA_CONTEXT_BYTES
+    return VllmPlan(
+        target=target,
+        precision=precision,
+        known=known,
+        geometry=geometry,
+        gpu_memory=gpu_memory,
+        share=configured_share() if share is None else share,
+        llm_weights=geometry.quantised_weights * BITS[precision] // 8 + geometry.bf16_weights * BF16_BYTES,
+        llm_work=prefill_bytes(int(_setting("prefill_tokens")), geometry) + GRAPH_BYTES + CUDA_CONTEXT_BYTES,
+        encoder=held + (EMBEDDING_CACHE_BYTES if target == "rtx" else 0),
+    )
+
+
+def configured_share() -> float:
+    return float(_setting("gpu_memory_fraction"))
+
+
+def describe(memory: VllmPlan) -> str:
+    """The plan as a table for the terminal."""
+    kv_kib = memory.geometry.kv_bytes_per_token / 1024
+    rows = [
+        ("LLM weights", memory.llm_weights, f"{memory.precision}; embeddings and lm_head BF16"),
+        ("LLM activations", memory.llm_work, "estimate, with CUDA graphs and context"),
+        (
+            "KV cache",
+            memory.kv_cache,
+            f"the rest of vLLM's {memory.share:.0%}: {memory.kv_tokens} tokens of {kv_kib:g} KiB",
+        ),
+        ("encoder", memory.encoder, "weights, activations (estimate), buffers, CUDA context"),
+        ("left", memory.rest - memory.encoder, "for a desktop, and for what the estimates missed"),
+    ]
+    lines = [f"memory plan: {memory.target}, {gib(memory.gpu_memory)} on the GPU"]
+    lines += [f"  {name:<20}{gib(size):>10}  {note}" for name, size, note in rows]
+    lines.append("requests at once (longest answers):")
+    heard = [seconds for seconds in CLIP_SECONDS if seconds <= memory.known.clip_seconds]
+    lines += [f"  {seconds:>5} s of audio    {memory.requests_at_once(seconds):>6}" for seconds in heard]
+    if memory.shortage is not None:
+        lines.append(f"  does not fit: {memory.shortage}; use {memory.remedy}")
+    return "\n".join(lines)
+
+
+def require_fit(memory: VllmPlan) -> None:
+    """Raise BuildError with what to change."""
+    if memory.shortage is not None:
+        raise BuildError(
+            f"{memory.target} with {memory.precision} weights does not fit {gib(memory.gpu_memory)}: {memory.shortage};"
+            f" use {memory.remedy}"
+        )
+
+
+def require_rtx(name: str, compute_capability: str) -> None:
+    """Raise BuildError for a GPU that TensorRT for RTX does not know."""
+    major, minor = map(int, compute_capability.split("."))
+    if not runs_tensorrt_rtx((major, minor)):
+        raise BuildError(
+            f"GPU=rtx: TensorRT for RTX runs on compute capability 7.5, 8.x and 12.x, and the {name} has"
+            f" {compute_capability}; use GPU=any"
+        )
+
+
+def _setting(name: str) -> str:
+    found = re.search(
+        rf'key: "{name}" value: {{ string_value: "([^"]+)" }}', CONFIG.read_text(encoding="utf-8")
+    )
+    assert found is not None  # a test reads the same file with Triton's parser
+    return found[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m build_engines.vllm_plan", description=__doc__)
+    parser.add_argument("--target", choices=["any", "rtx"], default="any", help="default: %(default)s")
+    parser.add_argument("--precision", choices=list(BITS), default="bf16", help="default: %(default)s")
+    parser.add_argument(
+        "--checkpoint", default="nvidia/audio-flamingo-3-hf", help="hub id; default: %(default)s"
+    )
+    parser.add_argument("--gpu-gib", type=float, required=True, help="memory of the GPU")
+    arguments = parser.parse_args()
+    known = reach.published(arguments.checkpoint)
+    memory = plan(arguments.target, arguments.precision, int(arguments.gpu_gib * GIB), known)
+    print(describe(memory))
+    try:
+        require_fit(memory)
+    except BuildError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
