@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -37,8 +38,15 @@ class CachedEncoder:
 
     def table(self, windows: Sequence[Window]) -> np.ndarray | DeviceArray:
         """One prompt table of all windows, [1, tokens, hidden_size]."""
-        if not self._most_bytes:
-            return self._encoder.join(self._encoder.encode(windows))
+        return self.tables([windows])[0]
+
+    def tables(self, requests: Sequence[Sequence[Window]]) -> list[np.ndarray | DeviceArray]:
+        """One prompt table for each request, all their windows in one call of the encoder; equal ones once."""
+        windows = [window for request in requests for window in request]
+        embeddings = iter(self._embeddings(windows) if self._most_bytes else self._encoder.encode(windows))
+        return [self._encoder.join(list(islice(embeddings, len(request)))) for request in requests]
+
+    def _embeddings(self, windows: Sequence[Window]) -> list[Embeddings]:
         keys = [self._key(window) for window in windows]
         found = {key: self._kept[key] for key in keys if key in self._kept}
         new = {key: window for key, window in zip(keys, windows, strict=True) if key not in found}
@@ -47,7 +55,7 @@ class CachedEncoder:
         found |= zip(new, self._encoder.encode(list(new.values())), strict=True)
         for key in keys:
             self._keep(key, found[key])
-        return self._encoder.join([found[key] for key in keys])
+        return [found[key] for key in keys]
 
     def _key(self, window: Window) -> bytes:
         """Of the window's place, and of every sample, bit for bit."""

@@ -22,6 +22,7 @@ from serving.door.http_server import open_access_log
 from serving.door.open_files import raise_limit
 from serving.host import engine_choice, in_container, step_couplings
 from serving.host.launch_settings import LaunchSettings, from_command_line
+from serving.host.mps import shared_gpu
 from serving.host.served_model import served_model
 from serving.host.supervisor import Patience, Supervisor
 from serving.host.triton import Server
@@ -37,6 +38,9 @@ def main() -> int:
     settings = from_command_line(__doc__ or "")
     target = target_of(settings.target, settings.llm)
     config = CONFIG_OF_TARGET.get(target, GPU_CONFIG)
+    if settings.mps and config == "cpu":
+        print("--mps: there is no GPU to share with GPU=cpu; leave it out", file=sys.stderr)
+        return 2
     if config == GPU_CONFIG and not in_container.is_inside():
         return in_container.serve(settings)
     engines = settings.folder / "engines" / target
@@ -67,7 +71,8 @@ def main() -> int:
         print(f"{error.filename}: {error.strerror}; name a file that can be written", file=sys.stderr)
         return 2
     try:
-        return _serve(settings, step_couplings.limits(settings, steps), engines, config, extra)
+        with shared_gpu(settings.mps):
+            return _serve(settings, step_couplings.limits(settings, steps), engines, config, extra)
     except (KeyFileError, ManifestError, ServerError, tls.TlsError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -29,6 +29,9 @@ class LaunchSettings(BaseSettings):
 
     target: str = Field("cpu", description="which engines/<target> to serve", min_length=1)
     llm: Literal["vllm"] | None = Field(None, description="serve the LLM with vLLM: vllm")
+    mps: bool = Field(
+        False, description="on a GPU: true starts CUDA's MPS, so that encoder and LLM use it at the same time"
+    )
     folder: Path = Field(Path(), description="folder that holds engines/ (default: here)")
     host: str = Field("127.0.0.1", description="address to listen on", min_length=1)
     grpc_port: Port = Field(8001, description="0 takes a free one")

@@ -8,8 +8,8 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -18,6 +18,8 @@ from af3.contract import Tensor
 from af3.encoder.device_array import DeviceArray
 from af3.errors import RequestError, invalid
 from serving import journal
+
+Input = TypeVar("Input")
 
 log = logging.getLogger("af3")
 logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -121,6 +123,42 @@ def answer(
         if stage is not None and journal.enabled():
             ms = round(1000 * (time.monotonic() - began_s), 1)
             journal.write("stage", id=request.request_id(), stage=stage, status=status, ms=ms)
+
+
+def answer_together(
+    requests: Sequence[Any],
+    read: Callable[[Any], Input],
+    compute: Callable[[Sequence[Input]], Sequence[Mapping[str, np.ndarray | DeviceArray]]],
+    stage: str,
+) -> list[Any]:
+    """The responses of a step that computes for all of its requests at once, one for each.
+
+    `read`: what a request brings; one that is refused does not reach `compute`. Where that fails for several together
+    (memory that each alone would have had), each is computed alone, so that nobody fails for another's request.
+    """
+    inputs: dict[int, Input] = {}
+    errors: dict[int, Exception] = {}
+    for place, request in enumerate(requests):
+        try:
+            inputs[place] = read(request)
+        except Exception as error:
+            errors[place] = error
+    outputs: dict[int, Mapping[str, np.ndarray | DeviceArray]] = {}
+    if len(inputs) > 1:
+        try:
+            outputs = dict(zip(inputs, compute(list(inputs.values())), strict=True))
+        except Exception:
+            log.warning("%d requests could not be computed together; each alone", len(inputs), exc_info=True)
+
+    def one(place: int) -> Mapping[str, np.ndarray | DeviceArray]:
+        if place in errors:
+            raise errors[place]
+        return outputs[place] if place in outputs else compute([inputs[place]])[0]
+
+    return [
+        answer(request, lambda _, place=place: one(place), stage)  # type: ignore[misc]
+        for place, request in enumerate(requests)
+    ]
 
 
 def gauge(name: str, description: str) -> Metric:

@@ -124,6 +124,14 @@ def test_the_python_steps_differ_only_where_the_machine_does(model):
     assert gpu.max_batch_size == cpu.max_batch_size
 
 
+def test_requests_that_wait_for_the_encoder_share_its_next_call():
+    encoder = config("audio_encoder")
+    assert encoder.HasField("dynamic_batching")
+    assert encoder.dynamic_batching.max_queue_delay_microseconds == 0  # nobody waits for company
+    assert encoder.max_batch_size > 1
+    assert all(tensor.allow_ragged_batch for tensor in encoder.input)
+
+
 def test_every_step_reads_the_same_engines():
     folders = {parameter(model, "engine_dir") for model in ("preprocess", "audio_encoder", "postprocess")}
     assert folders == {"engines/gpu"}

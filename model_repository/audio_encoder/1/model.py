@@ -31,16 +31,19 @@ class TritonPythonModel:
 
     def execute(self, requests):
         with self._heart.at_work():
-            responses = [adapter.answer(request, self._encode, "audio_encoder") for request in requests]
+            responses = adapter.answer_together(requests, self._windows, self._tables, "audio_encoder")
         self._report()
         return responses
 
-    def _encode(self, request):
+    def _windows(self, request):
         inputs = [adapter.array(request, tensor)[0] for tensor in contract.AUDIO_ENCODER.inputs]
-        windows = windows_of(*inputs, self._limits)
-        if not windows:
-            return {}
-        return {contract.PROMPT_EMBEDDING_TABLE.name: self._encoder.table(windows)}
+        return windows_of(*inputs, self._limits)
+
+    def _tables(self, requests):
+        tables = iter(self._encoder.tables([windows for windows in requests if windows]))
+        return [
+            {contract.PROMPT_EMBEDDING_TABLE.name: next(tables)} if windows else {} for windows in requests
+        ]
 
     def _report(self):
         counts = self._encoder.hits, self._encoder.misses

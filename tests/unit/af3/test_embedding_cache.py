@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
 from af3.encoder.embedding_cache import CachedEncoder
 from af3.encoder.interface import Window
@@ -113,3 +114,16 @@ def test_without_room_nothing_is_kept_or_hashed() -> None:
     cache.table([window(1)])
     assert encoder.encoded == [1, 1]
     assert (cache.hits, cache.misses, cache.bytes) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("most_bytes", [0, 1 << 20])
+def test_all_windows_of_all_requests_are_encoded_in_one_call_and_come_back_to_their_own(
+    most_bytes: int,
+) -> None:
+    cache, encoder = cached(most_bytes)
+    requests = [[window(1), window(2)], [window(3)], [window(2), window(4), window(5)]]
+    tables = cache.tables(requests)
+    assert encoder.encoded == [6 if most_bytes == 0 else 5]  # window 2 is in two of them
+    expected = RecordingEncoder()
+    for table, request in zip(tables, requests, strict=True):
+        assert np.array_equal(table, expected.join(expected.encode(request)))

@@ -105,6 +105,44 @@ def test_a_step_is_journalled_with_its_status(tmp_path: Path, monkeypatch: pytes
     ]
 
 
+def test_requests_that_are_computed_together_get_their_own_answers_and_their_own_refusals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(journal.VARIABLE, str(tmp_path / "journal"))
+    calls: list[list[str]] = []
+
+    def read(request: Request) -> str:
+        if request.request_id() == "bad":
+            raise invalid("pcm: bad")
+        return request.request_id()
+
+    def compute(names: Sequence[str]) -> list[dict[str, np.ndarray]]:
+        calls.append(list(names))
+        return [{"x": np.array([len(name)])} for name in names]
+
+    requests = [Request({}, name) for name in ("a", "bad", "ccc")]
+    one, bad, three = adapter.answer_together(requests, read, compute, "audio_encoder")
+    assert calls == [["a", "ccc"]]
+    assert (one.tensors["x"].tolist(), three.tensors["x"].tolist()) == ([1], [3])
+    assert str(bad.error) == "INVALID_ARGUMENT: pcm: bad"
+    lines = [json.loads(line) for line in (tmp_path / "journal").read_text().splitlines()]
+    assert [line["status"] for line in lines] == ["OK", "INVALID_ARGUMENT", "OK"]
+
+
+def test_nobody_fails_because_several_together_were_too_many() -> None:
+    def compute(names: Sequence[str]) -> list[dict[str, np.ndarray]]:
+        if len(names) > 1 or names == ["huge"]:
+            raise RequestError("UNAVAILABLE", "audio: the GPU has no memory left")
+        return [{"x": np.array([1])} for _ in names]
+
+    requests = [Request({}, name) for name in ("small", "huge", "tiny")]
+    small, huge, tiny = adapter.answer_together(
+        requests, lambda one: one.request_id(), compute, "audio_encoder"
+    )
+    assert small.error is None and tiny.error is None
+    assert str(huge.error) == "UNAVAILABLE: audio: the GPU has no memory left"
+
+
 # stream
 
 
@@ -175,7 +213,7 @@ def test_a_model_is_an_adapter(step: str) -> None:
 
 def test_preprocess_answers_and_refuses(engines: Path) -> None:
     model = load_model("preprocess", engines, niceness=0)
-    good = Request({"prompt": np.array([b"Why?"], np.object_)}, max_tokens=3)
+    good = Request({"prompt": np.array([b"Why?"], np.object_)}, max_tokens=3, repetition_penalty=1.2)
     bad = Request({}, "id")
     answered, refused = model.execute([good, bad])
     assert answered.error is None
