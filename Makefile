@@ -215,8 +215,8 @@ fuzz: $(READY_TEST) ## 10 000 cases of bad input against a live server, a fifth 
 	$(PY) -m tests.fuzz --cases $(or $(CASES),10000)
 	$(PY) -m tests.fuzz.broken_files --cases $(shell expr $(or $(CASES),10000) / 5)
 
-acceptance: $(READY_TEST) ## on a GPU: build, serve, compare, measure; a report to send back: GPU=h100 DRY_RUN=1
-	@$(PY) -m perf.acceptance --target $(GPU) $(if $(DRY_RUN),--dry-run)
+acceptance: $(READY_TEST) ## on a GPU: build, serve, compare, measure; a report to send back: GPU=h100 CALIBRATION= DRY_RUN=1
+	@$(PY) -m perf.acceptance --target $(GPU) $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(DRY_RUN),--dry-run)
 
 faults: $(READY_TEST) ## kill, hang, fill and stop a server under load; a table
 	$(PY) -m tests.faults

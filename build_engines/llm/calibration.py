@@ -30,6 +30,7 @@ from build_engines.stage import BuildError, Figures
 from serving.machine.finding import Finding
 
 FILE = "calibration.safetensors"
+DEFAULT_CLIPS = Path("checkpoints/samples")
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 CLIPS_WANTED = 32
 # Fewer calibrate a small model, with a warning. FP8 of the real one needs them: an eighth of the clips is kept back to

@@ -10,7 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from build_engines import tools
+from build_engines import memory_plan, tools
+from build_engines.llm import calibration
 from build_engines.targets import TARGETS
 from perf.acceptance import acceptance_plan as plan
 from perf.acceptance import runner
@@ -28,16 +29,24 @@ def main() -> int:
         "--checkpoint", default=plan.CHECKPOINT, help="folder or hub id (default: %(default)s)"
     )
     parser.add_argument("--folder", type=Path, default=Path(".cache/acceptance"), help="default: %(default)s")
+    parser.add_argument(
+        "--calibration", type=Path, help="folder of 32 clips or more that FP8 is calibrated on"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done and what is missing")
     parser.add_argument("--only", help="this step alone")
     arguments = parser.parse_args()
     folder = arguments.folder.absolute()
-    steps = plan.steps(arguments.target, folder, arguments.checkpoint, tools.find(folder))
+    steps = plan.steps(
+        arguments.target, folder, arguments.checkpoint, tools.find(folder), arguments.calibration
+    )
     if arguments.only is not None:
         steps = [step for step in steps if step.name == arguments.only]
         if not steps:
             parser.error(f"--only {arguments.only}: there is no such step")
     missing = doctor.missing_to_build(arguments.target)
+    if TARGETS[arguments.target].llm_precision == "fp8":
+        clips = arguments.calibration or calibration.DEFAULT_CLIPS
+        missing += calibration.missing_clips(clips, memory_plan.AUDIO_FLAMINGO_3.llm_weights)
     if arguments.dry_run:
         print(runner.describe(steps))
     if missing:

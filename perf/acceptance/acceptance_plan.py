@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ CHECKPOINT = "nvidia/audio-flamingo-3-hf"
 PORT = 8001
 STREAMS = (1, 8, 64)
 # Of the questions whose answer may differ. af3-tiny is small and greedy: BF16 turns a near tie now and then.
-LEAST_SAME = {"tiny": 0.75, "fp8": 0.8}
+LEAST_SAME = {"tiny": 0.75, "fp8": 0.8, "transformers": 0.6}
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,14 @@ class Step:
     needs: tuple[str, ...] = ()
 
 
-def steps(target: str, folder: Path, checkpoint: str, container: Tools) -> list[Step]:
-    """All steps. folder: absolute, keeps engines, answers and logs; container: how NVIDIA's tools are started."""
+def steps(
+    target: str, folder: Path, checkpoint: str, container: Tools, calibration: Path | None = None
+) -> list[Step]:
+    """All steps. folder: absolute, keeps engines, answers and logs; container: how NVIDIA's tools are started.
+
+    calibration: folder of clips that FP8 is calibrated on.
+    """
+    calibrated = () if calibration is None else ("--calibration", str(calibration))
     tiny, full = folder / "tiny", folder / "full"
     cpu_engines, answers = tiny / "engines" / "cpu", folder / "answers"
     url = f"127.0.0.1:{PORT}"
@@ -102,7 +109,7 @@ def steps(target: str, folder: Path, checkpoint: str, container: Tools) -> list[
         Step(
             "engines",
             "the real checkpoint's engines in the target's own precision",
-            (build(target, checkpoint, full / "engines" / target),),
+            (build(target, checkpoint, full / "engines" / target, *calibrated),),
             "a limit that does not fit is named with what to lower it to; a killed build resumes with the same command",
         ),
         Step(
@@ -168,6 +175,89 @@ def steps(target: str, folder: Path, checkpoint: str, container: Tools) -> list[
             serves=(target, folder / "bf16"),
             results=(answers / "bf16-full.json",),
             needs=("bf16", "answers-and-speed"),
+        ),
+        *_others(build, ask, compare, checkpoint, folder),
+        Step(
+            "killed",
+            "the server's steps and Triton itself killed under questions: every answer ends, and all are answered again",
+            (
+                _module(
+                    "perf.acceptance.kills",
+                    "--target",
+                    target,
+                    "--folder",
+                    str(full),
+                    "--out",
+                    str(folder / "kills.json"),
+                ),
+            ),
+            "kills.json says which process it was and what its clients saw; the server's log is in this folder",
+            results=(folder / "kills.json",),
+            needs=("server-image", "engines"),
+        ),
+    ]
+
+
+def _others(
+    build: Callable[..., tuple[str, ...]],
+    ask: Callable[[Path], tuple[str, ...]],
+    compare: Callable[[str, str, float], tuple[str, ...]],
+    checkpoint: str,
+    folder: Path,
+) -> list[Step]:
+    """vLLM on the same GPU, and Transformers: what TensorRT-LLM is held against."""
+    vllm, answers = folder / "vllm", folder / "answers"
+    url = f"127.0.0.1:{PORT}"
+    return [
+        Step(
+            "transformers-answers",
+            "the questions to Transformers on the same GPU in BF16, with its tokens a second",
+            (
+                _module(
+                    *("perf.acceptance.transformers_answers", "--checkpoint", checkpoint),
+                    *(
+                        "--out",
+                        str(answers / "transformers.json"),
+                        "--speed",
+                        str(folder / "transformers_speed.json"),
+                    ),
+                ),
+            ),
+            "torch of .venv must be one for CUDA: pip install torch; without it compare with the CPU's answers",
+            results=(folder / "transformers_speed.json",),
+        ),
+        Step(
+            "against-transformers",
+            "how many answers of the engines above are Transformers' own, token by token",
+            (compare("transformers", "full", LEAST_SAME["transformers"]),),
+            "a first token that differs points at the encoder or the prompt, later ones at the precision",
+            results=(answers / "transformers-full.json",),
+            needs=("transformers-answers", "answers-and-speed"),
+        ),
+        Step(
+            "vllm-engines",
+            "the same checkpoint for vLLM, BF16: split and exported, nothing compiled",
+            (
+                ("make", "setup-vllm", "GPU=any"),
+                build("any", checkpoint, vllm / "engines" / "any"),
+            ),
+            "`make doctor GPU=any` says what is missing; vLLM wants driver 580",
+        ),
+        Step(
+            "vllm-answers-and-speed",
+            "the questions and the same load to vLLM, beside TensorRT-LLM's and Transformers' answers",
+            (
+                ask(answers / "vllm.json"),
+                compare("transformers", "vllm", LEAST_SAME["transformers"]),
+                _module(
+                    *("perf.acceptance.speed", "--url", url, "--out", str(folder / "vllm_speed.json")),
+                    *("--streams", *map(str, STREAMS)),
+                ),
+            ),
+            "the server's log is beside this step's",
+            serves=("any", vllm),
+            results=(answers / "transformers-vllm.json", folder / "vllm_speed.json"),
+            needs=("transformers-answers", "vllm-engines"),
         ),
     ]
 

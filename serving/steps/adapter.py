@@ -106,13 +106,17 @@ def failure(error: Exception) -> Any:
 
 
 def answer(
-    request: Any, compute: Callable[[Any], Mapping[str, np.ndarray | DeviceArray]], stage: str | None = None
+    request: Any,
+    compute: Callable[[Any], Mapping[str, np.ndarray | DeviceArray]],
+    stage: str | None = None,
+    began_s: float | None = None,
 ) -> Any:
     """The response of a step that gives one for one: the tensors `compute` returns, or its error.
 
-    `stage`: its name in the journal; None for a step that is called at every token.
+    `stage`: its name in the journal; None for a step that is called at every token. `began_s`: on the monotonic clock,
+    where it began before this call.
     """
-    began_s = time.monotonic()
+    began_s = time.monotonic() if began_s is None else began_s
     status = "OK"
     try:
         return response(compute(request))
@@ -136,6 +140,7 @@ def answer_together(
     `read`: what a request brings; one that is refused does not reach `compute`. Where that fails for several together
     (memory that each alone would have had), each is computed alone, so that nobody fails for another's request.
     """
+    began_s = time.monotonic()
     inputs: dict[int, Input] = {}
     errors: dict[int, Exception] = {}
     for place, request in enumerate(requests):
@@ -156,7 +161,7 @@ def answer_together(
         return outputs[place] if place in outputs else compute([inputs[place]])[0]
 
     return [
-        answer(request, lambda _, place=place: one(place), stage)  # type: ignore[misc]
+        answer(request, lambda _, place=place: one(place), stage, began_s)  # type: ignore[misc]
         for place, request in enumerate(requests)
     ]
 

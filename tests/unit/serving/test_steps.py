@@ -118,6 +118,7 @@ def test_requests_that_are_computed_together_get_their_own_answers_and_their_own
 
     def compute(names: Sequence[str]) -> list[dict[str, np.ndarray]]:
         calls.append(list(names))
+        time.sleep(0.02)
         return [{"x": np.array([len(name)])} for name in names]
 
     requests = [Request({}, name) for name in ("a", "bad", "ccc")]
@@ -127,6 +128,7 @@ def test_requests_that_are_computed_together_get_their_own_answers_and_their_own
     assert str(bad.error) == "INVALID_ARGUMENT: pcm: bad"
     lines = [json.loads(line) for line in (tmp_path / "journal").read_text().splitlines()]
     assert [line["status"] for line in lines] == ["OK", "INVALID_ARGUMENT", "OK"]
+    assert all(line["ms"] >= 20 for line in lines)  # what they took together
 
 
 def test_nobody_fails_because_several_together_were_too_many() -> None:
