@@ -179,7 +179,7 @@ def steps(
         *_others(build, ask, compare, checkpoint, folder),
         Step(
             "killed",
-            "the server's steps and Triton itself killed under questions: every answer ends, and all are answered again",
+            "steps and Triton itself killed under questions: every answer ends, and the server answers again",
             (
                 _module(
                     "perf.acceptance.kills",

@@ -1,4 +1,4 @@
-"""Kill the processes of a running server, one after the other, while it is asked: who saw what, and when all was well."""
+"""Kill the processes of a running server, one after the other, while it is asked: who saw what, and for how long."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ CLIENTS = 4
 
 
 def kill(place: Place, victim: str, alive: Callable[[str], bool] = answers) -> dict[str, Any]:
-    """SIGKILL for one process while CLIENTS ask. Raises AssertionError where a question hangs or the server stays away."""
+    """SIGKILL for one process while CLIENTS ask.
+
+    Raises AssertionError where a question hangs or the server stays away.
+    """
     assert place.pid is not None
     victims = [pid for pid, name in observe.processes(place.pid).items() if name == victim]
     if not victims:

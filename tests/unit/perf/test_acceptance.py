@@ -1,8 +1,11 @@
 """The acceptance run with stand-ins: what runs, what is kept, what the report says."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,10 @@ import pytest
 from build_engines.targets import TARGETS
 from build_engines.tools import Tools
 from perf.acceptance import acceptance_plan as plan
-from perf.acceptance import image_checks, runner
+from perf.acceptance import image_checks, kills, runner
 from perf.acceptance.acceptance_plan import Step
 from perf.acceptance.compare_answers import compare
+from perf.place import Place
 
 REPOSITORY = Path(__file__).parents[3]
 RECORDED = json.loads((REPOSITORY / "tests/contract/recorded_options.json").read_text())["trtllm-build"]
@@ -82,9 +86,29 @@ def test_every_step_needs_only_steps_before_it(target, tmp_path):
     assert names[0] == "image"
 
 
+def test_transformers_vllm_and_kills_are_steps_and_fp8_gets_its_clips(tmp_path):
+    steps = {
+        entry.name: entry
+        for entry in plan.steps("h100", tmp_path, plan.CHECKPOINT, Tools(), tmp_path / "clips")
+    }
+    assert steps["vllm-answers-and-speed"].serves == ("any", tmp_path / "vllm")
+    [compared] = [words for words in steps["against-transformers"].commands if "compare" in words]
+    assert [Path(word).name for word in compared if word.endswith(".json")] == [
+        "transformers.json",
+        "full.json",
+        "transformers-full.json",
+    ]
+    assert {"transformers-answers", "answers-and-speed"} == set(steps["against-transformers"].needs)
+    [built] = steps["engines"].commands
+    assert built[built.index("--calibration") + 1] == str(tmp_path / "clips")
+    assert steps["killed"].results == (tmp_path / "kills.json",)
+
+
 def test_every_module_of_every_command_is_there(tmp_path):
     for entry in plan.steps("h100", tmp_path, plan.CHECKPOINT, Tools()):
         for words in entry.commands:
+            if words[0] == "make":
+                continue
             module = words[words.index("-m") + 1]
             path = REPOSITORY / module.replace(".", "/")
             assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
@@ -131,3 +155,59 @@ def test_the_image_is_examined_without_its_programs_too(tmp_path):
     found = image_checks.examine()
     assert set(found["programs"]) == set(image_checks.PROGRAMS)
     assert found["trtllm-build lacks"]  # there is none here
+
+
+class FakeServer:
+    """A process for each victim, and questions that end when theirs is killed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, said: str = "UNAVAILABLE: try again"):
+        self.children = {name: subprocess.Popen(["sleep", "60"]) for name in ("audio_encoder", "preprocess")}
+        monkeypatch.setattr(
+            kills.observe, "processes", lambda pid: {child.pid: name for name, child in self.children.items()}
+        )
+        monkeypatch.setattr(kills, "_ask", self.ask)
+        self.said = said
+
+    def ask(self, url: str, said: list[str]) -> None:
+        while all(child.poll() is None for child in self.children.values()):
+            time.sleep(0.01)
+        said.append(self.said)
+
+    def close(self) -> None:
+        for child in self.children.values():
+            child.kill()
+            child.wait()
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    server = FakeServer(monkeypatch)
+    yield server
+    server.close()
+
+
+def test_every_client_of_a_killed_process_is_told_and_the_server_answers_again(killed: FakeServer) -> None:
+    answered = iter([False, False, True])
+    found = kills.kill(Place("url", pid=1), "audio_encoder", lambda url: next(answered))
+    assert killed.children["audio_encoder"].wait(5) == -signal.SIGKILL
+    assert killed.children["preprocess"].poll() is None
+    assert found["clients saw"] == ["UNAVAILABLE: try again"] * kills.CLIENTS
+    assert found["answered again after s"] >= 0.5
+
+
+def test_a_server_that_stays_away_fails_and_a_process_that_is_not_here_is_left_out(
+    killed: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kills, "BACK_S", 0.2)
+    monkeypatch.setattr(kills, "answers", lambda url: False)
+    monkeypatch.setattr(kills.kill, "__defaults__", (kills.answers,))
+    first, second = kills.report(Place("url", pid=1), ("tritonserver", "preprocess"))
+    assert first == {"victim": "tritonserver", "left out": "no such process here"}
+    assert "no answer 0 s after the kill" in second["failed"]
+
+
+def test_a_question_that_waits_for_ever_fails(killed: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kills, "ENDED_S", 0.2)
+    monkeypatch.setattr(kills, "_ask", lambda url, said: time.sleep(2))
+    [found] = kills.report(Place("url", pid=1), ("preprocess",))
+    assert "a question still waits" in found["failed"]
