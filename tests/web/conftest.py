@@ -33,7 +33,7 @@ FLAGS = [
     "--autoplay-policy=no-user-gesture-required",
     f"--host-resolver-rules=MAP {ANOTHER_HOST} 127.0.0.1",
 ]
-# Before the page's own code: what the policy refused, and both sides of the sound, sample by sample.
+# Before the page's own code: what the policy refused, and both sides of the sound, the peak of every 6 ms.
 WATCH = """
 window.violations = [];
 addEventListener("securitypolicyviolation", (e) =>
@@ -46,10 +46,11 @@ AudioNode.prototype.connect = function (target, ...rest) {
   if (context instanceof AudioContext && !recorder) {
     const merger = context.createChannelMerger(2);
     const tap = context.createScriptProcessor(256, 2, 1);
-    sound.rate = context.sampleRate;
+    sound.rate = context.sampleRate / tap.bufferSize;
+    const peak = (samples) => samples.reduce((most, sample) => Math.max(most, Math.abs(sample)), 0);
     tap.onaudioprocess = ({ inputBuffer }) => {
-      sound.microphone.push(...inputBuffer.getChannelData(0));
-      sound.loudspeaker.push(...inputBuffer.getChannelData(1));
+      sound.microphone.push(peak(inputBuffer.getChannelData(0)));
+      sound.loudspeaker.push(peak(inputBuffer.getChannelData(1)));
     };
     connect.call(merger, tap);
     connect.call(tap, context.destination);
