@@ -12,7 +12,8 @@ from typing_extensions import Self, Unpack
 
 from .answer import Delta, Progress, Written
 from .api_key import authorization
-from .clip_key import metadata
+from .by_hash import AsyncTriedByName, named
+from .clip_key import Metadata, metadata
 from .errors import from_status, raise_error_in
 from .request import (
     CHANNEL_OPTIONS,
@@ -40,10 +41,13 @@ class AsyncAudioFlamingo:
         model: str = DEFAULT_MODEL,
         tls: Tls | None = None,
         api_key: str | None = None,
+        by_hash: bool = False,
     ):
-        """url: gRPC address, host:port. To be made inside the running event loop. api_key: as AudioFlamingo's."""
+        """url: gRPC address, host:port. To be made inside the running event loop. api_key, by_hash: as
+        AudioFlamingo's."""
         self.url = url
         self.model = model
+        self._by_hash = by_hash
         self._authorization = authorization(api_key)
         self._channel = (
             grpc.aio.insecure_channel(url, options=CHANNEL_OPTIONS)
@@ -101,12 +105,20 @@ class AsyncAudioFlamingo:
         await self.close()
 
     def _start(self, request: service_pb2.ModelInferRequest, timeout_s: float | None) -> AsyncAnswer:
-        call = self._stub.ModelStreamInfer(
-            iter([request]),
-            timeout=deadline_s(timeout_s),
-            metadata=(*metadata(request), *self._authorization),
+        beside = (*metadata(request), *self._authorization)
+        most_s = deadline_s(timeout_s)
+        short = named(request) if self._by_hash else None
+        call = (
+            self._call(request, beside, most_s)
+            if short is None
+            else AsyncTriedByName(request, short, beside, most_s, self._call)
         )
         return AsyncAnswer(request.id, call, Progress(self.url, timeout_s))
+
+    def _call(
+        self, request: service_pb2.ModelInferRequest, beside: Metadata, most_s: float | None
+    ) -> grpc.aio.StreamStreamCall:
+        return self._stub.ModelStreamInfer(iter([request]), timeout=most_s, metadata=beside)
 
 
 class AsyncAnswer(Written):
@@ -115,7 +127,9 @@ class AsyncAnswer(Written):
     Leaving its `async with` block, or cancelling the task that reads it, cancels it on the server too.
     """
 
-    def __init__(self, request_id: str, call: grpc.aio.StreamStreamCall, progress: Progress):
+    def __init__(
+        self, request_id: str, call: grpc.aio.StreamStreamCall | AsyncTriedByName, progress: Progress
+    ):
         super().__init__(request_id, progress)
         self._call = call
         self._cancelled_here = False

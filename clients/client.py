@@ -11,7 +11,8 @@ from typing_extensions import Self, Unpack
 
 from .answer import Delta, Progress, Written
 from .api_key import authorization
-from .clip_key import metadata
+from .by_hash import TriedByName, named
+from .clip_key import Metadata, metadata
 from .errors import from_status, raise_error_in
 from .request import (
     CHANNEL_OPTIONS,
@@ -42,12 +43,16 @@ class AudioFlamingo:
         model: str = DEFAULT_MODEL,
         tls: Tls | None = None,
         api_key: str | None = None,
+        by_hash: bool = False,
     ):
         """url: gRPC address, host:port. Nothing is sent before the first question.
+
         api_key: for a server that asks for one; AUDIO_FLAMINGO_API_KEY of the environment by default.
+        by_hash: name large clips by their SHA-256, and send only those that the server does not have; it keeps them.
         """
         self.url = url
         self.model = model
+        self._by_hash = by_hash
         self._authorization = authorization(api_key)
         self._channel = (
             grpc.insecure_channel(url, options=CHANNEL_OPTIONS)
@@ -116,12 +121,20 @@ class AudioFlamingo:
         self.close()
 
     def _start(self, request: service_pb2.ModelInferRequest, timeout_s: float | None) -> Answer:
-        call = self._stub.ModelStreamInfer(
-            iter([request]),
-            timeout=deadline_s(timeout_s),
-            metadata=(*metadata(request), *self._authorization),
+        beside = (*metadata(request), *self._authorization)
+        most_s = deadline_s(timeout_s)
+        short = named(request) if self._by_hash else None
+        call = (
+            self._call(request, beside, most_s)
+            if short is None
+            else TriedByName(request, short, beside, most_s, self._call)
         )
         return Answer(request.id, call, Progress(self.url, timeout_s))
+
+    def _call(
+        self, request: service_pb2.ModelInferRequest, beside: Metadata, most_s: float | None
+    ) -> grpc.Call:
+        return self._stub.ModelStreamInfer(iter([request]), timeout=most_s, metadata=beside)
 
 
 class Answer(Written):
@@ -131,7 +144,7 @@ class Answer(Written):
     AudioFlamingoError; what came before is still in `text_so_far`.
     """
 
-    def __init__(self, request_id: str, call: grpc.Call, progress: Progress):
+    def __init__(self, request_id: str, call: grpc.Call | TriedByName, progress: Progress):
         super().__init__(request_id, progress)
         self._call = call
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 
 from tritonclient.grpc import service_pb2
 
@@ -28,16 +29,21 @@ def affinity_key(request: service_pb2.ModelInferRequest) -> str:
     """
     contents = dict(zip((tensor.name for tensor in request.inputs), request.raw_input_contents, strict=True))
     if contract.AUDIO.name in contents:
-        beginning: bytes | memoryview = _first(contents[contract.AUDIO.name])
+        beginning: bytes | memoryview = next(elements(contents[contract.AUDIO.name]))
     elif contract.PROMPT.name in contents:
-        beginning = _first(contents[contract.PROMPT.name])
+        beginning = next(elements(contents[contract.PROMPT.name]))
     else:
-        beginning = _first_turn(_first(contents[contract.MESSAGES.name]))
+        beginning = _first_turn(next(elements(contents[contract.MESSAGES.name])))
     return hashlib.sha256(beginning).hexdigest()[:16]
 
 
-def _first(content: bytes) -> memoryview:
-    return memoryview(content)[4 : 4 + int.from_bytes(content[:4], "little")]
+def elements(content: bytes) -> Iterator[memoryview]:
+    """Of a BYTES tensor on the wire: each element's length (4 bytes, little endian) and the element."""
+    view, start = memoryview(content), 0
+    while start < len(view):
+        end = start + 4 + int.from_bytes(view[start : start + 4], "little")
+        yield view[start + 4 : end]
+        start = end
 
 
 def _first_turn(messages: memoryview) -> bytes | memoryview:

@@ -6,14 +6,16 @@ For trying routing, failures and restarts without Kubernetes. Everything listens
 from __future__ import annotations
 
 import argparse
+import random
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -33,11 +35,26 @@ class Cluster:
     `ports` are Envoy's; `servers[n].ports` those of a server by itself, whose metrics tell what it did.
     """
 
-    def __init__(self, count: int, folder: Path, target: str = "cpu", extra: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        count: int,
+        folder: Path,
+        target: str = "cpu",
+        extra: tuple[str, ...] = (),
+        certificates: Path | None = None,
+    ):
+        """`extra`: options of every server; `certificates`: a folder with `tls.crt` and `tls.key`, for TLS."""
         self._stack = ExitStack()
         self._logs = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="af3-cluster-")))
-        self.servers = [Member(number, folder, target, extra, self._logs) for number in range(count)]
-        self.ports = claim(Ports(0, 0, 0), HOST)
+        self._certificates = certificates
+        if certificates is not None:
+            own = ("--tls-cert", str(certificates / "tls.crt"), "--tls-key", str(certificates / "tls.key"))
+            extra = (*extra, *own)
+        self.servers = [
+            Member(number, folder, target, extra, self._logs, certificates is not None)
+            for number in range(count)
+        ]
+        self.ports = _own_ports()
 
     def __enter__(self) -> Cluster:
         try:
@@ -65,14 +82,16 @@ class Cluster:
 
     def restart(self, server: Member) -> None:
         """As a Deployment is rolled: out of the list, then told to end; back when it is ready again."""
-        others = [one.ports for one in self.servers if one is not server]
-        write_endpoints(self._logs, others)
-        self._wait_for_members(len(others))
+        self.route_to([one.ports for one in self.servers if one is not server])
         server.stop()
         server.start()
         server.wait_until_ready()
-        write_endpoints(self._logs, [one.ports for one in self.servers])
-        self._wait_for_members(len(self.servers))
+        self.route_to([one.ports for one in self.servers])
+
+    def route_to(self, servers: Sequence[Ports]) -> None:
+        """From now on these alone get requests; returns when Envoy has seen them healthy."""
+        write_endpoints(self._logs, servers)
+        self._wait_for_members(len(servers))
 
     def _wait_for_members(self, count: int) -> None:
         def agreed() -> bool:
@@ -87,7 +106,7 @@ class Cluster:
     def _start_envoy(self) -> None:
         write_endpoints(self._logs, [server.ports for server in self.servers])
         path = self._logs / "envoy.yaml"
-        path.write_text(yaml.safe_dump(configuration(self.ports, self._logs)))
+        path.write_text(yaml.safe_dump(configuration(self.ports, self._logs, self._certificates)))
         log = self._stack.enter_context((self._logs / "envoy.log").open("wb"))
         command = [
             str(binary()),
@@ -103,7 +122,9 @@ class Cluster:
         self._stack.callback(_end, process, 10.0)
 
         def routes() -> bool:
-            return process.poll() is None and _answers(self.ports.http, "/v2/health/ready")
+            return process.poll() is None and _answers(
+                self.ports.http, "/v2/health/ready", self._certificates is not None
+            )
 
         if not wait_for(routes, 30.0):
             raise ServerError(f"envoy does not route:\n{(self._logs / 'envoy.log').read_text()[-2000:]}")
@@ -112,8 +133,10 @@ class Cluster:
 class Member:
     """One server of a cluster: `serving.host.launch` in a process of its own, on ports that stay its own."""
 
-    def __init__(self, number: int, folder: Path, target: str, extra: tuple[str, ...], logs: Path):
-        self.ports = claim(Ports(0, 0, 0), HOST)
+    def __init__(
+        self, number: int, folder: Path, target: str, extra: tuple[str, ...], logs: Path, tls: bool = False
+    ):
+        self.ports = _own_ports()
         self._command = [
             *(sys.executable, "-m", "serving.host.launch"),
             *("--target", target, "--folder", str(folder), "--host", HOST),
@@ -122,6 +145,7 @@ class Member:
             *extra,
         ]
         self._log = logs / f"server-{number}.log"
+        self._tls = tls
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -145,7 +169,7 @@ class Member:
         def ready() -> bool:
             if self._process is None or self._process.poll() is not None:
                 raise ServerError(f"a server of the cluster ended:\n{self._log.read_text()[-2000:]}")
-            return _answers(self.ports.http, "/v2/health/ready")
+            return _answers(self.ports.http, "/v2/health/ready", self._tls)
 
         if not wait_for(ready, READY_TIMEOUT_S):
             raise ServerError(
@@ -171,11 +195,22 @@ class Member:
         }
 
 
-def get(port: int, path: str) -> str:
-    """What a loopback port answers to a GET."""
-    with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=5) as reply:
+def get(port: int, path: str, tls: bool = False) -> str:
+    """What a loopback port answers to a GET; whose certificate it has is not looked at."""
+    unverified = ssl._create_unverified_context() if tls else None
+    url = f"{'https' if tls else 'http'}://{HOST}:{port}{path}"
+    with urllib.request.urlopen(url, timeout=5, context=unverified) as reply:
         text: str = reply.read().decode()
     return text
+
+
+def _own_ports() -> Ports:
+    """Free ones that stay so while their server restarts: below those that the system gives to connections."""
+    while True:
+        try:
+            return claim(Ports(*random.sample(range(15_000, 32_000), 3)), HOST)
+        except ServerError:
+            continue
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
@@ -188,9 +223,9 @@ def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
     return True
 
 
-def _answers(port: int, path: str) -> bool:
+def _answers(port: int, path: str, tls: bool) -> bool:
     try:
-        get(port, path)
+        get(port, path, tls)
     except (urllib.error.URLError, OSError):
         return False
     return True

@@ -30,11 +30,12 @@ def binary() -> Path:
     return Path(found)
 
 
-def configuration(listen: Ports, folder: Path) -> dict[str, Any]:
+def configuration(listen: Ports, folder: Path, certificates: Path | None = None) -> dict[str, Any]:
     """Envoy's bootstrap for loopback: it listens at `listen` (gRPC, HTTP; `metrics`: its admin page).
 
     Which servers there are it reads, and reads again, from the files of `write_endpoints` in `folder`: as
-    Kubernetes does it, a server leaves the list before it is told to end.
+    Kubernetes does it, a server leaves the list before it is told to end. `certificates`: a folder with the keys of
+    a Kubernetes Secret (`tls.crt`, `tls.key`), by which Envoy is known to clients; its servers have it too.
     """
     config: dict[str, Any] = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     config["node"] = {"id": "envoy", "cluster": "loopback"}
@@ -48,7 +49,33 @@ def configuration(listen: Ports, folder: Path) -> dict[str, Any]:
         cluster["ignore_health_on_host_removal"] = True
         source = {"path_config_source": {"path": str(_endpoint_file(folder, cluster["name"]))}}
         cluster["eds_cluster_config"] = {"eds_config": {**source, "resource_api_version": "V3"}}
+    if certificates is not None:
+        _encrypt(config, certificates)
     return config
+
+
+def _encrypt(config: dict[str, Any], certificates: Path) -> None:
+    """TLS on both sides, as the chart's template has it."""
+    pair = {
+        "certificate_chain": {"filename": str(certificates / "tls.crt")},
+        "private_key": {"filename": str(certificates / "tls.key")},
+    }
+    for listener in config["static_resources"]["listeners"]:
+        protocols = ["h2"] if listener["name"] == "grpc" else ["h2", "http/1.1"]
+        common = {"alpn_protocols": protocols, "tls_certificates": [pair]}
+        listener["filter_chains"][0]["transport_socket"] = _transport("Downstream", common)
+    for cluster in config["static_resources"]["clusters"]:
+        cluster["transport_socket"] = _transport(
+            "Upstream", {"alpn_protocols": ["h2"] if cluster["name"] == "servers-grpc" else ["http/1.1"]}
+        )
+
+
+def _transport(side: str, common: dict[str, Any]) -> dict[str, Any]:
+    kind = f"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.{side}TlsContext"
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {"@type": kind, "common_tls_context": common},
+    }
 
 
 def write_endpoints(folder: Path, servers: Sequence[Ports]) -> None:

@@ -28,6 +28,7 @@ class Limits:
     at_triton: requests in flight that Triton may have; the others wait in the door, where each caller has a queue of
         its own. None: all, first come, first served.
     connections_of_address: over HTTP; None: half of all there may be.
+    clip_store_bytes: clips that are kept to be named later; 0 keeps none.
     """
 
     in_flight: int = 64
@@ -36,6 +37,7 @@ class Limits:
     upload_bytes: int = 1 << 30
     at_triton: int | None = None
     connections_of_address: int | None = None
+    clip_store_bytes: int = 256 << 20
 
     @property
     def uploads(self) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from tritonclient.grpc import service_pb2
 
 from af3 import contract
+from serving.door.clip_store import digest_named, elements, tensor_content
 
 HEADER = "x-af3-affinity"  # over gRPC: metadata
 DIGITS = 16
@@ -37,31 +38,26 @@ def of_bytes(beginning: bytes | memoryview) -> str:
     return hashlib.sha256(beginning).hexdigest()[:DIGITS]
 
 
-async def of_request(request: service_pb2.ModelInferRequest) -> str:
+async def of_request(request: service_pb2.ModelInferRequest, audio: bytes | None = None) -> str:
     """The key of a request without one: of its first clip, else of its prompt, else of its messages up to the first
     of the user, which every turn of the conversation begins with. "" for a request that has none of them.
+
+    audio: the tensor of that name as it is on the wire, if it is at hand.
     """
-    beginning = _beginning(request)
+    beginning = _beginning(request, tensor_content(request, contract.AUDIO) if audio is None else audio)
+    if digest := digest_named(beginning):
+        return digest[:DIGITS]
     if len(beginning) <= IN_PLACE_BYTES:
         return of_bytes(beginning) if beginning else ""
     return await asyncio.to_thread(of_bytes, beginning)
 
 
-def _beginning(request: service_pb2.ModelInferRequest) -> memoryview:
-    contents = {
-        tensor.name: content
-        for tensor, content in zip(request.inputs, request.raw_input_contents, strict=False)
-    }
-    if clip := first_element(contents.get(contract.AUDIO.name, b"")):
-        return clip
-    if prompt := first_element(contents.get(contract.PROMPT.name, b"")):
-        return prompt
-    return memoryview(_first_turn(bytes(first_element(contents.get(contract.MESSAGES.name, b"")))))
-
-
-def first_element(content: bytes) -> memoryview:
-    """Of a BYTES tensor as it is on the wire: each element's length (4 bytes, little endian) and the element."""
-    return memoryview(content)[4 : 4 + int.from_bytes(content[:4], "little")]
+def _beginning(request: service_pb2.ModelInferRequest, audio: bytes) -> memoryview:
+    for content in (audio, tensor_content(request, contract.PROMPT)):
+        if clip_or_prompt := next(elements(content), None):
+            return clip_or_prompt
+    messages = next(elements(tensor_content(request, contract.MESSAGES)), memoryview(b""))
+    return memoryview(_first_turn(bytes(messages)))
 
 
 def _first_turn(messages: bytes) -> bytes:

@@ -16,7 +16,7 @@ from af3.errors import RequestError
 from serving.door import affinity
 from serving.door.collect import collect
 from serving.door.grpc_guard import HEALTH_SERVICE
-from serving.door.grpc_stream import GrpcStream, OpenStreams, affinity_of, question
+from serving.door.grpc_stream import GrpcStream, OpenStreams, headers_of, question
 from serving.door.relay import Relay
 from serving.door.request_check import PUBLIC_MODELS
 from serving.door.stall_watch import StallWatch
@@ -116,7 +116,7 @@ class GrpcService(grpc.GenericRpcHandler):
         try:
             asked = question(raw, context, self._relay)
             del raw
-            key = await affinity_of(asked, context)
+            key = await self._relay.prepare(asked, headers_of(context))
             async with self._relay.ask(asked) as answer:
                 response = await collect(answer)
         except RequestError as error:

@@ -115,7 +115,7 @@ class GrpcStream:
             await self._fail(internal_error(error), client_id)
 
     async def _relay_answer(self, asked: Question) -> None:
-        self._affinity = self._affinity or await affinity_of(asked, self._context)
+        self._affinity = await self._relay.prepare(asked, headers_of(self._context)) or self._affinity
         async with self._relay.ask(asked) as answer:
             self._relay.sessions.add(self._session, asked.client_id, answer)
             async for response in answer:
@@ -193,6 +193,12 @@ class OpenStreams:
             del self._streams[stream]
 
 
+def headers_of(context: grpc.aio.ServicerContext) -> dict[str, str]:
+    """The metadata of a call that are text."""
+    pairs = context.invocation_metadata() or ()
+    return {name: value for name, value in pairs if isinstance(value, str)}
+
+
 def question(raw: bytes, context: grpc.aio.ServicerContext, relay: Relay) -> Question:
     """One serialised ModelInferRequest. Raises RequestError, booked, for what cannot be read or held in memory."""
     upload = None
@@ -208,18 +214,6 @@ def question(raw: bytes, context: grpc.aio.ServicerContext, relay: Relay) -> Que
         relay.refuse("grpc", "", "", len(raw), refusal)
         raise refusal from None
     return Question("grpc", request, request.id, len(raw), raw, context.time_remaining(), upload)
-
-
-async def affinity_of(asked: Question, context: grpc.aio.ServicerContext) -> str:
-    """The key that the call came with, else the request's own."""
-    headers = context.invocation_metadata() or ()
-    key = affinity.given(value for name, value in headers if name == affinity.HEADER)
-    try:
-        return key or await affinity.of_request(asked.request)
-    except BaseException:  # the client left meanwhile
-        if asked.upload is not None:
-            asked.upload.release()
-        raise
 
 
 def _is_stop(request: service_pb2.ModelInferRequest) -> bool:

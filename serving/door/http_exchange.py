@@ -52,14 +52,10 @@ class Exchange:
         self._watch = watch
         self._write = watch.begin(self._stalled)
         self._request_id = ""
-        self._affinity = affinity.given(request.headers.getlist(affinity.HEADER))
+        self.affinity = ""
         self.started = False
         self.body_read = False
         self.client_id = ""
-
-    async def know(self, message: service_pb2.ModelInferRequest) -> None:
-        """The request as the relay will get it."""
-        self._affinity = self._affinity or await affinity.of_request(message)
 
     @asynccontextmanager
     async def watched(self, answer: Answer) -> AsyncIterator[None]:
@@ -84,8 +80,8 @@ class Exchange:
     async def start(self, headers: dict[str, str]) -> None:
         self.started = True
         fields = {**headers, REQUEST_ID_HEADER: self._request_id}
-        if self._affinity:
-            fields[affinity.HEADER] = self._affinity
+        if self.affinity:
+            fields[affinity.HEADER] = self.affinity
         raw = [(name.encode(), value.encode()) for name, value in fields.items()]
         await self._send({"type": "http.response.start", "status": 200, "headers": raw})
 
@@ -163,7 +159,6 @@ class _Endpoint:
             size, exchange.body_read = len(body), True
             try:
                 message, client_id = await asyncio.to_thread(call.parse, request, body)
-                await exchange.know(message)
             except BaseException:
                 upload.release()
                 raise
@@ -179,6 +174,7 @@ class _Endpoint:
             self._relay.refuse(call.protocol, model, client_id, size, gone)
             return
         try:
+            exchange.affinity = await self._relay.prepare(question, request.headers)
             async with self._relay.ask(question) as answer, exchange.watched(answer):
                 await call.write(exchange, answer)
         except RequestError as error:

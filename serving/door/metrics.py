@@ -110,12 +110,19 @@ class DoorMetrics:
         self.duration = histogram(
             "af3_request_duration_seconds", "From a request's arrival to its last response"
         )
+        self.named_clips = counter(
+            "af3_named_clips", "Requests that named a clip by its hash", "found", ("yes", "no")
+        )
         self._gauge("af3_requests_in_flight", "Requests that the door has admitted", in_flight)
         self._gauge("af3_ready", "1 when the last probe of every stage was answered", ready)
 
     def name_keys(self, names: Sequence[str]) -> None:
         for counter in (self.key_requests, self.key_tokens, self.key_audio):
             counter.name_keys(names)
+
+    def watch_clips(self, read: Callable[[], float]) -> None:
+        """`read`: bytes of clips that are kept to be named."""
+        self._gauge("af3_kept_clip_bytes", "Clips that are kept to be named by their hash", read)
 
     def _gauge(self, name: str, description: str, read: Callable[[], float]) -> None:
         prometheus_client.Gauge(name, description, registry=self.registry).set_function(read)

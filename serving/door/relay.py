@@ -19,13 +19,24 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tritonclient.grpc import service_pb2
 
+from af3 import contract
 from af3.errors import RequestError
+from serving.door import affinity
 from serving.door.admission import Admission
 from serving.door.caller import OverLimit, current_caller
+from serving.door.clip_store import (
+    KEEP_HEADER,
+    ClipStore,
+    clips_to_keep,
+    names_a_clip,
+    put_in_place,
+    tensor_content,
+)
 from serving.door.metrics import DoorMetrics
 from serving.door.relayed_answer import Answer, Services
 from serving.door.request_check import allowed_s, check
@@ -68,8 +79,51 @@ class Relay:
         self.uploads = UploadBudget(admission.limits)
         self.upstream = upstream
         self.sessions = SessionAnswers()
+        self.clips = ClipStore(admission.limits.clip_store_bytes)
+        metrics.watch_clips(lambda: self.clips.bytes)
         self._answers: set[Answer] = set()
         self._at_triton: dict[str, Answer] = {}
+
+    async def prepare(self, question: Question, headers: Mapping[str, str]) -> str:
+        """Before `ask`, where a request may name its clips: puts them in place, and keeps those that shall be kept.
+
+        Returns the request's key (`affinity`). Raises RequestError, which is booked.
+        """
+        try:
+            audio = tensor_content(question.request, contract.AUDIO)
+            key = affinity.given([headers.get(affinity.HEADER, "")])
+            key = key or await affinity.of_request(question.request, audio)
+            if names_a_clip(audio):
+                self._put_in_place(question, audio)
+            if self.clips.most_bytes and headers.get(KEEP_HEADER) == "true":
+                self.clips.keep(_owner(), await asyncio.to_thread(clips_to_keep, audio))
+        except RequestError as error:
+            self.refuse(
+                question.protocol,
+                question.request.model_name,
+                question.client_id,
+                question.request_bytes,
+                error,
+            )
+            _release(question)
+            raise
+        except BaseException:  # the client left meanwhile
+            _release(question)
+            raise
+        return key
+
+    def _put_in_place(self, question: Question, audio: bytes) -> None:
+        try:
+            whole = put_in_place(audio, self.clips, _owner(), self.admission.limits.message_bytes)
+        except RequestError:
+            self.metrics.named_clips.add("no")
+            raise
+        self.metrics.named_clips.add("yes")
+        if question.upload is not None:
+            question.upload.grow(len(whole) - len(audio))
+        place = [tensor.name for tensor in question.request.inputs].index(contract.AUDIO.name)
+        question.request.raw_input_contents[place] = whole
+        question.serialised = None
 
     def ask(self, question: Question) -> Answer:
         """Send a request to Triton. Raises RequestError when it is refused, which is booked too."""
@@ -134,6 +188,16 @@ class Relay:
         record.book(error.status, self.metrics)
         if upload is not None:
             upload.release()
+
+
+def _owner() -> str:
+    """Whose clips are found: those of one API key, or of all where no keys are asked for."""
+    return current_caller().name
+
+
+def _release(question: Question) -> None:
+    if question.upload is not None:
+        question.upload.release()
 
 
 def _with_id(question: Question, request_id: str) -> bytes:

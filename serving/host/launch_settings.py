@@ -65,6 +65,11 @@ class LaunchSettings(BaseSettings):
     max_upload_mb: int = Field(
         DEFAULT_LIMITS.upload_bytes >> 20, ge=1, description="all requests that are being received, in MiB"
     )
+    clip_store_mb: int = Field(
+        DEFAULT_LIMITS.clip_store_bytes >> 20,
+        ge=0,
+        description="clips that clients have kept here to name them later, in MiB; 0 keeps none",
+    )
     metrics_host: str | None = Field(None, description="address for /metrics (default: --host)", min_length=1)
     allow_origin: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -109,6 +114,7 @@ class LaunchSettings(BaseSettings):
             self.max_upload_mb << 20,
             self.max_at_triton,
             self.max_connections_of_address,
+            self.clip_store_mb << 20,
         )
 
     def hearing(self, limits: Limits, clip_seconds: int) -> Limits:

@@ -1,112 +1,13 @@
 """Routing through a real Envoy to three real servers: affinity, a killed server, a rolling restart under load."""
 
-import hashlib
 import json
-import threading
-import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import grpc
-from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from af3 import contract
-from deploy.cluster import HOST, Cluster, Member, wait_for
+from deploy.cluster import HOST, Cluster, wait_for
 from tests.support.clips import clip
-
-HITS, MISSES = "af3_embedding_cache_hits", "af3_embedding_cache_misses"
-
-
-def affinity(file: bytes) -> str:
-    return hashlib.sha256(file).hexdigest()[:16]
-
-
-def ask(cluster: Cluster, file: bytes, prompt: str = "What is it?", key: str | None = None) -> list[int]:
-    """Token ids of the answer, over gRPC through Envoy. Raises grpc.RpcError."""
-    request = service_pb2.ModelInferRequest(model_name="audio_flamingo")
-    for name, element in ((contract.AUDIO.name, file), (contract.PROMPT.name, prompt.encode())):
-        request.inputs.add(name=name, datatype="BYTES", shape=[1])
-        request.raw_input_contents.append(len(element).to_bytes(4, "little") + element)
-    request.id = hashlib.sha256(f"{prompt}{time.monotonic_ns()}".encode()).hexdigest()[:32]
-    request.parameters["max_tokens"].int64_param = 8
-    metadata = (("x-af3-affinity", key or affinity(file)), ("triton_grpc_error", "true"))
-    found: list[int] = []
-    with grpc.insecure_channel(f"{HOST}:{cluster.ports.grpc}") as channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        for reply in stub.ModelStreamInfer(iter([request]), metadata=metadata, timeout=60):
-            if reply.error_message:
-                raise AssertionError(reply.error_message)
-            outputs = [output.name for output in reply.infer_response.outputs]
-            place = outputs.index(contract.TOKEN_IDS.name)
-            data = reply.infer_response.raw_output_contents[place]
-            found += memoryview(data).cast("i").tolist()
-    return found
-
-
-def counted(server: Member, name: str) -> float:
-    """A counter of its own /metrics; 0 of a server that is gone."""
-    try:
-        found = server.metrics()
-    except urllib.error.URLError:
-        return 0.0
-    return found.get(name, found.get(f"{name}_total", 0.0))
-
-
-def heard(cluster: Cluster) -> list[float]:
-    """Windows that each server's encoder, or its cache, has answered for."""
-    return [counted(server, MISSES) + counted(server, HITS) for server in cluster.servers]
-
-
-def home(cluster: Cluster, key: str) -> int:
-    """Which server answers requests of this key: the one whose counters grow."""
-    before = heard(cluster)
-    ask(cluster, clip(0.3, seed=len(key)), key=key)
-    grown: list[float] = []
-
-    def seen() -> bool:  # Triton's page of metrics comes a moment after the answer
-        grown[:] = [now - old for now, old in zip(heard(cluster), before, strict=True)]
-        return any(grown)
-
-    assert wait_for(seen, 10)
-    return grown.index(max(grown))
-
-
-@contextmanager
-def traffic(cluster: Cluster, clients: int) -> Iterator[list[BaseException | list[int]]]:
-    """`clients` that ask one question after another while the block runs; what became of every one."""
-    outcomes: list[BaseException | list[int]] = []
-    over = threading.Event()
-
-    def asks(number: int) -> None:
-        turn = 0
-        while not over.is_set():
-            turn += 1
-            try:
-                outcomes.append(ask(cluster, clip(0.4, seed=100 * number + turn % 7)))
-            except (grpc.RpcError, AssertionError) as error:
-                outcomes.append(error)
-
-    with ThreadPoolExecutor(clients) as pool:
-        running = [pool.submit(asks, number) for number in range(clients)]
-        try:
-            yield outcomes
-        finally:
-            over.set()
-        for one in running:
-            one.result()
-
-
-def lost(error: grpc.RpcError) -> bool:
-    """Ended with its server: UNAVAILABLE, or the reset that Envoy makes of an answer which had begun."""
-    reset = error.code() == grpc.StatusCode.INTERNAL and "RST_STREAM" in error.details()
-    return reset or error.code() == grpc.StatusCode.UNAVAILABLE
-
-
-def failures(outcomes: list[BaseException | list[int]]) -> list[BaseException]:
-    return [one for one in outcomes if isinstance(one, BaseException)]
+from tests.support.cluster_traffic import HITS, MISSES, ask, counted, failures, home, lost, traffic
 
 
 def test_every_protocol_passes(cluster: Cluster) -> None:

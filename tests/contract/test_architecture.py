@@ -26,6 +26,7 @@ ALLOWED = {
     "serving.door": (
         "af3.contract",
         "af3.errors",
+        "af3.inputs.base64_text",  # what a clip is kept by is the hash of the file
         "af3.inputs.ffmpeg",  # which program it is
         "serving.door",
         "serving.address",

@@ -62,3 +62,32 @@ httpGet:
   port: http
   scheme: {{ .scheme }}
 {{- end -}}
+
+{{/* Envoy's configuration with TLS on both sides: known to clients by the servers' own certificate, which it also shows
+     to servers that ask for one. Without mutual TLS there is no CA to check the servers' certificates by. */}}
+{{- define "af3.encryptedEnvoy" -}}
+{{- $kind := "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3." }}
+{{- $pair := dict "certificate_chain" (dict "filename" "/etc/envoy-tls/tls.crt") "private_key" (dict "filename" "/etc/envoy-tls/tls.key") }}
+{{- $ca := dict "trusted_ca" (dict "filename" "/etc/envoy-tls/ca.crt") }}
+{{- $config := fromYaml .config }}
+{{- $mutual := .mutual }}
+{{- range $config.static_resources.listeners }}
+{{- $common := dict "tls_certificates" (list $pair) "alpn_protocols" (ternary (list "h2") (list "h2" "http/1.1") (eq .name "grpc")) }}
+{{- $context := dict "@type" (print $kind "DownstreamTlsContext") "common_tls_context" $common }}
+{{- if $mutual }}
+{{- $_ := set $common "validation_context" $ca }}
+{{- $_ := set $context "require_client_certificate" true }}
+{{- end }}
+{{- $_ := set (first .filter_chains) "transport_socket" (dict "name" "envoy.transport_sockets.tls" "typed_config" $context) }}
+{{- end }}
+{{- range $config.static_resources.clusters }}
+{{- $common := dict "alpn_protocols" (ternary (list "h2") (list "http/1.1") (eq .name "servers-grpc")) }}
+{{- if $mutual }}
+{{- $_ := set $common "tls_certificates" (list $pair) }}
+{{- $_ := set $common "validation_context" $ca }}
+{{- end }}
+{{- $context := dict "@type" (print $kind "UpstreamTlsContext") "common_tls_context" $common }}
+{{- $_ := set . "transport_socket" (dict "name" "envoy.transport_sockets.tls" "typed_config" $context) }}
+{{- end }}
+{{- toYaml $config }}
+{{- end }}

@@ -15,6 +15,7 @@ TYPES: Mapping[str, str] = {
     "INVALID_ARGUMENT": "invalid_request_error",
     "NOT_FOUND": "invalid_request_error",
     "ALREADY_EXISTS": "invalid_request_error",
+    "FAILED_PRECONDITION": "invalid_request_error",
     "UNIMPLEMENTED": "invalid_request_error",
     "DEADLINE_EXCEEDED": "invalid_request_error",
     "RESOURCE_EXHAUSTED": "invalid_request_error",

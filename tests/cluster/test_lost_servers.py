@@ -1,0 +1,164 @@
+"""Servers that are lost without a word, hang, refuse or are slow: what clients see of it through Envoy."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from clients import AudioFlamingo, ServerNotReachable
+from deploy.cluster import HOST, Cluster, Member, wait_for
+from tests.support.clips import clip
+from tests.support.cluster_traffic import ANSWERED, affinity, ask, counted, failures, home, traffic
+from tests.support.refusing_server import RefusingServer
+
+LONG = {"max_tokens": 1024, "repetition_penalty": 1.5}  # to these the random checkpoint answers to the end
+
+
+def key_of(cluster: Cluster, place: int) -> str:
+    """A key whose home is this server."""
+    return next(key for number in range(100) if home(cluster, key := f"find-{number}") == place)
+
+
+def question_for(cluster: Cluster, place: int, seconds: float = 0.5) -> bytes:
+    """A clip that our client's key leads to this server."""
+    for number in range(100):
+        file = clip(seconds, seed=7000 + number)
+        if home(cluster, affinity(file)) == place:
+            return file
+    raise AssertionError("no clip has its home there")
+
+
+@contextmanager
+def frozen(server: Member) -> Iterator[None]:
+    """Its door hangs: connections stay open, nothing is answered."""
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+@contextmanager
+def slow(server: Member, part: float, period_s: float = 0.5) -> Iterator[None]:
+    """Its steps run only `part` of the time; its door, which tells of its health, runs on."""
+    over = threading.Event()
+    steps = psutil.Process(server.pid).children(recursive=True)
+
+    def signal_all(number: int) -> None:
+        for step in steps:
+            try:
+                step.send_signal(number)
+            except psutil.NoSuchProcess:
+                continue
+
+    def slow_down() -> None:
+        while not over.is_set():
+            signal_all(signal.SIGSTOP)
+            over.wait(period_s * (1 - part))
+            signal_all(signal.SIGCONT)
+            over.wait(period_s * part)
+
+    thread = threading.Thread(target=slow_down)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        signal_all(signal.SIGCONT)
+
+
+def test_an_answer_that_had_begun_ends_as_unavailable_when_its_server_is_killed(cluster: Cluster) -> None:
+    victim = cluster.servers[1]
+    file = question_for(cluster, 1)
+    with AudioFlamingo(f"{HOST}:{cluster.ports.grpc}") as flamingo:
+        answer = iter(flamingo.ask(file, "count", **LONG))
+        next(answer)
+        victim.kill()
+        with pytest.raises(
+            ServerNotReachable, match="lost before the answer was complete; ask again"
+        ) as lost:
+            for _ in answer:
+                pass
+    assert lost.value.status == "UNAVAILABLE"
+    victim.start()
+    victim.wait_until_ready()
+    assert wait_for(lambda: cluster.stats()["cluster.servers-grpc.membership_healthy"] == 3, 30)
+
+
+def test_a_server_that_hangs_is_left_and_what_it_had_not_begun_is_asked_elsewhere(cluster: Cluster) -> None:
+    key = key_of(cluster, 2)
+    with frozen(cluster.servers[2]):
+        started_s = time.monotonic()
+        assert ask(cluster, clip(0.3, seed=1), key=key)  # sent to the server that hangs
+        first_s = time.monotonic() - started_s
+        assert wait_for(lambda: cluster.stats()["cluster.servers-grpc.membership_healthy"] == 2, 30)
+        started_s = time.monotonic()
+        assert ask(cluster, clip(0.3, seed=1), key=key)
+        print(f"the first question took {first_s:.1f} s, the next {time.monotonic() - started_s:.1f} s")
+        assert time.monotonic() - started_s < first_s
+    assert wait_for(lambda: cluster.stats()["cluster.servers-grpc.membership_healthy"] == 3, 60)
+    assert wait_for(lambda: home(cluster, key) == 2, 60)
+
+
+def test_a_server_that_refuses_what_it_is_asked_is_ejected_and_nobody_notices(cluster: Cluster) -> None:
+    """Its health is good: only its answers tell."""
+    ejections = "cluster.servers-grpc.outlier_detection.ejections_enforced_total"
+    before = cluster.stats()[ejections]
+    own = [server.ports for server in cluster.servers]
+    with RefusingServer() as refusing:
+        cluster.route_to([*own, refusing.ports])
+        try:
+            with traffic(cluster, 4, lambda number, turn: f"{number}-{turn}") as outcomes:
+                assert wait_for(lambda: cluster.stats()[ejections] > before, 60)
+                known = len(outcomes)
+                assert wait_for(lambda: len(outcomes) > known + 20, 60)
+            times = cluster.stats()[ejections] - before
+            print(
+                f"{len(outcomes)} asked, {refusing.refused} refused and asked elsewhere, {times:.0f} ejections"
+            )
+            assert refusing.refused <= times * (5 + 4 + 4)  # five in a row; what was on its way, and retries
+            assert not failures(outcomes)
+        finally:
+            cluster.route_to(own)
+
+
+def test_a_slow_server_gets_less_than_its_share_and_nobody_is_refused(cluster: Cluster) -> None:
+    """Envoy measures no time; but what a slow server holds counts against it (bounded load)."""
+    before = [counted(server, ANSWERED) for server in cluster.servers]
+    with (
+        slow(cluster.servers[0], 0.2),
+        traffic(cluster, 9, lambda number, turn: f"{number}-{turn}", 64) as outcomes,
+    ):
+        assert wait_for(lambda: len(outcomes) > 150, 150)
+    assert not failures(outcomes)
+    shares = [counted(server, ANSWERED) - old for server, old in zip(cluster.servers, before, strict=True)]
+    print(f"answered: {shares}")
+    assert shares[0] / sum(shares) < 0.28
+    assert all(
+        cluster.stats()[f"cluster.servers-{kind}.membership_healthy"] == 3 for kind in ("http", "grpc")
+    )
+
+
+def test_more_than_two_servers_carry_spills_over_to_the_third_within_the_bound(cluster: Cluster) -> None:
+    """Every key is at home at two servers of eight slots; 20 clients are a fifth more than both have."""
+    keys = [key for number in range(60) if home(cluster, key := f"spill-{number}") != 2]
+    assert len({home(cluster, key) for key in keys[:12]}) == 2
+    most = [0.0, 0.0, 0.0]
+    before = [counted(server, ANSWERED) for server in cluster.servers]
+    with traffic(cluster, 20, lambda number, turn: keys[(number + turn) % len(keys)], 64) as outcomes:
+        assert wait_for(lambda: len(outcomes) > 60, 120)
+        while len(outcomes) < 260:
+            now = [counted(server, "af3_requests_in_flight") for server in cluster.servers]
+            most = [max(pair) for pair in zip(most, now, strict=True)]
+            time.sleep(0.05)
+    shares = [counted(server, ANSWERED) - old for server, old in zip(cluster.servers, before, strict=True)]
+    print(f"answered {shares}, most in flight {most}")
+    assert not failures(outcomes)
+    assert shares[2] > 0
+    assert max(most) <= 1.5 * 20 / 3 + 2  # two: what arrives while another's count goes down
