@@ -24,7 +24,7 @@ from perf.report import table
 
 SIZES = (1, 10, 100, 1000)
 BOUND = 1.5  # of the mean that one server may have in flight; deploy/chart's balanceFactor
-HALVINGS = 7
+HALVINGS = 6
 SEED = 0
 ROUNDS = 2
 CACHE_MIB = 256  # model_repository/audio_encoder/configs/gpu.pbtxt
@@ -68,7 +68,8 @@ class _Server:
     def __init__(self, service: Service):
         self._service = service
         self._own_until_s = 0.0  # encoder and prefill are busy until then
-        self._ends_s: list[float] = []  # of the answers that hold a slot
+        self._ends_s: list[float] = []  # a heap: of all answers in flight, waiting ones included
+        self._slots_s: list[float] = []  # a heap: when each slot that was ever taken is free again
         self._clips: OrderedDict[int, None] = OrderedDict()
 
     def in_flight(self, now_s: float) -> int:
@@ -80,12 +81,17 @@ class _Server:
         """Seconds to the first token, and whether the clip was known."""
         service, known = self._service, clip in self._clips
         start_s = max(now_s, self._own_until_s)
-        if self.in_flight(now_s) >= service.slots:
-            # The slot of the answer that ends when all before this one have taken theirs.
-            start_s = max(start_s, heapq.nsmallest(len(self._ends_s) - service.slots + 1, self._ends_s)[-1])
+        full = len(self._slots_s) >= service.slots
+        if full:
+            start_s = max(start_s, self._slots_s[0])
         first_s = start_s + service.prefill_s + (0.0 if known else service.encode_s)
         self._own_until_s = first_s
-        heapq.heappush(self._ends_s, first_s + service.decode_s)
+        end_s = first_s + service.decode_s
+        if full:
+            heapq.heapreplace(self._slots_s, end_s)
+        else:
+            heapq.heappush(self._slots_s, end_s)
+        heapq.heappush(self._ends_s, end_s)
         self._clips[clip] = None
         self._clips.move_to_end(clip)
         if len(self._clips) > service.cached_clips:
@@ -147,7 +153,7 @@ def most_carried(
 ) -> tuple[float, Outcome]:
     """The highest rate a server (requests/s) at which the slowest twentieth has its first token within `wait_s`."""
     low, high = 0.0, service.slots / (service.prefill_s + service.decode_s)
-    requests = max(4000, 120 * servers)
+    requests = max(4000, 30 * servers)
     best = simulate(service, servers, 0.01 * high * servers, requests, demand, routing)
     for _ in range(HALVINGS):
         rate = (low + high) / 2
