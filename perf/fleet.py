@@ -153,7 +153,9 @@ def most_carried(
 ) -> tuple[float, Outcome]:
     """The highest rate a server (requests/s) at which the slowest twentieth has its first token within `wait_s`."""
     low, high = 0.0, service.slots / (service.prefill_s + service.decode_s)
-    requests = max(4000, 30 * servers)
+    # Twice as long as a client asks about one clip: in less nobody would come back, and no clip be known.
+    visit_s = demand.questions * (demand.think_s + service.decode_s)
+    requests = max(4000, int(2 * visit_s * high * servers))
     best = simulate(service, servers, 0.01 * high * servers, requests, demand, routing)
     for _ in range(HALVINGS):
         rate = (low + high) / 2
