@@ -55,7 +55,7 @@ ENGINES = engines/$(TARGET)/manifest.json
 BENCH_ENGINES = .cache/bench/engines
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm test-vllm test-kokoro test-clients engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults attack soak sbom audit cluster test-cluster acceptance page test-web
+.PHONY: help setup setup-vllm test-vllm test-kokoro test-clients test-voice engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults attack soak sbom audit cluster test-cluster acceptance page test-web
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -174,6 +174,14 @@ test-cluster: $(READY_TEST) $(VENV)/bin/envoy ## the Helm chart and the routing:
 
 test-vllm: $(READY_TEST) $(VLLM_READY) ## the tests of the LLM on vLLM, on this CPU: REQUESTS=10000 for the long one of isolation
 	REQUESTS=$(or $(REQUESTS),1000) $(PY) -m pytest tests/vllm -s
+
+.venv-voice/ready: requirements/voice.txt
+	test -x .venv-voice/bin/python || $(PYTHON) -m venv .venv-voice
+	.venv-voice/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/voice.txt
+	@touch $@
+
+test-voice: $(READY_TEST) .venv-voice/ready ## LiveKit's and pipecat's clients before Realtime, in an environment of their own
+	$(PY) -m pytest tests/voice
 
 # Node 20.19 or newer, the machine's or PyPI's. Only who changes web/ needs it: what `make page` writes is committed.
 NODE_VENV = .venv-node

@@ -33,6 +33,7 @@ class FakeTriton:
     """
 
     def __init__(self) -> None:
+        self.unprompted = ""  # what happens to a request without words
         self.seen: dict[str, service_pb2.ModelInferRequest] = {}
         self.stops: Counter[tuple[str, str]] = Counter()
         self.live = 0
@@ -87,7 +88,7 @@ class FakeTriton:
                 self.live -= 1
 
     async def _answer(self, request: Any, context: grpc.aio.ServicerContext) -> None:
-        words = dict(word.partition("=")[::2] for word in _prompt(request).split("|"))
+        words = dict(word.partition("=")[::2] for word in (_prompt(request) or self.unprompted).split("|"))
         stopped = self._stopped.setdefault(request.id, asyncio.Event())
         if "deaf" in words:
             stopped = asyncio.Event()
