@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from af3.errors import RequestError, invalid
 
 MAX_MARKS = 100_000  # commas, colons, brackets and quotes
+COUNTED = b',:[{"\\'
 MAX_ESCAPES = 4_000_000  # PHP writes every "/" of a base64 text as "\/"
 LONG_STRING = 64 << 10
 MAX_DIGITS = 40
@@ -30,6 +31,8 @@ class StructureCount:
 
     def feed(self, block: bytes) -> None:
         """Raises RequestError when it is too much."""
+        if len(block.translate(None, COUNTED)) == len(block):
+            return  # the middle of a clip: one pass in place of six
         self._marks += sum(block.count(mark) for mark in (b",", b":", b"[", b"{", b'"'))
         self._escapes += block.count(b"\\")
         if self._marks > MAX_MARKS or self._escapes > MAX_ESCAPES:
