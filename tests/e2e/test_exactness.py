@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers.audio_utils import load_audio
 
+from tests.support import transformers_audio
 from tests.support.clips import clip, file_bytes, saved, sound
 from tests.support.oracle import Oracle
 from tests.support.wire import ask, ids_of, text_of
@@ -91,7 +91,7 @@ def test_several_clips_in_one_conversation(url: str, oracle: Oracle, tmp_path: P
         saved(tmp_path, clip(seconds, seed=20 + place), f"{place}.wav")
         for place, seconds in enumerate((1, 31, 2.5))
     ]
-    clips = [load_audio(str(path), backend="soundfile") for path in paths]
+    clips = [transformers_audio.read(str(path)) for path in paths]
     pieces = [
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nThe first: ",
         clips[0],

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from transformers.audio_utils import load_audio
 
 from tests.e2e.conftest import door_before, triton_on
+from tests.support import transformers_audio
 from tests.support.clips import clip, file_bytes, saved
 from tests.support.engines import BuiltEngines, build_random_engines
 from tests.support.oracle import Oracle
@@ -92,7 +92,7 @@ def test_the_limits_are_those_of_the_checkpoint(name: str, url: str) -> None:
 def test_a_last_window_without_a_token_is_not_heard(url: str, oracle: Oracle, tmp_path: Path) -> None:
     """30.01 s, at which Transformers itself fails: the answer is that to the clip cut to 30 s."""
     whole = saved(tmp_path, clip(30.01, seed=7), "whole.wav")
-    cut = load_audio(str(whole), backend="soundfile")[:480_000]
+    cut = transformers_audio.read(str(whole))[:480_000]
     prompt = oracle.processor.apply_chat_template(
         [oracle.user(QUESTION, whole)], tokenize=False, add_generation_prompt=True
     )
@@ -120,7 +120,7 @@ def expected_of(pieces: Sequence[str | np.ndarray], oracle: Oracle) -> list[int]
 def clips(tmp_path: Path) -> tuple[list[bytes], list[np.ndarray]]:
     """Of several windows each, so that the second clip begins to count its windows again."""
     paths = [saved(tmp_path, clip(seconds, seed=int(seconds)), f"{seconds}.wav") for seconds in (65.3, 47.9)]
-    samples = [load_audio(str(path), backend="soundfile") for path in paths]
+    samples = [transformers_audio.read(str(path)) for path in paths]
     return [path.read_bytes() for path in paths], samples
 
 
@@ -154,7 +154,7 @@ def test_two_clips_in_two_turns(url: str, oracle: Oracle, clips) -> None:
 def test_the_same_sound_in_another_window_is_encoded_again(url: str, oracle: Oracle, tmp_path: Path) -> None:
     """The second half minute repeats the first, which the embedding cache holds by then."""
     once = saved(tmp_path, clip(30, seed=9), "once.wav")
-    samples = load_audio(str(once), backend="soundfile")
+    samples = transformers_audio.read(str(once))
     expected = expected_of(
         ["<|im_start|>user\n", np.tile(samples, 2), f"{QUESTION}<|im_end|>\n<|im_start|>assistant\n"], oracle
     )

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers.audio_utils import load_audio
 
 from af3.errors import RequestError
 from af3.inputs import audio
 from af3.inputs.base64_text import file_bytes as element_bytes
 from af3.inputs.decoding import decode
+from tests.support import transformers_audio
 from tests.support.clips import clip, file_bytes, saved, sound
 
 KINDS = [
@@ -36,7 +36,7 @@ def test_samples_equal_those_of_transformers(
     kind: str, subtype: str, rate: int, channels: int, tmp_path: Path
 ) -> None:
     data = file_bytes(sound(2.3, rate, channels, seed=1), rate, kind, subtype)
-    expected = load_audio(str(saved(tmp_path, data, f"clip.{kind.lower()}")), backend="soundfile")
+    expected = transformers_audio.read(str(saved(tmp_path, data, f"clip.{kind.lower()}")))
     np.testing.assert_array_equal(decode(data, "audio[0]"), expected)
 
 
