@@ -30,6 +30,17 @@ _RULES = rules(
         lambda short: _NUMBERED[short[1]] + " ",
     ),
     (r"\bno\. ?(?=\d)", "number "),
+    (r"\bvol\. ?(?=\d)", "volume "),
+    (r"\b(?:[cC]a|c)\. ?(?=1\d{3}|20\d\d)", "circa "),
+    (r"\bb\. ?(?=1[5-9]\d\d|20\d\d)", "born in "),
+    (r"\bN/A\b", "not applicable"),
+    (r"\bL/R\b", "left and right"),
+    (r"\bAC/DC\b", "AC DC"),
+    (r"\b1/f(?= (?:noise|spectrum|fluctuations?)\b)", "1 over f"),
+    (
+        r"(?<=\d)[\"″](?= (?:vinyl|single|record|LP|EP|disc|speaker|woofer|screen|cymbal|tom|snare|reel)s?\b)",
+        " inch",
+    ),
     (r"\bop\. ?(?=\d)", "opus "),
     (r"(?<!\w)№ ?(?=\d)", "number "),
 )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
-from af3.speech.spoken import abbreviations, dates, maths, money, music, numbers, units
+from af3.speech.spoken import abbreviations, dates, maths, money, music, numbers, scores, units
 
 # Each takes what is certainly its own, so the order is from the narrow to the wide: a date before a range,
 # a price before a number, a chord before a unit ("Am7"), a unit before a sign ("m²").
 _STEPS = (
     abbreviations.say,
     numbers.say_phone_numbers,
+    scores.say,
     dates.say,
     money.say,
     music.say,
