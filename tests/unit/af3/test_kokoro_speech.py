@@ -1,4 +1,7 @@
-"""Kokoro's phonemes, from the real eSpeak NG, and its voices, on a small random graph."""
+"""Kokoro's phonemes, from the real eSpeak NG, and its voices, on a small random graph.
+
+Long because of the tables of words.
+"""
 
 import json
 import os
@@ -234,6 +237,22 @@ def test_a_run_in_the_making_is_given_up_when_its_voice_is_interrupted(voices: K
             assert spoken.result(10) == []
     finally:
         synthesizer.close()
+
+
+@pytest.mark.parametrize(
+    ("flags", "precise"), [("avx2 avx512_vnni", False), ("avx2 avx_vnni", False), ("avx2 avx512bw", True)]
+)
+def test_the_slow_exact_products_are_asked_for_only_where_the_fast_ones_overflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, precise: bool
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"flags\t\t: fpu {flags} sse2\n")
+    monkeypatch.setattr(kokoro, "CPU_INFO", tmp_path / "cpuinfo")
+    options = kokoro.session_options(1)
+    if precise:
+        assert options.get_session_config_entry(kokoro.PRECISE) == "1"
+    else:
+        with pytest.raises(RuntimeError):
+            options.get_session_config_entry(kokoro.PRECISE)
 
 
 def test_a_graph_that_fails_is_a_voice_that_failed(engines: Path, voices: KokoroSynthesizer) -> None:
