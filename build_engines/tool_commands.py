@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from af3.speech.catalogue import VOICE_FOLDER
+from af3.speech.built_voice import VOICE_FOLDER
 from build_engines.encoder import tensorrt_build
 from build_engines.llm import calibration, fp8, trtllm
 from build_engines.memory_plan import BF16_BYTES, FP32_BYTES, Geometry

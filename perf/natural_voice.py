@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from af3.speech.catalogue import VOICE_FOLDER
+from af3.speech.built_voice import VOICE_FOLDER
 from af3.speech.engines.kokoro import KokoroSynthesizer
 from af3.speech.pcm import shape
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from af3.speech.catalogue import VOICE_FOLDER
+from af3.speech.built_voice import VOICE_FOLDER
 from af3.speech.engines.kokoro import KokoroSynthesizer
 from af3.speech.pcm import shape
 

@@ -20,7 +20,7 @@ from af3.inputs.clip_decoder import ClipDecoder
 from af3.inputs.prompt import Prompt, PromptBuilder
 from af3.manifest import TOKENIZER_FOLDER, Manifest, ModelFacts
 from af3.parameters import SEED_LIMIT, Parameters, parse_parameters
-from af3.speech.catalogue import available_voices
+from af3.speech.built_voice import available_voices
 from af3.speech.voice_names import resolve
 from af3.tokenizer import Tokenizer
 

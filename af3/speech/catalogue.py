@@ -2,49 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from af3.errors import RequestError
+from af3.speech.built_voice import VOICE_FOLDER, voice_settings
 from af3.speech.engines import espeak, kokoro, vits
 from af3.speech.voice import Synthesizer, Voice, VoiceFailed
 from af3.speech.voice_names import mix, resolve
 
-VOICE_FOLDER = "voice"
-SETTINGS_FILE = "voice.json"  # in it; every engine's own, with a `name`
-
 log = logging.getLogger("af3")
-
-
-def built_voice(folder: Path) -> str | None:
-    """Name of what was built in `folder`, for the manifest; None if nothing was."""
-    settings = _settings(folder)
-    return None if settings is None else str(settings["name"])
-
-
-def built_licence(folder: Path) -> str | None:
-    """The licence of what was built in `folder`, where its files say it."""
-    return (_settings(folder) or {}).get("licence")
-
-
-def available_voices(engine_dir: Path) -> tuple[str, ...]:
-    """Names of all voices, the default first. Loads nothing."""
-    settings = _settings(engine_dir / VOICE_FOLDER)
-    built = () if settings is None else tuple(settings.get("voices", [settings["name"]]))
-    return built + tuple(espeak.VOICES)
-
-
-def _settings(folder: Path) -> dict | None:
-    path = folder / SETTINGS_FILE
-    if not path.is_file():
-        return None
-    settings: dict = json.loads(
-        path.read_text(encoding="utf-8")
-    )  # beyond the names it may be of another version
-    return settings
 
 
 class Catalogue:
@@ -66,7 +35,7 @@ class Catalogue:
         """`threads`: segments spoken at once. `provider`: the ONNX Runtime provider of the neural voice."""
         loaders: list[Callable[[], Synthesizer]] = [partial(espeak.EspeakSynthesizer, threads)]
         folder = engine_dir / VOICE_FOLDER
-        settings = _settings(folder)
+        settings = voice_settings(folder)
         if settings is not None:
             neural = _ENGINES.get(settings.get("engine", "vits"), _unknown)
             loaders.insert(0, partial(neural, folder, provider, threads))

@@ -13,7 +13,7 @@ from typing import Literal
 
 from af3.manifest import ADAPTERS_FOLDER, CheckpointIdentity, Manifest
 from af3.manifest import Precision as Precisions
-from af3.speech.catalogue import built_licence, built_voice
+from af3.speech.built_voice import built_licence, built_voice
 from build_engines.llm import lora, qwen
 from build_engines.source import think, tokenizer_files
 from build_engines.source.checkpoint import Checkpoint

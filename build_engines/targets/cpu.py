@@ -5,7 +5,7 @@ from pathlib import Path
 
 from af3.manifest import CheckpointIdentity, Limits, Manifest
 from af3.manifest import Precision as Precisions
-from af3.speech.catalogue import VOICE_FOLDER, built_licence, built_voice
+from af3.speech.built_voice import VOICE_FOLDER, built_licence, built_voice
 from build_engines.encoder import export_encoder
 from build_engines.encoder.export_encoder import AlignedEncoder, WaveformEncoder
 from build_engines.llm import decoder_files

@@ -23,7 +23,7 @@ import af3.encoder.tensorrt_encoder
 import af3.speech.engines.vits
 from af3.manifest import CheckpointIdentity, Manifest
 from af3.manifest import Precision as Precisions
-from af3.speech.catalogue import SETTINGS_FILE, VOICE_FOLDER, built_licence, built_voice
+from af3.speech.built_voice import SETTINGS_FILE, VOICE_FOLDER, built_licence, built_voice
 from build_engines import tool_commands
 from build_engines.encoder import encoder_probe, tensorrt_build
 from build_engines.encoder.export_encoder import RaggedEncoder

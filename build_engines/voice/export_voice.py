@@ -29,7 +29,7 @@ from torch.nn.utils import parametrize
 from transformers import VitsConfig, VitsModel, VitsTokenizer
 from transformers.models.vits import modeling_vits
 
-from af3.speech.catalogue import VOICE_FOLDER
+from af3.speech.built_voice import VOICE_FOLDER
 from af3.speech.engines.vits import SETTINGS_FILE, VitsSettings, VitsSynthesizer
 from af3.speech.engines.vits_interface import DECODER, FLOW, TEXT
 from build_engines.stage import BuildError, Figures, Stage, hash_file, require

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from af3.speech.catalogue import VOICE_FOLDER
+from af3.speech.built_voice import VOICE_FOLDER
 from af3.speech.engines import kokoro
 from af3.speech.engines.kokoro import KokoroGraph, KokoroSettings
 from build_engines.stage import BuildError, Figures, Stage, require

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from af3.manifest import CPU_VLLM, Manifest, ManifestError
-from af3.speech.catalogue import available_voices
+from af3.speech.built_voice import available_voices
 from serving import journal
 from serving.address import Ports, ServerError, claim, location
 from serving.door import tls

@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import VitsConfig, VitsModel, VitsTokenizer
 
-from af3.speech.catalogue import Catalogue, available_voices
+from af3.speech.built_voice import available_voices
+from af3.speech.catalogue import Catalogue
 from af3.speech.engines.vits import VitsSynthesizer
 from af3.speech.engines.vits_interface import GRAPHS
 from af3.speech.pcm import shape

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from af3.speech.catalogue import available_voices
+from af3.speech.built_voice import available_voices
 from build_engines.source.checkpoint import open_checkpoint
 from serving.address import Ports, claim
 from serving.door.door import Door, TritonAddress

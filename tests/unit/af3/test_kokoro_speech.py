@@ -17,7 +17,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from af3.speech.catalogue import Catalogue, available_voices
+from af3.speech.built_voice import available_voices
+from af3.speech.catalogue import Catalogue
 from af3.speech.engines import kokoro
 from af3.speech.engines.espeak import EspeakSynthesizer
 from af3.speech.engines.kokoro import KokoroSynthesizer, parts
@@ -282,7 +283,7 @@ def test_a_catalogue_has_all_voices_mixes_and_openais_names(engines: Path) -> No
 def test_the_settings_are_read_where_the_locale_is_ascii(engines: Path) -> None:
     """As inside Triton, whose Python has no UTF-8 locale."""
     code = (
-        "import sys; from pathlib import Path; from af3.speech.catalogue import available_voices;"
+        "import sys; from pathlib import Path; from af3.speech.built_voice import available_voices;"
         "from af3.speech.engines.kokoro import KokoroSettings; engines = Path(sys.argv[1]);"
         "assert available_voices(engines)[0] == 'af_heart';"
         "assert 'ˈ' in KokoroSettings.read(engines / 'voice').vocabulary"

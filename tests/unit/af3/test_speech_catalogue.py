@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from af3.speech.catalogue import Catalogue, available_voices
+from af3.speech.built_voice import available_voices
+from af3.speech.catalogue import Catalogue
 from af3.speech.engines import espeak
 from af3.speech.voice import VoiceFailed
 

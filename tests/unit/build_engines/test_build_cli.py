@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from af3.manifest import Manifest
-from af3.speech.catalogue import available_voices
+from af3.speech.built_voice import available_voices
 from build_engines.__main__ import main
 from tests.support.engines import build_random_engines, random_checkpoint
 from tests.support.vits_checkpoint import save_checkpoint

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from af3.speech.catalogue import available_voices, built_licence, built_voice
+from af3.speech.built_voice import available_voices, built_licence, built_voice
 from af3.speech.engines import kokoro
 from build_engines.stage import BuildError, run
 from build_engines.voice import choose_voice, download, kokoro_files, kokoro_graph, kokoro_voice
