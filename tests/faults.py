@@ -76,6 +76,21 @@ class Launched:
 
     def pids(self, word: str) -> list[int]:
         """Processes below the launcher whose command line holds `word`."""
+        return sorted(pid for pid, (_, command) in self._below().items() if word in command)
+
+    def _launcher(self) -> list[int]:
+        """The launcher's own process, below a shell or not; none once it has ended.
+
+        A process that it has just forked bears its command line until it has one of its own.
+        """
+        called = f"{sys.executable} -m serving.host.launch"
+        found = {
+            pid: parent for pid, (parent, command) in self._below().items() if command.startswith(called)
+        }
+        return [pid for pid, parent in found.items() if parent not in found]
+
+    def _below(self) -> dict[int, tuple[int, str]]:
+        """Parent and command line of the process that was started and of all below it."""
         rows = {}
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it has just ended
@@ -84,7 +99,7 @@ class Launched:
         below = {self.process.pid}
         while more := {pid for pid, (parent, _) in rows.items() if parent in below} - below:
             below |= more
-        return sorted(pid for pid in below if pid in rows and word in rows[pid][1])
+        return {pid: rows[pid] for pid in below if pid in rows}
 
     def step(self, name: str) -> list[int]:
         return self.pids(f"/{name}/1/model.py")
@@ -97,13 +112,19 @@ class Launched:
     def stop(self, timeout_s: float = 60.0) -> tuple[int, float]:
         """SIGTERM; the exit code and how long it took."""
         began = time.monotonic()
-        for pid in self.pids("serving.host.launch")[-1:]:
+        for pid in self._launcher():
             os.kill(pid, signal.SIGTERM)
         try:
             return self.process.wait(timeout_s), time.monotonic() - began
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def _program(pid: int) -> str:
+    with suppress(OSError):  # it has just ended
+        return Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0].decode()
+    return ""
 
 
 @dataclass
