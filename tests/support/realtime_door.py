@@ -11,9 +11,10 @@ import soundfile
 import soxr
 from tritonclient.grpc import service_pb2
 
-from serving.address import Ports, claim, location
-from serving.door.door import Door, TritonAddress
+from serving.address import location
+from serving.door.door import Door
 from serving.door.realtime.realtime_limits import DEFAULT_REALTIME, RealtimeLimits
+from tests.support import stand_in_door
 from tests.support.fake_triton import FakeTriton
 
 HOST = "127.0.0.1"
@@ -22,11 +23,7 @@ QUESTION = Path(__file__).parents[2] / "checkpoints" / "samples" / "question.wav
 
 
 def door_before(triton: FakeTriton, limits: RealtimeLimits = DEFAULT_REALTIME, **options: Any) -> Door:
-    door = Door(
-        TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST), realtime=limits, **options
-    )
-    door.admission.ready = True
-    return door
+    return stand_in_door.door_before(triton, realtime=limits, **options)
 
 
 def address(door: Door) -> str:

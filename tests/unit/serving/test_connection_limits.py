@@ -5,26 +5,20 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import grpc
 import pytest
 
-from serving.address import Ports, claim, probe_address
+from serving.address import probe_address
 from serving.door.admission import Limits
-from serving.door.door import Door, TritonAddress
+from serving.door.door import Door
 from tests.support.fake_triton import FakeTriton
 from tests.support.scrape import wait_until
+from tests.support.stand_in_door import door_before
 
 HOST = "127.0.0.1"
 HELD = b"POST /v2/models/audio_flamingo/generate HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
-
-
-@pytest.fixture(scope="module")
-def triton() -> Iterator[FakeTriton]:
-    with FakeTriton() as fake:
-        yield fake
 
 
 def busy(door: Door, source: str) -> socket.socket:
@@ -51,10 +45,9 @@ def status(door: Door, source: str, path: str = "/v2/health/ready", port: int | 
 def test_one_address_has_only_so_many_connections(triton: FakeTriton) -> None:
     limits = Limits(connections_of_address=4)
     with (
-        Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST), limits) as door,
+        door_before(triton, limits) as door,
         ExitStack() as stack,
     ):
-        door.admission.ready = True
         for _ in range(4):
             stack.enter_context(busy(door, "127.0.0.7"))
         wait_until(lambda: door.relay.uploads.count == 4)
@@ -65,10 +58,9 @@ def test_one_address_has_only_so_many_connections(triton: FakeTriton) -> None:
 def test_idle_connections_of_an_address_make_room_for_its_own(triton: FakeTriton) -> None:
     limits = Limits(connections_of_address=4)
     with (
-        Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST), limits) as door,
+        door_before(triton, limits) as door,
         ExitStack() as stack,
     ):
-        door.admission.ready = True
         for _ in range(20):
             stack.enter_context(
                 socket.create_connection((HOST, door.ports.http), source_address=("127.0.0.7", 0))

@@ -7,8 +7,6 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -18,35 +16,16 @@ from tritonclient import grpc as tritonclient
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving import journal
-from serving.address import Ports, claim
 from serving.door import relayed_answer as answer_module
-from serving.door.admission import DEFAULT_LIMITS, Limits
-from serving.door.door import Door, TritonAddress
+from serving.door.admission import Limits
+from serving.door.door import Door
 from tests.support.fake_triton import FakeTriton
 from tests.support.scrape import wait_until
+from tests.support.stand_in_door import door_before
 from tests.support.two_protocols import PROTOCOLS, ask, leave, raw_request
 from tests.support.wire import Stream, stop_speech
 
 HOST = "127.0.0.1"
-
-
-@pytest.fixture(scope="module")
-def triton() -> Iterator[FakeTriton]:
-    with FakeTriton() as fake:
-        yield fake
-
-
-@contextmanager
-def door_before(triton: FakeTriton, limits: Limits = DEFAULT_LIMITS) -> Iterator[Door]:
-    with Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST), limits) as door:
-        door.admission.ready = True
-        yield door
-
-
-@pytest.fixture(scope="module")
-def door(triton: FakeTriton) -> Iterator[Door]:
-    with door_before(triton) as made:
-        yield made
 
 
 def counted(door: Door, name: str) -> float:

@@ -14,24 +14,16 @@ from serving.door.admission import Limits
 from serving.door.door import Door, TritonAddress
 from tests.support.fake_triton import FakeTriton
 from tests.support.scrape import wait_until
+from tests.support.stand_in_door import door_before
 from tests.support.wire import ask
 
 HOST = "127.0.0.1"
 OWN = [("grpc.use_local_subchannel_pool", 1)]
 
 
-@pytest.fixture(scope="module")
-def triton() -> Iterator[FakeTriton]:
-    with FakeTriton() as fake:
-        yield fake
-
-
 @pytest.fixture
 def door(triton: FakeTriton) -> Iterator[Door]:
-    with Door(
-        TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST), Limits(in_flight=8)
-    ) as made:
-        made.admission.ready = True
+    with door_before(triton, Limits(in_flight=8)) as made:
         yield made
 
 

@@ -29,12 +29,6 @@ HOST = "127.0.0.1"
 OPEN = {"/v2/health/live", "/v2/health/ready", "/", "/icon.svg"}
 
 
-@pytest.fixture(scope="module")
-def triton() -> Iterator[FakeTriton]:
-    with FakeTriton() as fake:
-        yield fake
-
-
 @pytest.fixture
 def guarded(triton: FakeTriton, tmp_path: Path) -> Iterator[Guarded]:
     with guarded_door(triton, tmp_path) as made:

@@ -18,22 +18,16 @@ from serving.door.admission import Limits
 from serving.door.door import Door, TritonAddress
 from tests.support.fake_triton import FakeTriton
 from tests.support.scrape import wait_until
+from tests.support.stand_in_door import door_before
 
 HOST = "127.0.0.1"
 STREAM = "/v2/models/audio_flamingo/generate_stream"
 
 
 @pytest.fixture(scope="module")
-def triton() -> Iterator[FakeTriton]:
-    with FakeTriton() as fake:
-        yield fake
-
-
-@pytest.fixture(scope="module")
 def door(triton: FakeTriton) -> Iterator[Door]:
     limits = Limits(message_bytes=4 << 20, upload_bytes=16 << 20)
-    with Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST), limits) as made:
-        made.admission.ready = True
+    with door_before(triton, limits) as made:
         yield made
 
 

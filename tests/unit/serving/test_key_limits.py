@@ -15,12 +15,6 @@ from tests.support.guarded_door import GENERATE, HOST, Guarded, bearer, guarded_
 from tests.support.scrape import wait_until
 
 
-@pytest.fixture(scope="module")
-def triton() -> Iterator[FakeTriton]:
-    with FakeTriton() as fake:
-        yield fake
-
-
 @pytest.fixture
 def guarded(triton: FakeTriton, tmp_path: Path) -> Iterator[Guarded]:
     with guarded_door(triton, tmp_path) as made:

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from clients import AsyncAudioFlamingo, AudioFlamingo, AudioFlamingoError
-from serving.address import Ports, claim
 from serving.door.admission import Limits
 from serving.door.api_keys import ApiKey, KeyFile, hashed, new_key
 from serving.door.clip_store import ClipStore, elements
-from serving.door.door import Door, TritonAddress
+from serving.door.door import Door
 from tests.support.fake_triton import FakeTriton
 from tests.support.scrape import wait_until
+from tests.support.stand_in_door import door_before
 from tests.support.two_protocols import ask as ask_plainly
 
 LIMITS = Limits(message_bytes=4 << 20, upload_bytes=8 << 20, clip_store_bytes=3 << 20)
@@ -40,10 +40,7 @@ def triton() -> Iterator[FakeTriton]:
 
 @pytest.fixture
 def door(triton: FakeTriton) -> Iterator[Door]:
-    with Door(
-        TritonAddress(triton.ports, ""), "127.0.0.1", claim(Ports(0, 0, 0), "127.0.0.1"), LIMITS
-    ) as made:
-        made.admission.ready = True
+    with door_before(triton, LIMITS) as made:
         yield made
 
 
@@ -223,14 +220,7 @@ def test_a_kept_clip_is_found_by_the_key_that_sent_it_alone(triton, tmp_path, na
     file = tmp_path / "keys.json"
     KeyFile(keys=tuple(ApiKey(name=name, sha256=hashed(key)) for name, key in keys.items())).write(file)
     kept = clip(100_000)
-    with Door(
-        TritonAddress(triton.ports, ""),
-        "127.0.0.1",
-        claim(Ports(0, 0, 0), "127.0.0.1"),
-        LIMITS,
-        api_keys=file,
-    ) as door:
-        door.admission.ready = True
+    with door_before(triton, LIMITS, api_keys=file) as door:
         uri = "data:audio/wav;base64," + base64.b64encode(kept).decode()
         assert post(door, {"prompt": "say=hi", "audio": uri}, True, keys["amy"])[0] == 200
         asking = keys["amy" if names == "own" else "ben"]
@@ -240,10 +230,7 @@ def test_a_kept_clip_is_found_by_the_key_that_sent_it_alone(triton, tmp_path, na
 
 def test_a_server_that_keeps_nothing_says_so_every_time(triton):
     limits = Limits(clip_store_bytes=0)
-    with Door(
-        TritonAddress(triton.ports, ""), "127.0.0.1", claim(Ports(0, 0, 0), "127.0.0.1"), limits
-    ) as door:
-        door.admission.ready = True
+    with door_before(triton, limits) as door:
         for _ in range(2):
             assert asked_by_client(door, clip(100_000)) == "hi"
         assert counted(door, 'af3_named_clips_total{found="no"}') == 2

@@ -2,7 +2,6 @@
 
 import io
 import wave
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -14,8 +13,7 @@ from openai.types.audio import (
     TranscriptionVerbose,
 )
 
-from serving.address import Ports, claim
-from serving.door.door import Door, TritonAddress
+from serving.door.door import Door
 from serving.door.openai import transcription_request
 from tests.support.fake_triton import FakeTriton
 from tests.support.openai_api import (
@@ -36,19 +34,6 @@ TRANSCRIPTIONS, TRANSLATIONS, SPEECH = (
 )
 SAID = "say= Hello there.|tokens=120,75"
 FILE = ("clip.wav", bytes(range(256)) * 5000 + b"\r\n--not-the-end\r\n", "audio/wav")
-
-
-@pytest.fixture(scope="module")
-def triton() -> Iterator[FakeTriton]:
-    with FakeTriton() as fake:
-        yield fake
-
-
-@pytest.fixture(scope="module")
-def door(triton: FakeTriton) -> Iterator[Door]:
-    with Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST)) as made:
-        made.admission.ready = True
-        yield made
 
 
 @pytest.fixture(autouse=True)

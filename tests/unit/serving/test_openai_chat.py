@@ -3,16 +3,14 @@
 import asyncio
 import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import openai
 import pytest
 
-from serving.address import Ports, claim
 from serving.door.admission import Limits
-from serving.door.door import Door, TritonAddress
+from serving.door.door import Door
 from tests.support.clips import clip
 from tests.support.fake_triton import FakeTriton
 from tests.support.openai_api import (
@@ -31,21 +29,9 @@ from tests.support.openai_api import (
     valid_completion,
 )
 from tests.support.scrape import wait_until
+from tests.support.stand_in_door import door_before
 
 HOST = "127.0.0.1"
-
-
-@pytest.fixture(scope="module")
-def triton() -> Iterator[FakeTriton]:
-    with FakeTriton() as fake:
-        yield fake
-
-
-@pytest.fixture(scope="module")
-def door(triton: FakeTriton) -> Iterator[Door]:
-    with Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST)) as made:
-        made.admission.ready = True
-        yield made
 
 
 def test_a_text_answer(door: Door) -> None:
@@ -191,8 +177,7 @@ def test_a_failure_in_the_middle_is_the_last_event(door: Door) -> None:
 
 def test_a_full_server_says_when_to_come_back(triton: FakeTriton) -> None:
     limits = Limits(in_flight=1)
-    with Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST), limits) as door:
-        door.admission.ready = True
+    with door_before(triton, limits) as door:
         stream = client(door).chat.completions.create(**body("forever"), stream=True)
         next(iter(stream))
         with pytest.raises(openai.RateLimitError) as refused:
@@ -210,8 +195,7 @@ def test_a_full_server_says_when_to_come_back(triton: FakeTriton) -> None:
 
 def test_a_body_that_is_too_large(triton: FakeTriton) -> None:
     limits = Limits(message_bytes=1000)
-    with Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST), limits) as door:
-        door.admission.ready = True
+    with door_before(triton, limits) as door:
         reply = post(door, CHAT, body("a" * 2000))
     assert (reply.status, reply.error["code"]) == (413, "request_too_large")
 

@@ -1,13 +1,11 @@
 """Every field of a chat request is used, refused by name, or known to have no effect; Triton is a stand-in."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
 
-from serving.address import Ports, claim
-from serving.door.door import Door, TritonAddress
+from serving.door.door import Door
 from tests.support.fake_triton import FakeTriton
 from tests.support.openai_api import (
     CHAT,
@@ -20,19 +18,6 @@ from tests.support.openai_api import (
 )
 
 HOST = "127.0.0.1"
-
-
-@pytest.fixture(scope="module")
-def triton() -> Iterator[FakeTriton]:
-    with FakeTriton() as fake:
-        yield fake
-
-
-@pytest.fixture(scope="module")
-def door(triton: FakeTriton) -> Iterator[Door]:
-    with Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST)) as made:
-        made.admission.ready = True
-        yield made
 
 
 # What OpenAI's client calls a thing → what the server's request parameter is.

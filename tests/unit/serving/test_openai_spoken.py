@@ -5,13 +5,11 @@ import io
 import json
 import time
 import wave
-from collections.abc import Iterator
 
 import pytest
 
 from af3 import contract
-from serving.address import Ports, claim
-from serving.door.door import Door, TritonAddress
+from serving.door.door import Door
 from tests.support.fake_triton import FakeTriton
 from tests.support.openai_api import (
     CHAT,
@@ -28,19 +26,6 @@ from tests.support.openai_api import (
 )
 
 HOST = "127.0.0.1"
-
-
-@pytest.fixture(scope="module")
-def triton() -> Iterator[FakeTriton]:
-    with FakeTriton() as fake:
-        yield fake
-
-
-@pytest.fixture(scope="module")
-def door(triton: FakeTriton) -> Iterator[Door]:
-    with Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST)) as made:
-        made.admission.ready = True
-        yield made
 
 
 def pcm_of(data: bytes) -> tuple[int, bytes]:

@@ -18,12 +18,6 @@ QUESTION = Path(__file__).parents[3] / "checkpoints" / "samples" / "question.wav
 HZ = 24_000
 
 
-@pytest.fixture(scope="module")
-def triton() -> Iterator[FakeTriton]:
-    with FakeTriton() as fake:
-        yield fake
-
-
 @pytest.fixture
 def guarded(triton: FakeTriton, tmp_path: Path) -> Iterator[Guarded]:
     with guarded_door(triton, tmp_path) as made:

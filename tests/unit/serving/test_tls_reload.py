@@ -4,7 +4,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -16,12 +15,6 @@ from serving.door.tls import Tls, TlsError
 from tests.support.fake_triton import FakeTriton
 
 HOST = "127.0.0.1"
-
-
-@pytest.fixture(scope="module")
-def triton() -> Iterator[FakeTriton]:
-    with FakeTriton() as fake:
-        yield fake
 
 
 def make(folder: Path, name: str) -> None:
