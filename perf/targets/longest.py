@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,14 +15,12 @@ import numpy as np
 import soundfile
 
 from af3.manifest import Manifest
-from clients.aio import AsyncAudioFlamingo
 from perf import observe, traffic
 from perf.place import endless_served
 from perf.profile import spread
+from perf.targets.gaps import READERS, beside
 from perf.targets.target_finding import Finding
 
-READERS = 2
-QUIET_S = 10.0
 RATE_HZ = 44_100
 EVERY_S = 0.5
 MIB = 1 << 20
@@ -36,21 +33,21 @@ def longest() -> list[Finding]:
     with endless_served("cpu") as place:
         assert place.pid is not None
         with _peaks(place.pid) as peaks:
-            quiet, busy, answered_s = asyncio.run(_gaps(place.url, file))
-    calm, loaded = spread(quiet), spread(busy)
+            gaps = asyncio.run(beside(place.url, [file]))
+    calm, loaded = spread(gaps.quiet), spread(gaps.busy)
     assert calm.p99 and loaded.p99
     used = ", ".join(
         f"{name} {size / MIB:.0f}" for name, size in sorted(peaks.items(), key=lambda item: -item[1])
     )
     size = f"{len(file) / 1e6:.0f} MB of WAV, {seconds} s"
     return [
-        Finding(f"answer to {size}, one token", "–", f"{answered_s:.0f} s", None),
+        Finding(f"answer to {size}, one token", "–", f"{gaps.answered_s:.0f} s", None),
         Finding("peak memory by process, MiB", "–", used, None),
         Finding(
             f"gap between responses of {READERS} other streams meanwhile, p99",
             "≤ 2× quiet",
             f"{loaded.p99 / calm.p99:.1f}×: {1000 * loaded.p99:.0f} ms, quiet {1000 * calm.p99:.0f} ms, longest"
-            f" {1000 * max(busy):.0f} and {1000 * max(quiet):.0f} ms",
+            f" {1000 * max(gaps.busy):.0f} and {1000 * max(gaps.quiet):.0f} ms",
             loaded.p99 <= 2 * calm.p99,
         ),
     ]
@@ -96,32 +93,3 @@ def _peak(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
-
-
-async def _gaps(url: str, file: bytes) -> tuple[list[float], list[float], float]:
-    quiet: list[float] = []
-    busy: list[float] = []
-    gaps = quiet
-    done = asyncio.Event()
-
-    async def read() -> None:
-        while not done.is_set():
-            last = None
-            async for _ in flamingo.ask([], "Tell me a story.", max_tokens=1024):
-                now = time.monotonic()
-                if last is not None:
-                    gaps.append(now - last)
-                last = now
-
-    async with AsyncAudioFlamingo(url) as flamingo:
-        readers = [asyncio.create_task(read()) for _ in range(READERS)]
-        await asyncio.sleep(QUIET_S)
-        gaps = busy
-        started = time.monotonic()
-        await flamingo.ask(file, "What do you hear?", max_tokens=1).text()
-        answered_s = time.monotonic() - started
-        gaps = quiet
-        await asyncio.sleep(QUIET_S)
-        done.set()
-        await asyncio.gather(*readers)
-    return quiet, busy, answered_s

@@ -13,14 +13,13 @@ import numpy as np
 import soundfile
 
 from af3.inputs.prepare import Preprocessor
-from clients.aio import AsyncAudioFlamingo
 from perf import traffic
 from perf.place import endless_served
 from perf.profile import spread
+from perf.targets.gaps import READERS, beside
 from perf.targets.target_finding import Finding
 
-UPLOADS, READERS = 8, 2
-QUIET_S = 10.0
+UPLOADS = 8
 RATE_HZ = 44_100
 
 
@@ -54,15 +53,15 @@ def _children_s() -> float:
 def uploads() -> list[Finding]:
     """Gaps between the responses of text streams: quiet, while eight uploads are served, quiet again."""
     with endless_served("cpu") as place:
-        quiet, busy, answered_s = asyncio.run(_gaps(place.url))
-    calm, loaded = spread(quiet), spread(busy)
+        gaps = asyncio.run(beside(place.url, [song(number) for number in range(UPLOADS)]))
+    calm, loaded = spread(gaps.quiet), spread(gaps.busy)
     assert calm.p99 and loaded.p99 and calm.p50 and loaded.p50
     return [
         Finding(
             f"gap between responses of {READERS} other streams during {UPLOADS} uploads of ten minutes, p99",
             "≤ 2× quiet",
             f"{loaded.p99 / calm.p99:.1f}×: {1000 * loaded.p99:.0f} ms, quiet {1000 * calm.p99:.0f} ms"
-            f" (p50 {1000 * loaded.p50:.1f} and {1000 * calm.p50:.1f} ms); the uploads took {answered_s:.0f} s",
+            f" (p50 {1000 * loaded.p50:.1f} and {1000 * calm.p50:.1f} ms); the uploads took {gaps.answered_s:.0f} s",
             loaded.p99 <= 2 * calm.p99,
         )
     ]
@@ -77,34 +76,3 @@ def song(number: int = 0) -> bytes:
             block = mono[start : start + RATE_HZ]
             writer.write(np.stack([block, 0.5 * block], 1))
     return file.getvalue()
-
-
-async def _gaps(url: str) -> tuple[list[float], list[float], float]:
-    files = [song(number) for number in range(UPLOADS)]
-    quiet: list[float] = []
-    busy: list[float] = []
-    gaps = quiet
-    done = asyncio.Event()
-
-    async def read() -> None:
-        while not done.is_set():
-            last = None
-            async for _ in flamingo.ask([], "Tell me a story.", max_tokens=1024):
-                now = time.monotonic()
-                if last is not None:
-                    gaps.append(now - last)
-                last = now
-
-    async with AsyncAudioFlamingo(url) as flamingo:
-        readers = [asyncio.create_task(read()) for _ in range(READERS)]
-        await asyncio.sleep(QUIET_S)
-        gaps = busy
-        started = time.monotonic()
-        answers = [flamingo.ask(file, "What do you hear?", max_tokens=1).text() for file in files]
-        await asyncio.gather(*answers)
-        answered_s = time.monotonic() - started
-        gaps = quiet
-        await asyncio.sleep(QUIET_S)
-        done.set()
-        await asyncio.gather(*readers)
-    return quiet, busy, answered_s
