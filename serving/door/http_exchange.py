@@ -96,23 +96,17 @@ class Exchange:
 
     async def fail(self, error: RequestError) -> None:
         """As the status of the reply, or as its last event when it has begun."""
-        try:
-            if self.started:
-                await self.write(event(self._error_body(error)), more=False)
-            else:
-                headers = {REQUEST_ID_HEADER: self._request_id} if self._request_id else {}
-                code = self._error_code(error) if self._error_code is not None else None
-                await send_error(
-                    self.request,
-                    self._send,
-                    error,
-                    self._error_body(error),
-                    headers,
-                    not self.body_read,
-                    code,
-                )
-        finally:
-            self._watch.end(self._write)
+        if self.started:
+            await self.write(event(self._error_body(error)), more=False)
+            return
+        headers = {REQUEST_ID_HEADER: self._request_id} if self._request_id else {}
+        code = self._error_code(error) if self._error_code is not None else None
+        body = self._error_body(error)
+        await send_error(self.request, self._send, error, body, headers, not self.body_read, code)
+
+    def close(self) -> None:
+        """However the reply has ended."""
+        self._watch.end(self._write)
 
 
 @dataclass(frozen=True)
@@ -146,9 +140,16 @@ class _Endpoint:
         self._call = call
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = self._call
+        exchange = Exchange(Request(scope, receive), send, self._watch, call.error_body, call.error_code)
+        try:
+            await self._reply(exchange)
+        finally:
+            exchange.close()
+
+    async def _reply(self, exchange: Exchange) -> None:
         """One question, from its body to the end of its answer."""
-        request, call = Request(scope, receive), self._call
-        exchange = Exchange(request, send, self._watch, call.error_body, call.error_code)
+        request, call = exchange.request, self._call
         model, size, client_id = request.path_params.get("model", ""), 0, ""
         try:
             if request.method != "POST":

@@ -36,6 +36,10 @@ class StallWatch:
         self.now = asyncio.get_running_loop().time
         self._task = asyncio.create_task(self._look())
 
+    def __len__(self) -> int:
+        """Streams that are watched."""
+        return len(self._writes)
+
     def begin(self, on_stall: Callable[[], None]) -> Write:
         """For one stream. `on_stall` is called once, and must end the stream; call `end` when it has ended."""
         write = Write(self, on_stall)

@@ -147,6 +147,15 @@ def test_a_client_that_leaves_with_the_whole_answer_has_been_answered(
     triton.hold()
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_nothing_is_kept_of_a_request_that_was_answered_or_refused(protocol: str, door: Door) -> None:
+    for _ in range(5):
+        assert ask(protocol, door, "say=hi").status == "OK"
+        assert ask(protocol, door, "error=INVALID_ARGUMENT: no").status == "INVALID_ARGUMENT"
+        leave(protocol, door, "forever")
+    wait_until(lambda: len(door._watch) == 0)
+
+
 def leave_waiting(protocol: str, door: Door):
     if protocol == "http":
         return raw_request(door, {"prompt": "wait"}).close
