@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from perf import endless
 from serving.host.launch import CONFIG_OF_TARGET, GPU_CONFIG, READY_TIMEOUT_S
@@ -74,12 +75,17 @@ def served(target: str, folder: Path) -> Iterator[Place]:
         )
     finally:
         deadline.cancel()
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, STOP_TIMEOUT_S)
+
+
+def end(process: subprocess.Popen[Any], timeout_s: float) -> None:
+    """Tell a server to stop, and wait; killed when it takes longer. One that has ended is left alone."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from perf.acceptance.acceptance_plan import PORT, Step
+from perf.place import end
 from serving.host.probe import answers
 
 READY_TIMEOUT_S = 1200.0
@@ -137,22 +137,16 @@ def _server(step: Step, folder: Path) -> Iterator[None]:
     with log.open("w") as output:
         process = subprocess.Popen(_serve_command(step), stdout=output, stderr=subprocess.STDOUT)
         try:
-            end = time.monotonic() + READY_TIMEOUT_S
+            deadline_s = time.monotonic() + READY_TIMEOUT_S
             while not answers(f"127.0.0.1:{PORT}"):
                 if process.poll() is not None:
                     raise ServerFailed(f"the server ended with {process.returncode}; see {log.name}")
-                if time.monotonic() > end:
+                if time.monotonic() > deadline_s:
                     raise ServerFailed(f"the server was not ready in {READY_TIMEOUT_S:.0f} s; see {log.name}")
                 time.sleep(1)
             yield
         finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-                try:
-                    process.wait(STOP_TIMEOUT_S)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+            end(process, STOP_TIMEOUT_S)
 
 
 def _serve_command(step: Step) -> list[str]:
