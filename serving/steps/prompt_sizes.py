@@ -10,7 +10,7 @@ import hashlib
 import os
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from af3 import contract
 VARIABLE = "AF3_PROMPT_SIZES"  # beginning of the files' paths; without it nothing is told
 NUMBERS = struct.Struct("=ii")
 KEPT_S = 7200.0  # longer than any answer takes
+MOST = 8192  # files, a page of memory each: clients that leave take none of theirs away
+SWEEP_EVERY = 512  # requests
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,14 @@ class PromptSizes:
 
     def __init__(self, prefix: str | None = None):
         self._prefix = os.environ.get(VARIABLE) if prefix is None else prefix
+        self._told = 0
 
     def tell(self, request_id: str, size: PromptSize) -> None:
         if self._prefix is None:
             return
+        self._told += 1
+        if self._told % SWEEP_EVERY == 0:
+            self.forget_old()
         with suppress(OSError):
             handle = os.open(self._path(request_id), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             try:
@@ -70,15 +76,20 @@ class PromptSizes:
         return size
 
     def forget_old(self) -> None:
-        """Drop what belongs to answers that broke off."""
+        """Drop what belongs to answers that broke off: what is too old, and the oldest of what is too much."""
         if self._prefix is None:
             return
-        beginning = Path(self._prefix)
-        with suppress(OSError):
-            for path in beginning.parent.glob(f"{beginning.name}*"):
+        ages = sorted(self._ages_s())
+        for place, (age_s, path) in enumerate(ages):
+            if place >= MOST or age_s > KEPT_S:
                 with suppress(OSError):
-                    if time.time() - path.stat().st_mtime > KEPT_S:
-                        path.unlink()
+                    path.unlink()
+
+    def _ages_s(self) -> Iterator[tuple[float, Path]]:
+        beginning = Path(self._prefix or "")
+        for path in beginning.parent.glob(f"{beginning.name}*"):
+            with suppress(OSError):  # it has just been taken
+                yield time.time() - path.stat().st_mtime, path
 
     def _path(self, request_id: str) -> Path:
         """An id is a client's own where it comes to Triton directly, and no file name."""

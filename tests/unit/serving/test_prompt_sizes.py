@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from serving.steps import prompt_sizes
 from serving.steps.prompt_sizes import KEPT_S, PromptSize, PromptSizes, prompt_size
 
 
@@ -43,3 +45,16 @@ def test_audio_tokens_are_those_with_a_hash() -> None:
         "prompt_table_extra_ids": np.array([[0, 7, 7, 0, 0]], np.uint64),
     }
     assert prompt_size(tensors) == PromptSize(5, 2)
+
+
+def test_requests_that_are_never_answered_fill_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt_sizes, "MOST", 100)
+    monkeypatch.setattr(prompt_sizes, "SWEEP_EVERY", 10)
+    sizes = PromptSizes(f"{tmp_path}/prompt-")
+    for number in range(1_000):
+        sizes.tell(f"request {number}", PromptSize(number, 0))
+    assert len(list(tmp_path.iterdir())) <= 110
+    assert sizes.take("request 999") == PromptSize(999, 0)
+    assert sizes.take("request 950") == PromptSize(950, 0)
