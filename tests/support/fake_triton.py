@@ -93,10 +93,12 @@ class FakeTriton:
         if "deaf" in words:
             stopped = asyncio.Event()
         if "wait" in words:
-            await asyncio.wait(
-                {asyncio.ensure_future(self._going.wait()), asyncio.ensure_future(stopped.wait())},
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            either = {asyncio.ensure_future(event.wait()) for event in (self._going, stopped)}
+            try:
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for waiting in either:
+                    waiting.cancel()
         if "error" in words:
             message = service_pb2.ModelStreamInferResponse(error_message=words["error"])
             message.infer_response.id = request.id
