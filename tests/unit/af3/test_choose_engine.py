@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import pytest
@@ -77,8 +79,20 @@ def test_engines_for_rtx_run_on_tensorrt_for_rtx_and_give_their_embeddings_to_th
     assert asked == [("audio_encoder", "tensorrt_rtx_bindings")]
 
 
+class WithoutCuda(MetaPathFinder):
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        if name.partition(".")[0] == "cuda":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
 @pytest.mark.parametrize("provider", ["TensorRT", "TensorRT for RTX"])
-def test_a_library_that_is_not_installed_is_said_with_what_installs_it(provider: str, tmp_path: Path) -> None:
+def test_a_library_that_is_not_installed_is_said_with_what_installs_it(
+    provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA's bindings come with some builds of torch: here they are hidden."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cuda"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [WithoutCuda(), *sys.meta_path])
     with pytest.raises(ManifestError, match=r"No module named 'cuda.*`make setup-vllm GPU=rtx`"):
         encoder_choice.load_encoder(tmp_path, provider, 1)
 
