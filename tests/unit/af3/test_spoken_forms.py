@@ -138,7 +138,7 @@ WRITTEN = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(WRITTEN)
 def test_any_text_can_be_said(text: str) -> None:
     said = in_english(plain(text))
