@@ -1,8 +1,8 @@
-"""Greedy answers of a checkpoint by Transformers' generate(), fp32, to the questions of an evaluation folder.
+"""Answers the questions of an evaluation folder with Transformers' generate(): greedy, fp32.
 
-Transformers' processor takes one clip a conversation and pads each to 30 s. Here the embeddings of any number of
-clips are put in place, windows as long as they are, many questions a batch: the same answers (tests/parity says
-so), twenty times sooner. `Listener.answer` is the way through the stock processor.
+Transformers' processor takes one clip per conversation and pads it to 30 s. `answer_batch` splices the embeddings of
+any number of clips into the prompt, does not pad their windows, and answers many questions at once. The answers are
+the same (tests/parity checks it) and come twenty times sooner. `Listener.answer` uses the stock processor.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BATCH = 16
 
 
 class Listener:
-    """A checkpoint, loaded as Transformers loads it."""
+    """A checkpoint that Transformers loaded, with its processor."""
 
     def __init__(self, checkpoint: Path) -> None:
         self.model = AudioFlamingo3ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
@@ -32,7 +32,7 @@ class Listener:
 
     @torch.inference_mode()
     def answer(self, messages: list[dict], audio: list[Path]) -> str:
-        """AutoProcessor and generate() as anyone would call them, for at most one clip."""
+        """Answer through the stock AutoProcessor and generate(); takes at most one clip."""
         filled = [
             message
             | {
@@ -50,7 +50,7 @@ class Listener:
 
     @torch.inference_mode()
     def answer_batch(self, conversations: list[tuple[list[dict], list[Path]]]) -> list[str]:
-        """Answers to (messages, clips) pairs, each with any number of clips."""
+        """Answer (messages, clips) pairs in one batch; each may have any number of clips."""
         rows = [self._embedded(messages, audio) for messages, audio in conversations]
         longest = max(map(len, rows))
         embeds = torch.zeros(len(rows), longest, rows[0].shape[1])
@@ -64,7 +64,7 @@ class Listener:
         return self.processor.tokenizer.decode(ids, skip_special_tokens=True)
 
     def _embedded(self, messages: list[dict], audio: list[Path]) -> torch.Tensor:
-        """A conversation up to the answer as embeddings [S, H]; messages as `dialogs.spans` renders them."""
+        """Embeddings [S, H] of a conversation up to the answer, rendered as `dialogs.spans` does."""
         clips = iter(audio)
         pieces = [self._token_rows(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n")]
         for message in messages:
@@ -93,7 +93,7 @@ class Listener:
 
 
 def answer_all(checkpoint: Path, folder: Path, answers: Path) -> None:
-    """Answer questions.jsonl of the folder into `answers`, in the form that `clients.commands.batch` writes."""
+    """Answer the folder's questions.jsonl and write `answers` in the format of `clients.commands.batch`."""
     listener = Listener(checkpoint)
     questions = [json.loads(line) for line in (folder / "questions.jsonl").read_text().splitlines()]
     with answers.open("w") as out, tqdm(total=len(questions), unit="question") as bar:

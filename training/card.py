@@ -1,4 +1,4 @@
-"""The model card: what is measured is filled in from the evaluation, so that it cannot say anything else."""
+"""Writes the model card. Its figures come from the evaluation, so the card cannot disagree with it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ Weights, clips and card are dedicated to the public domain (CC0 1.0).
 
 
 def write(folder: Path, scores: dict[str, Score], length_share: float) -> None:
-    """Write README.md and accuracy.json of the checkpoint."""
+    """Write README.md and accuracy.json into the checkpoint's folder."""
     mistakes = "\n".join(f"- {line}" for line in confusions(scores).splitlines()) or "- none"
     card = CARD.replace("{length_share:.0f}", f"{100 * length_share:.0f}")
     card = card.replace("<<table>>", table(scores)).replace("<<confusions>>", mistakes)

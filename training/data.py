@@ -1,7 +1,7 @@
-"""The stream of training batches: conversations are synthesised while the model trains, and never repeat.
+"""Synthesises the training batches while the model trains; no conversation repeats.
 
-Pool k of a phase depends on the seed, the process and k alone, so a resumed run goes on with exactly the batches
-that an uninterrupted one would have seen.
+Pool k of a phase depends only on the seed, the process and k, so a resumed run sees exactly the batches that an
+uninterrupted one would have seen.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MOST_SILENCE = 300  # audio tokens, 12 s
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation as token ids, with what the encoder needs of its clips."""
+    """The token ids of one conversation, and the encoder's inputs for its clips."""
 
     ids: list[int]
     labels: list[int]
@@ -48,12 +48,12 @@ def encode_dialog(
     label_ids: Sequence[int] | None = None,
     nothing_id: int | None = None,
 ) -> Example:
-    """Token ids with one audio token per encoder row; labels on what the assistant says only.
+    """Encode a conversation with one audio token per encoder row; only the assistant's words are trained on.
 
-    With `rng`, some conversations are moved: their clips pretend to lie later in their 30 s, and the text around
-    them to be further away, as if there were silence. That teaches every position for the price of a short clip.
-    With `label_ids` (tokenizer.label_ids) clips are read instead of heard. With `nothing_id`, the first of them, up to
-    MOST_SILENCE of it is read before and after every clip: long clips for the price of text.
+    With `rng`, some conversations are moved: their clips start later in the 30 s window and the text around them is
+    further away, as if there were silence. This trains every position at the cost of a short clip.
+    With `label_ids` (see train_tokenizer.label_ids), label tokens replace the audio of a clip. With `nothing_id` (the
+    first of them), up to MOST_SILENCE "nothing" tokens surround every clip: long clips at the cost of text.
     """
     audio_id = tokenizer.convert_tokens_to_ids("<sound>")
     moved = rng is not None and rng.random() < MOVED_SHARE
@@ -65,7 +65,7 @@ def encode_dialog(
         if not is_clip:
             ids = tokenizer.encode(piece)
         elif label_ids is not None and rng is not None:
-            ids = said(piece.labels, label_ids, rng)
+            ids = label_tokens(piece.labels, label_ids, rng)
         else:
             windows = features.split_windows(piece.pcm)
             counts = [features.token_count(len(window)) for window in windows]
@@ -93,8 +93,8 @@ def encode_dialog(
     return example
 
 
-def said(labels: Sequence[str], label_ids: Sequence[int], rng: np.random.Generator) -> list[int]:
-    """What an encoder might say of a clip: each label once or twice, nothing before, between and after."""
+def label_tokens(labels: Sequence[str], label_ids: Sequence[int], rng: np.random.Generator) -> list[int]:
+    """Tokens that stand for a clip's audio: each label once or twice, "nothing" before, between and after."""
     nothing = label_ids[0]
     widest = int(rng.choice([2, 5, 16, 60], p=[0.55, 0.3, 0.13, 0.02]))
 
@@ -110,7 +110,7 @@ def said(labels: Sequence[str], label_ids: Sequence[int], rng: np.random.Generat
 def collate(examples: Sequence[Example], pad_id: int) -> Batch:
     longest = max(len(e.ids) for e in examples)
     mels = [mel for e in examples for mel in e.mels]
-    if not mels:  # text only: one window of nothing keeps the shapes
+    if not mels:  # text only: one silent window keeps the shapes
         mels = [torch.zeros(features.MEL_BINS, 6)]
     widest = max(mel.shape[1] for mel in mels)
 
@@ -135,7 +135,7 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
 
 
 def batched(examples: Sequence[Example], pad_id: int, count: int) -> list[Batch]:
-    """`count` batches, each of examples of like length."""
+    """Sort the examples by length and cut them into `count` batches."""
     ordered = sorted(examples, key=lambda e: len(e.ids))
     size = -(-len(ordered) // count)
     return [collate(ordered[i : i + size], pad_id) for i in range(0, len(ordered), size)]
@@ -143,11 +143,11 @@ def batched(examples: Sequence[Example], pad_id: int, count: int) -> list[Batch]
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the training. A pool is what one process synthesises at a time: `dialogs` in `batches`.
+    """A phase of the training. One process synthesises a pool at a time: `dialogs` conversations in `batches`.
 
-    read: the language model learns to answer about clips from what an encoder would say of them: no audio, cheap.
-    listen: the encoder learns to say it (CTC), in the embeddings that the language model reads.
-    answer: both, on conversations about clips that are heard.
+    read: the language model learns to answer from label tokens in place of audio, which is cheap.
+    listen: the encoder learns those labels with CTC, in the language model's own embeddings.
+    answer: both train together on conversations with audio.
     """
 
     name: str
@@ -156,17 +156,18 @@ class Phase:
     batches: int
     peak_lr: float
     last_lr: float
-    far_from: float = 1.0  # the share of the phase after which every tenth pool has padded and long clips
+    far_from: float = 1.0  # after this share of the phase, every tenth pool has padded and long clips
 
 
-SILENCE_EVERY = 3  # of the pools that are answered has a batch with silence around its clips
+SILENCE_EVERY = 3  # in the answer phase, every third pool has a batch with silence around its clips
 FAR_EVERY, PADDED_DIALOGS, LONG_DIALOGS, PADDED_BATCH, LONG_BATCH = 10, 32, 8, 8, 2
 
 
 class Stream(IterableDataset):
-    """Pools of batches of a phase, from `first` up to its last; runs in a worker process beside the training.
+    """Yields a phase's pools of batches from pool `first` on; runs in a worker process beside the training.
 
-    All processes of a run (`rank`) make batches of like size at a time, so that none waits for the other.
+    All processes of a run (`rank`) shuffle their batches alike, so they train on similar sizes at the same time
+    and none waits for another.
     """
 
     def __init__(

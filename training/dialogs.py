@@ -1,4 +1,4 @@
-"""Conversations about clips: who asks what of which clip in which turn, and the ChatML text of it."""
+"""Builds conversations about clips (which question about which clip in which turn) and their ChatML text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ORDINALS = ("first", "second")
 
 @dataclass(frozen=True)
 class Turn:
-    """What the user sends (clips and texts, in order) and what the assistant should say. task: for the tables."""
+    """The user's clips and texts in order, and the right answer. `task` names the row of the result table."""
 
     parts: tuple[Clip | str, ...]
     answer: str
@@ -24,10 +24,10 @@ class Turn:
 
 
 def content_order(parts: Sequence[Clip | str]) -> list[Clip | str]:
-    """The order in which a message is rendered.
+    """Order the parts of a message as they are rendered.
 
-    Transformers' template puts the audio of a message before its text; a message with several clips (which that
-    template cannot express) keeps the order it was sent in.
+    Transformers' template puts the audio of a message before its text. It cannot express several clips, so a message
+    with several keeps its order.
     """
     clips = [part for part in parts if not isinstance(part, str)]
     texts = [part for part in parts if isinstance(part, str)]
@@ -35,7 +35,7 @@ def content_order(parts: Sequence[Clip | str]) -> list[Clip | str]:
 
 
 def spans(turns: Sequence[Turn]) -> list[tuple[Clip | str, bool]]:
-    """The conversation as pieces to encode, each with whether the assistant says it (and is trained on it)."""
+    """Split a conversation into pieces to encode; True marks the assistant's, which are trained on."""
     pieces: list[tuple[Clip | str, bool]] = [(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n", False)]
     for turn in turns:
         pieces.append(("<|im_start|>user\n", False))
@@ -47,7 +47,7 @@ def spans(turns: Sequence[Turn]) -> list[tuple[Clip | str, bool]]:
 
 
 def asked(rng: np.random.Generator, question: Question, held_out_wording: bool = False) -> str:
-    """A wording of the question; a third of them as people type: no capital, no question mark, or a please."""
+    """Word the question. A third are worded as people type: lower case, no question mark, or "Please listen."."""
     text = question.worded(rng, held_out_wording)
     style = rng.random()
     if held_out_wording or style < 0.65:
@@ -60,12 +60,12 @@ def asked(rng: np.random.Generator, question: Question, held_out_wording: bool =
 
 
 def thought(clips: Sequence[Clip], answer: str) -> str:
-    """The think form: what is heard, then the answer."""
+    """Build a think answer: first what is heard, then the answer."""
     return f"I hear {', and then '.join(clip.heard for clip in clips)}. {answer}"
 
 
 def about_one_clip(studio: Studio, scene: str, most_turns: int = 3) -> list[Turn]:
-    """One to `most_turns` turns about one clip, which comes with the first of them."""
+    """Ask one to `most_turns` questions about one clip; the clip comes with the first."""
     rng = studio.rng
     clip = studio.record(scene)
     count = int(rng.integers(1, most_turns + 1))
@@ -87,7 +87,7 @@ def _turn(rng: np.random.Generator, clip: Clip, question: Question) -> Turn:
 
 
 def pair(studio: Studio, key: str) -> tuple[Clip, Clip, Question]:
-    """Two clips and a question that needs both."""
+    """Record two clips and ask a question that needs both."""
     rng = studio.rng
     if key == "higher":
         a, b = _unlike(studio, "one_note", lambda a, b: abs(a.traits["midi"] - b.traits["midi"]) >= 4)
@@ -126,7 +126,7 @@ PAIR_SHARES = (0.22, 0.16, 0.12, 0.14, 0.18, 0.18)
 
 
 def _unlike(studio: Studio, scene: str, fits: Callable[[Clip, Clip], bool]) -> tuple[Clip, Clip]:
-    """Two clips of a scene that fit together: the second is recorded anew until they do."""
+    """Record two clips of a scene; record the second again until `fits` holds."""
     first = studio.record(scene)
     while not fits(first, second := studio.record(scene)):
         pass
@@ -136,7 +136,7 @@ def _unlike(studio: Studio, scene: str, fits: Callable[[Clip, Clip], bool]) -> t
 def about_two_clips(
     studio: Studio, key: str, in_turns: bool | None = None, held_out_wording: bool = False
 ) -> list[Turn]:
-    """A question about two clips: both in one message (bare or labelled), or one clip a turn."""
+    """Ask about two clips, sent in one message (with or without labels) or one per turn."""
     rng = studio.rng
     a, b, question = pair(studio, key)
     text = asked(rng, question, held_out_wording)
@@ -164,7 +164,7 @@ def about_two_clips(
 
 
 def without_audio(rng: np.random.Generator) -> list[Turn]:
-    """Typed questions: of general knowledge, or about audio that is not there."""
+    """Ask without audio: general knowledge, or about a clip that was not sent."""
     turns = []
     for _ in range(int(rng.integers(1, 4))):
         if rng.random() < 0.3:
@@ -183,7 +183,7 @@ SHORT = Layout()
 PADDED = Layout(before_s=(0, 11), between_s=(0.1, 1.5), after_s=(0, 4), longest_s=16)
 LONG = Layout(before_s=(0, 25), between_s=(0.2, 4), after_s=(0, 30), longest_s=60)
 
-# How often each scene is heard. Speech is what is hardest to learn, so half of everything is speech.
+# How often each scene is drawn. Speech is the hardest to learn, so half of all clips are speech.
 SCENE_WEIGHTS = {
     "digits": 0.30,
     "command": 0.10,
@@ -206,7 +206,7 @@ def any_scene(rng: np.random.Generator) -> str:
 
 
 def training_dialog(studio: Studio, layout: Layout | None = None) -> list[Turn]:
-    """One conversation of the training mix; with a layout other than SHORT, about one clip of it."""
+    """Draw one conversation of the training mix; with a `layout`, always about one clip in that layout."""
     rng = studio.rng
     studio.layout = layout or SHORT
     if layout is not None:

@@ -1,9 +1,8 @@
-"""The espeak-ng voices, in a process of their own.
+"""Runs espeak-ng in a process of its own.
 
-espeak-ng is GPL, so it is never loaded into the trainer: `python -m training.espeak_process` is a small process that
-reads one JSON request a line and answers with samples. Every request is answered by a fork of it: espeak-ng
-keeps noise generators and phases from one utterance to the next, and only a fresh copy makes the same words
-with the same voice the same samples, whatever was said before.
+espeak-ng is GPL, so the trainer never loads it. `python -m training.espeak_process` reads one JSON request per line
+and writes samples back. It forks for each request: espeak-ng carries noise generators and phases from one utterance
+to the next, and only a fresh copy gives the same samples for the same words and voice.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import numpy as np
 
 ESPEAK_HZ = 22050
 
-# espeak-ng's C interface (speak_lib.h): the few constants used here.
+# Constants of espeak-ng's C interface (speak_lib.h).
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _CHARS_UTF8 = 1
 _POSITION_CHARACTER = 1
@@ -30,7 +29,7 @@ _RATE, _PITCH, _RANGE, _WORD_GAP = 1, 3, 4, 7
 
 @dataclass(frozen=True)
 class Utterance:
-    """What is said, by whom, how fast (words a minute), how high (0-99) and how lively (0-99)."""
+    """A text to speak: voice, rate in words per minute, pitch (0-99) and pitch range (0-99)."""
 
     text: str
     voice: str
@@ -41,7 +40,7 @@ class Utterance:
 
 
 class Espeak:
-    """A running espeak-ng process. `say` is all it does."""
+    """A running espeak-ng process."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -49,7 +48,7 @@ class Espeak:
         )
 
     def say(self, utterance: Utterance) -> np.ndarray:
-        """float32 [n] in -1..1 at 22 050 Hz. Raises ValueError when espeak-ng has no such voice."""
+        """Synthesise float32 [n] in -1..1 at 22 050 Hz. Raises ValueError when espeak-ng has no such voice."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps(asdict(utterance)).encode() + b"\n")
@@ -67,7 +66,7 @@ class Espeak:
 
 
 def _load_library() -> tuple[ctypes.CDLL, list[bytes]]:
-    """The initialised library and the list its callback fills with 16-bit samples."""
+    """Load and initialise the library; returns it and the list that its callback fills with 16-bit samples."""
     import espeakng_loader
 
     library = ctypes.CDLL(espeakng_loader.get_library_path())
@@ -81,7 +80,7 @@ def _load_library() -> tuple[ctypes.CDLL, list[bytes]]:
         return 0
 
     library.espeak_SetSynthCallback(take)
-    library.take_callback = take  # ctypes frees a callback that nobody holds
+    library.take_callback = take  # ctypes frees a callback without a reference
     return library, blocks
 
 

@@ -1,4 +1,4 @@
-"""Who speaks: espeak-ng accents and variants, every fifth variant kept for evaluation only."""
+"""The espeak-ng accents and variants used here; every fifth variant is held out for evaluation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from training.signals import SAMPLE_RATE, normalised, resample
 
 ACCENTS = ("en-us", "en-us", "en", "en-gb-x-rp", "en-us-nyc")
 
-# Left out: whispers, croaks, robots and demons, and variants that a person does not understand either.
+# Left out: whispers, croaks, robots, demons, and variants that people cannot understand either.
 VARIANTS = """
 Alex Alicia Andrea Andy Annie Denis Diogo Gene Gene2 Henrique Hugo Jacky Lee Mario Michael Mike Nguyen Reed
 RicishayMax Storm Tweaky adam anika announcer antonio aunty belinda benjamin boris caleb david ed edward edward2
@@ -20,7 +20,7 @@ steph steph2 steph3 travis victor zac
 HELD_OUT = VARIANTS[4::5]
 TRAINING = [name for name in VARIANTS if name not in HELD_OUT]
 
-# A voice of the training is also played a little slower or faster than espeak-ng made it: more throats to hear.
+# Training plays each voice a little slower or faster than espeak-ng made it, which gives more distinct voices.
 SLOWEST_HZ, FASTEST_HZ = 21000, 23100
 
 SLOW_RATES, NORMAL_RATES, FAST_RATES = (105, 130), (140, 200), (235, 280)
@@ -28,7 +28,7 @@ PACES = {"slowly": SLOW_RATES, "normally": NORMAL_RATES, "fast": FAST_RATES}
 
 
 class Speaker:
-    """Says words with one randomly drawn voice; the voices are either the training or the held-out ones."""
+    """Speaks with one voice drawn at random from the training voices or from the held-out ones."""
 
     def __init__(
         self, rng: np.random.Generator, espeak: Espeak, held_out: bool, pace: str = "normally"
@@ -43,7 +43,7 @@ class Speaker:
         self._word_gap = int(rng.integers(0, 6)) if pace == "normally" else 0
 
     def say(self, text: str) -> np.ndarray:
-        """float32 [n] at 16 kHz, peak 1, without the silence espeak-ng puts around it."""
+        """Speak as float32 [n] at 16 kHz with a peak of 1; the silence that espeak-ng adds is cut off."""
         utterance = Utterance(text, self._voice, self._rate, self._pitch, self._pitch_range, self._word_gap)
         pcm = normalised(resample(self._espeak.say(utterance), self._hz, SAMPLE_RATE))
         audible = np.flatnonzero(np.abs(pcm) > 0.01)

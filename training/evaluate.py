@@ -1,9 +1,9 @@
-"""How well a checkpoint hears: make the questions, have them answered, and score the answers.
+"""Evaluate a checkpoint: make the questions, answer them, and score the answers.
 
   python -m training.evaluate make FOLDER              clips, questions.jsonl, expected.jsonl
   python -m training.evaluate answer FOLDER ANSWERS    Transformers' greedy answers (fp32)
-  python -m training.evaluate score FOLDER ANSWERS     the table by task; fails where a bar is missed
-  python -m training.evaluate compare ANSWERS OTHERS   fails where two sets of answers differ
+  python -m training.evaluate score FOLDER ANSWERS     a table by task; exit code 1 when a bar is missed
+  python -m training.evaluate compare ANSWERS OTHERS   exit code 1 when two sets of answers differ
 
 The server's answers come from `python -m clients.commands.batch FOLDER/questions.jsonl`.
 """
@@ -26,7 +26,7 @@ SHOWN_CONFUSIONS = 3
 
 @dataclass
 class Score:
-    """One task's figures. confusions counts (expected, answered)."""
+    """The figures of one task; `confusions` counts (expected, answered) pairs."""
 
     asked: int = 0
     right: int = 0
@@ -47,7 +47,7 @@ def read_lines(path: Path) -> list[dict]:
 
 
 def scored(expected: list[dict], answers: list[dict]) -> dict[str, Score]:
-    """Exact match of the whole answer, by task. A question without an answer, or with an error, is wrong."""
+    """Score answers by task: the whole answer must match. A missing answer and an error count as wrong."""
     said = {
         line["id"]: line["text"] if not line.get("error") else f"error: {line['error']}" for line in answers
     }
@@ -69,7 +69,7 @@ def scored(expected: list[dict], answers: list[dict]) -> dict[str, Score]:
 
 
 def table(scores: dict[str, Score]) -> str:
-    """A Markdown table: task, how many were asked, share right, the bar, and whether it holds."""
+    """Render a Markdown table: task, questions asked, share right, the bar, and whether it holds."""
     rows = ["| task | asked | right | must be | |", "|---|---:|---:|---:|---|"]
     for name, score in scores.items():
         bar = "" if score.bar is None else f"{100 * score.bar:.0f} %"
@@ -79,7 +79,7 @@ def table(scores: dict[str, Score]) -> str:
 
 
 def confusions(scores: dict[str, Score]) -> str:
-    """For every task with mistakes, the most frequent ones."""
+    """List the most frequent mistakes of every task."""
     lines = []
     for name, score in scores.items():
         for (expected, answered), count in score.confusions.most_common(SHOWN_CONFUSIONS):
@@ -88,7 +88,7 @@ def confusions(scores: dict[str, Score]) -> str:
 
 
 def figures(scores: dict[str, Score]) -> dict:
-    """What accuracy.json holds."""
+    """Build the content of accuracy.json."""
     return {
         name: {
             "asked": score.asked,
@@ -101,7 +101,7 @@ def figures(scores: dict[str, Score]) -> dict:
 
 
 def differing(answers: list[dict], others: list[dict]) -> list[tuple[str, str, str]]:
-    """(id, answer, other answer) wherever they are not the same text."""
+    """Return (id, answer, other answer) wherever the two texts differ."""
     theirs = {line["id"]: line["text"] for line in others}
     return [
         (line["id"], line["text"], theirs.get(line["id"]))
@@ -117,7 +117,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("make")
     make.add_argument("folder", type=Path)
-    make.add_argument("--share", type=float, default=1.0, help="part of every task, for a quick look")
+    make.add_argument("--share", type=float, default=1.0, help="ask only this share of every task")
     answer = commands.add_parser("answer")
     answer.add_argument("folder", type=Path)
     answer.add_argument("answers", type=Path)

@@ -1,4 +1,4 @@
-"""The evaluation set: what af3-tiny must be able to do, with voices, parameters and wordings it never trained on."""
+"""The evaluation set of af3-tiny: voices, parameters and wordings that it never trained on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IN_40_S = Layout(before_s=(1, 33), between_s=(0.2, 1), after_s=(40, 40), longest
 
 @dataclass(frozen=True)
 class Task:
-    """A kind of question: how many are asked, and the share that must be right (None: measured, not required)."""
+    """A kind of question: how many to ask, and the share that must be right (None: measured only)."""
 
     name: str
     count: int
@@ -36,7 +36,7 @@ class Task:
 def _about(
     scene: str, *keys: str, layout: Layout = dialogs.SHORT, think: bool = False
 ) -> Callable[[Studio], list[Turn]]:
-    """One question about one clip: one of `keys`, or no question at all where there are none."""
+    """Ask one question about one clip: one of `keys`; without keys the clip comes without a question."""
 
     def build(studio: Studio) -> list[Turn]:
         studio.layout = layout
@@ -53,7 +53,7 @@ def _about(
 
 
 def _recorded(studio: Studio, scene: str, key: str) -> tuple[Clip, Question]:
-    """A clip of the scene that answers questions of this kind."""
+    """Record clips of the scene until one fits this kind of question."""
     loudness = str(studio.rng.choice(["loud", "quiet"])) if key == "loudness" else None
     while True:
         clip = studio.record(scene, loudness)
@@ -72,13 +72,13 @@ def _digits(count: int) -> Callable[[Studio], list[Turn]]:
 
 
 def _beeps(studio: Studio) -> list[Turn]:
-    """0 to 5 beeps, each as often; no beeps are silence or some other sound."""
+    """Ask for 0 to 5 beeps, each count equally often; zero beeps is silence or some other sound."""
     some = studio.rng.random() < 5 / 6
     return _about("beeps" if some else str(studio.rng.choice(["silence", "one_sound"])), "beeps")(studio)
 
 
 def _second_turn(studio: Studio) -> list[Turn]:
-    """A first question with its right answer, then a second one about the same clip."""
+    """Ask a second question about a clip, after a first one with its right answer."""
     studio.layout = dialogs.SHORT
     while True:
         scene = str(studio.rng.choice(["digits", "sounds", "melody", "phrase"]))
@@ -128,7 +128,7 @@ def _unheard_wording(studio: Studio) -> list[Turn]:
 
 
 def _mixture(layout: Layout) -> Callable[[Studio], list[Turn]]:
-    """What the length tests compare: the same four kinds of question, short, late, and long."""
+    """Ask one of four kinds of question; the length tests compare them across layouts."""
 
     def build(studio: Studio) -> list[Turn]:
         kinds = ("one_sound", "hear"), ("command", "transcribe"), ("melody", "instrument"), ("beeps", "beeps")
@@ -180,9 +180,9 @@ LENGTH_TASKS = ("length: after 10 s of silence", "length: clips of 40 s")
 
 
 def write(folder: Path, share: float = 1.0) -> int:
-    """Write clips/*.wav, questions.jsonl (for `clients.commands.batch`) and expected.jsonl. Returns how many questions.
+    """Write clips/*.wav, questions.jsonl (for `clients.commands.batch`) and expected.jsonl.
 
-    `share` takes that part of every task: a quick look instead of the whole evaluation.
+    `share` below 1 asks only that share of every task. Returns the number of questions.
     """
     (folder / "clips").mkdir(parents=True, exist_ok=True)
     espeak = Espeak()
@@ -205,7 +205,7 @@ def write(folder: Path, share: float = 1.0) -> int:
 
 
 def _question(turns: list[Turn], name: str, folder: Path) -> dict:
-    """One line of questions.jsonl: the conversation up to the question, earlier answers as they should be."""
+    """Build one line of questions.jsonl: the conversation up to the last question, with the right earlier answers."""
     audio: list[str] = []
     messages = []
     for i, turn in enumerate(turns):

@@ -1,4 +1,4 @@
-"""From trained weights to a folder that Transformers loads: model, processor, tokenizer, generation config."""
+"""Writes trained weights as a folder that Transformers loads: model, processor, tokenizer, generation config."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def processor(tokenizer: PreTrainedTokenizerBase) -> AudioFlamingo3Processor:
 def save(
     model: AudioFlamingo3ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, folder: Path
 ) -> None:
-    """Write the checkpoint, weights in bfloat16. The model itself is left as it was."""
+    """Write the checkpoint with bfloat16 weights; `model` itself does not change."""
     half = AudioFlamingo3ForConditionalGeneration(model.config)
     half.load_state_dict(model.state_dict())
     half = half.to(torch.bfloat16)

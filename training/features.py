@@ -33,7 +33,7 @@ def _mel_filters() -> torch.Tensor:
 
 
 def split_windows(pcm: np.ndarray) -> list[np.ndarray]:
-    """The 30 s windows of a clip, the last one as short as it is."""
+    """Cut a clip into windows of 30 s; the last one is shorter and not padded."""
     return [pcm[i : i + WINDOW_SAMPLES] for i in range(0, len(pcm), WINDOW_SAMPLES)]
 
 
@@ -48,13 +48,13 @@ def token_count(samples: int) -> int:
 
 
 def log_mel(window: np.ndarray) -> torch.Tensor:
-    """float32 [128, M] with M = min(2E + 2, 3000), E = ceil(frames / 2): all the encoder needs of a window.
+    """Log-mel features float32 [128, M] with M = min(2E + 2, 3000) and E = ceil(frames / 2).
 
-    The features of the zero-padded 30 s window end in a constant floor; two frames of it behind the last valid
-    one are all that a convolution of width 3 and stride 2 can see.
+    The features of a zero-padded 30 s window end in a constant floor. The encoder's convolution (width 3, stride 2)
+    sees only two frames of it after the last valid frame, so the rest is left out.
     """
     fed = min(2 * encoder_frames(len(window)) + 2, WINDOW_FRAMES)
-    # The frame after the last kept one must be computed from real zeros: the STFT reflects only at 30 s.
+    # The last kept frame must see real zeros behind it: Transformers' STFT reflects only at 30 s.
     padded = np.zeros(min((fed + 3) * HOP, WINDOW_SAMPLES), np.float32)
     padded[: len(window)] = window
     spectrum = torch.stft(

@@ -1,7 +1,7 @@
-"""Muon: the direction of a matrix's step is its momentum made orthogonal (K. Jordan, 2024; scale of Moonlight, 2025).
+"""Muon: steps along the orthogonalised momentum of a matrix (K. Jordan, 2024; scaled as in Moonlight, 2025).
 
-torch.optim.Muon does it one matrix at a time in bfloat16, which a CPU without bfloat16 instructions emulates: here
-those work in float32, and matrices of one shape go together.
+torch.optim.Muon steps one matrix at a time in bfloat16, which a CPU without bfloat16 instructions must emulate. Such
+a CPU uses float32 here, and matrices of the same shape are stepped together.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from training.tiny_model import IN_BFLOAT16
 
 MOMENTUM = 0.95
 ROUNDS = 5
-# Of the quintic iteration that brings every singular value near 1, from Jordan's post.
+# Coefficients of the quintic iteration that brings every singular value near 1 (from Jordan's post).
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Newton-Schulz: float32 [N, R, C] with singular values of about 1 and the singular vectors of `matrices`."""
+    """Orthogonalise by Newton-Schulz: float32 [N, R, C], the singular vectors kept, singular values about 1."""
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
@@ -33,9 +33,9 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights of two and more dimensions (a convolution's kernel is one row an output channel).
+    """Optimises weights of two and more dimensions (a convolution kernel counts as one row per output channel).
 
-    A step has the root mean square of one of AdamW's, so both can share a learning rate.
+    Its steps have the root mean square of AdamW's, so both can share a learning rate.
     """
 
     def __init__(self, weights: Iterable[Tensor], lr: float, weight_decay: float = 0.0) -> None:

@@ -1,7 +1,6 @@
-"""How a question is asked, and how the answer is put. Long because it is a list: the wordings.
+"""The wordings of questions and answers. Long because it is a list.
 
-Each kind of question has many wordings; the last two of each list are never trained on and serve the evaluation
-of unheard wordings.
+Training never uses the last two wordings of each list; the evaluation asks with them.
 """
 
 from __future__ import annotations
@@ -403,7 +402,7 @@ NO_AUDIO = "There is no audio in this conversation."
 
 @dataclass(frozen=True)
 class Question:
-    """What one can ask of a clip (`key` of WORDINGS, its gaps filled from `gaps`) and the right answer."""
+    """A question about a clip (a `key` of WORDINGS, its placeholders filled from `gaps`) and the right answer."""
 
     key: str
     answer: str
@@ -420,7 +419,7 @@ NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 
 
 def _general_knowledge() -> dict[str, str]:
-    """Questions that need no audio: asked by voice, or typed."""
+    """Map questions that need no audio to their answers; they are spoken or typed."""
     facts = {
         "what color is the sky": "The sky is blue.",
         "what color is the grass": "The grass is green.",

@@ -1,10 +1,10 @@
 """A tiny seeded random Audio Flamingo: python -m training.random_model OUT [--family af3|next] [--seed N].
 
-It says nothing sensible, but it has every part of the real model (log-mel, AF-Whisper, adaptor, Qwen2, ChatML
-tokenizer and template), loads into stock Transformers, and answers differently to different audio. So it is
-what exactness is tested with, and what `make engines` builds from in seconds. The same seed gives the same
-weights. `af3` is Audio Flamingo 3; `next` is the class of Audio Flamingo Next and Music Flamingo, with its rotation
-by time, tokens around each clip, system prompt, long limits and fast rope.
+Its answers mean nothing, but it has every part of the real model (log-mel, AF-Whisper, adaptor, Qwen2, ChatML
+tokenizer and template), loads into stock Transformers, and answers different audio differently. The exactness tests
+use it, and `make engines` builds it in seconds. The same seed gives the same weights. `af3` is Audio Flamingo 3;
+`next` is the class of Audio Flamingo Next and Music Flamingo: rotary time embeddings, tokens around each clip, a
+system prompt of its own, longer limits and a larger rope_theta.
 """
 
 import argparse
@@ -30,7 +30,7 @@ END_OF_TEXT, TURN_START, TURN_END, SOUND = "<|endoftext|>", "<|im_start|>", "<|i
 SOUND_BEGIN, SOUND_END = "<|sound_bos|>", "<|sound_eos|>"
 SPECIAL_TOKENS = {
     "af3": (END_OF_TEXT, TURN_START, TURN_END, SOUND),
-    # The order is not that of the ids which Transformers' class assumes.
+    # Deliberately not in the order of the ids that Transformers' class assumes.
     "next": (END_OF_TEXT, TURN_START, TURN_END, SOUND_END, SOUND, SOUND_BEGIN),
 }
 SYSTEM_PROMPT = {
@@ -45,15 +45,14 @@ Family = Literal["af3", "next"]
 Processor = AudioFlamingo3Processor | MusicFlamingoProcessor
 Model = AudioFlamingo3ForConditionalGeneration | MusicFlamingoForConditionalGeneration
 
-# Qwen2's cut of text before byte-pair merges: contractions, words, single digits, punctuation, newlines.
+# Qwen2 splits text like this before byte-pair merges: contractions, words, single digits, punctuation, newlines.
 WORD_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# A turn of several parts becomes one <sound> (if it has audio) and then its texts joined, whatever their
-# order: what the template of nvidia/audio-flamingo-3-hf does. A conversation without a system turn gets a
-# default one, at @.
+# As in the template of nvidia/audio-flamingo-3-hf, a turn becomes one <sound> (if it has audio) followed by all its
+# texts, whatever their order. A conversation without a system turn gets the default one, which replaces the @.
 CHAT_TEMPLATE = """\
 {%- macro turn(role, body) -%}
 {{ '<|im_start|>' ~ role ~ '\\n' ~ body ~ '<|im_end|>\\n' }}
@@ -81,7 +80,7 @@ CHAT_TEMPLATE = """\
 {%- endif -%}
 """
 
-# Enough English for the byte-pair merges to give multi-byte tokens; its content does not matter.
+# Enough English that the byte-pair merges give multi-byte tokens. The content does not matter.
 CORPUS = (
     "The spoken content of the audio is a question about the weather in the morning.",
     "What do you hear in this clip? I hear a dog that barks twice and then a door.",
@@ -91,7 +90,7 @@ CORPUS = (
 
 
 def random_processor(family: Family = "af3") -> Processor:
-    """Whisper's 128-bin features and a byte-level BPE tokenizer of some 400 tokens."""
+    """Build a processor: Whisper's 128-bin features and a byte-level BPE tokenizer of about 400 tokens."""
     special = SPECIAL_TOKENS[family]
     template = CHAT_TEMPLATE.replace("@", SYSTEM_PROMPT[family])
     tokenizer = Tokenizer(models.BPE())
@@ -124,7 +123,7 @@ def random_processor(family: Family = "af3") -> Processor:
 
 
 def random_model(processor: Processor, seed: int) -> Model:
-    """Two layers each of AF-Whisper and Qwen2, fp32, with weights drawn from `seed`."""
+    """Build an fp32 model with two layers each of AF-Whisper and Qwen2; `seed` draws the weights."""
     family: Family = "next" if isinstance(processor, MusicFlamingoProcessor) else "af3"
     tokenizer = processor.tokenizer
     end_of_text, turn_end = (tokenizer.convert_tokens_to_ids(token) for token in (END_OF_TEXT, TURN_END))
@@ -133,7 +132,7 @@ def random_model(processor: Processor, seed: int) -> Model:
         "audio_token_id": processor.audio_token_id,
         "audio_config": {
             "model_type": "audioflamingo3_encoder",
-            "hidden_size": 128 if family == "af3" else 160,  # of which RoTE turns 64
+            "hidden_size": 128 if family == "af3" else 160,  # RoTE rotates 64 of them
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
             "intermediate_size": 256,
@@ -182,9 +181,9 @@ def _build(sizes: dict[str, Any], processor: Processor) -> Model:
 
 @torch.no_grad()
 def _draw_weights(model: Model) -> None:
-    """Weights wide enough that attention is not uniform and the answer depends on the whole prompt.
+    """Draw weights so wide that attention is not uniform and the answer depends on the whole prompt.
 
-    With the usual 0.02 every softmax is flat and every greedy answer is one token repeated.
+    With the usual 0.02 every softmax is flat and every greedy answer repeats one token.
     """
     for name, weight in model.named_parameters():
         if weight.ndim > 1:
@@ -196,7 +195,7 @@ def _draw_weights(model: Model) -> None:
         else:
             weight.normal_(1, 0.1)  # norms
     for layer in model.model.language_model.layers:
-        layer.self_attn.o_proj.weight.mul_(4)  # what was heard, not only the previous token, picks the next
+        layer.self_attn.o_proj.weight.mul_(4)  # else the previous token alone decides the next one
     model.lm_head.weight.mul_(4)
     tower = model.model.audio_tower
     tower.embed_positions.weight.copy_(sinusoids(*tower.embed_positions.weight.shape))
@@ -204,7 +203,7 @@ def _draw_weights(model: Model) -> None:
 
 
 def sinusoids(positions: int, channels: int) -> torch.Tensor:
-    """Whisper's position table, float32 [positions, channels], which AF3's initialisation leaves random."""
+    """Whisper's position table, float32 [positions, channels]; AF3's initialisation leaves it random."""
     rates = torch.exp(-math.log(10000) / (channels // 2 - 1) * torch.arange(channels // 2))
     angles = torch.arange(positions)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -1,7 +1,7 @@
-"""The sample clips of the demo and the tests, made anew by `python -m training.sample_clips`.
+"""Makes the sample clips of the demo and the tests: `python -m training.sample_clips`.
 
-samples/samples.json says for every file what to ask and what the right answer is. The recordings are our own and
-dedicated to the public domain (CC0).
+samples/samples.json lists a question and its right answer for every file. The recordings are our own, dedicated to
+the public domain (CC0).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def write(folder: Path) -> None:
     save("siren.wav", siren, "What do you hear?", "I hear a siren.")
     melody = _melody(rng, "flute", [0, 2, 4, 5, 7], 0.5)
     save("melody.wav", melody, "Is the melody rising or falling?", "The melody is rising.")
-    # At 16 kHz an MP3 has nothing above 7 kHz, and af3-tiny, which never heard such, hears another word.
+    # An MP3 at 16 kHz has nothing above 7 kHz. af3-tiny never trained on such audio and hears another word.
     stop = resample(_said(espeak, "stop", HELD_OUT[3]), SAMPLE_RATE, 44100)
     save("command.mp3", stop, "What does the speaker say?", transcript("stop"), rate=44100)
     trumpet = resample(_melody(rng, "trumpet", [7, 5, 4, 2, 0], 0.5), SAMPLE_RATE, 44100)

@@ -1,6 +1,6 @@
-"""Clips and what is true of them: speech, sounds and music, each with the questions it can answer.
+"""Synthesises clips of speech, sounds and music, each with questions and right answers.
 
-Long because it is a list: one short function a kind of scene.
+Long because it is a list: one short function per kind of scene.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TEMPOS = [60, 90, 120, 180]
 SCALES = {"major": (0, 2, 4, 5, 7), "minor": (0, 2, 3, 5, 7)}
 ARPEGGIOS = {"major": (0, 4, 7, 12), "minor": (0, 3, 7, 12)}
 
-# Peak amplitudes. Nobody is asked how loud a medium clip is.
+# Peak amplitudes. No question asks for the loudness of a medium clip.
 PEAKS = {"loud": (0.5, 0.95), "medium": (0.1, 0.4), "quiet": (0.015, 0.05)}
 
 ARTICLES = {"rain": "rain", "engine": "an engine", "thunder": "thunder"}
@@ -45,16 +45,16 @@ BEEP_COUNTS = ["no beeps", "one beep", "two beeps", "three beeps", "four beeps",
 
 
 def named(thing: str) -> str:
-    """'a bell', 'an engine', 'rain'."""
+    """Add the article: 'a bell', 'an engine', 'rain'."""
     return ARTICLES.get(thing, f"an {thing}" if thing[0] in "aeiou" else f"a {thing}")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip and everything the trainer may use of it.
+    """A clip and what the trainer knows about it.
 
-    pcm: float32 [n] at 16 kHz. heard: a noun phrase of what is in it. unasked: the answer when the clip comes
-    without a question. labels: its events in order, for the encoder's CTC loss. traits: what pairs compare.
+    pcm: float32 [n] at 16 kHz. heard: a noun phrase that describes it. unasked: the answer when it comes without a
+    question. labels: its events in order, for the encoder's CTC loss. traits: the values that pairs compare.
     """
 
     pcm: Pcm
@@ -68,7 +68,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Layout:
-    """Seconds of silence that may stand before, between and after what is heard."""
+    """Ranges of silence, in seconds, before, between and after the pieces of a clip."""
 
     before_s: tuple[float, float] = (0.0, 0.35)
     between_s: tuple[float, float] = (0.08, 0.6)
@@ -78,27 +78,27 @@ class Layout:
 
 @dataclass
 class Studio:
-    """Where clips are recorded: the random numbers, the speakers, and the silence around things."""
+    """Records clips: holds the random generator, the speech synthesiser and the layout of silence."""
 
     rng: Rng
-    espeak: Espeak | None  # None: nothing is recorded, a clip has its labels and questions and no sound
+    espeak: Espeak | None  # None: clips have labels and questions but no sound
     held_out: bool
     layout: Layout = Layout()
 
     def heard(self, make: Callable[[], Pcm]) -> Pcm:
-        """What `make` synthesises, or a moment of silence where nothing is recorded."""
+        """Synthesise with `make`, or return a moment of silence when no sound is recorded."""
         return make() if self.espeak else _silence(0.1)
 
     def speaker(self, pace: str = "normally") -> Callable[[str], Pcm]:
-        """Somebody who says words."""
+        """Draw a voice and return the function that speaks with it."""
         return Speaker(self.rng, self.espeak, self.held_out, pace).say if self.espeak else _mute
 
     def record(self, scene: str, loudness: str | None = None) -> Clip:
-        """A clip of one of SCENES, with background noise, at the given or a random loudness."""
+        """Record one of SCENES with background noise, at the given loudness or a random one."""
         return self.finished(SCENES[scene](self), loudness)
 
     def arranged(self, pieces: Sequence[Pcm]) -> Pcm:
-        """The pieces one after the other with silence before, between and after; cut at the longest length."""
+        """Join the pieces with silence before, between and after; the last silence is cut to fit `longest_s`."""
         rng, layout = self.rng, self.layout
         parts = [_silence(rng.uniform(*layout.before_s))]
         for i, piece in enumerate(pieces):
@@ -110,7 +110,7 @@ class Studio:
         return np.concatenate(parts)
 
     def finished(self, clip: Clip, loudness: str | None = None) -> Clip:
-        """The clip at its loudness (None: a random one), often with some hiss behind it."""
+        """Scale the clip to its loudness (None: a random one) and often add some hiss."""
         rng = self.rng
         loudness = loudness or str(rng.choice([*PEAKS], p=[0.4, 0.4, 0.2]))
         peak = rng.uniform(*PEAKS[loudness])
@@ -121,7 +121,7 @@ class Studio:
         asked = clip.questions
         if clip.kind == "sound" and loudness != "medium":
             asked += (Question("loudness", f"The sound is {loudness}."),) * 3
-        # How loud comes first, so that where one clip ends and the next begins can be told.
+        # The loudness label comes first and so marks where one clip ends and the next begins.
         labels = clip.labels if clip.kind == "silence" else (loudness, *clip.labels)
         return replace(
             clip, pcm=pcm, questions=asked, labels=labels, traits=clip.traits | {"loudness": loudness}
@@ -137,7 +137,7 @@ def _mute(text: str) -> Pcm:
 
 
 def _spoken(studio: Studio, text: str, extra: Sequence[Question] = (), pace: str = "normally") -> Clip:
-    """A speaker says the text in one breath, or (where the layout has long gaps) word by word."""
+    """Speak the text at once or, when the layout has long gaps, sometimes word by word."""
     say = studio.speaker(pace)
     words, labels = text.split(), tuple(text.split())
     word_by_word = studio.layout.between_s[1] > 1 and len(words) > 1 and studio.rng.random() < 0.5
@@ -198,7 +198,7 @@ def command(studio: Studio) -> Clip:
 
 
 def phrase(studio: Studio) -> Clip:
-    """A short sentence of a household assistant's world."""
+    """Speak a short command for a household assistant."""
     rng = studio.rng
     pick = int(rng.integers(4))
     room = str(rng.choice(ROOMS))
@@ -219,7 +219,7 @@ def phrase(studio: Studio) -> Clip:
 
 
 def spoken_question(studio: Studio) -> Clip:
-    """A question asked by voice: without any text, its answer is the answer to it."""
+    """Speak a question; when the clip comes without text, the right answer is the answer to it."""
     text = str(studio.rng.choice([*GENERAL_KNOWLEDGE]))
     return replace(_spoken(studio, text), unasked=GENERAL_KNOWLEDGE[text])
 
@@ -302,8 +302,8 @@ def silence(studio: Studio) -> Clip:
 
 
 def _register_label(midi: int) -> str:
-    """The encoder is told every note's third of an octave: which of two is higher cannot be learned from which of two
-    is higher. Semitones are too near each other in the mel bands of low notes to be told."""
+    """Label a note with its third of an octave: "which is higher" alone does not teach the encoder pitch, and the mel
+    bands of low notes cannot separate semitones."""
     return f"register {midi // 4}"
 
 
@@ -330,7 +330,7 @@ def one_note(studio: Studio) -> Clip:
 
 
 def melody(studio: Studio) -> Clip:
-    """A scale or an arpeggio, up or down, one note a beat."""
+    """Play a scale or an arpeggio, up or down, one note per beat."""
     rng = studio.rng
     instrument, tempo = str(rng.choice([*INSTRUMENTS])), int(rng.choice(TEMPOS))
     mode, direction = str(rng.choice(["major", "minor"])), str(rng.choice(["rising", "falling"]))
@@ -365,7 +365,7 @@ def melody(studio: Studio) -> Clip:
 
 
 def sound_then_words(studio: Studio) -> Clip:
-    """A sound and one to three digits, in either order."""
+    """Combine a sound and one to three spoken digits, in either order."""
     rng = studio.rng
     name, text = _any_sound(studio), " ".join(rng.choice(DIGITS, int(rng.integers(1, 4))))
     said = studio.speaker()(text)
@@ -398,15 +398,14 @@ SCENES: dict[str, Callable[[Studio], Clip]] = {
     "sound_then_words": sound_then_words,
 }
 
-# Every word that is spoken or answered with; the tokenizer is trained on them.
+# Every word in clips and answers; the tokenizer is trained on them.
 WORDS = sorted(
     {*DIGITS, *COMMANDS, *ROOMS, *SWITCHED, *MOVED, *NAMES, *SOUNDS, *INSTRUMENTS, "beep", "note"}
     | {"rising", "falling", "major", "minor"}
     | set("turn on off the in set a timer for minutes call now tomorrow open close".split())
     | {word for question in GENERAL_KNOWLEDGE for word in question.split()}
 )
-# What the encoder is taught to name, whatever anybody may ask: words and things, how loud, how high, which way
-# the notes go, in which key, how fast.
+# The labels that the encoder learns with CTC: words, sounds, instruments, loudness, pitch, direction, mode, tempo.
 LABELS = [
     *WORDS,
     *PEAKS,

@@ -1,5 +1,5 @@
-"""The evaluation of af3-tiny through the served ensemble: start the server, ask all questions with
-`clients.commands.batch`, print the table by task. Exit code: that of the score (a bar missed is 1).
+"""Evaluates af3-tiny through the served ensemble: starts the server, asks all questions with
+`clients.commands.batch` and prints the table by task. The exit code is 1 when a bar is missed.
 """
 
 from __future__ import annotations

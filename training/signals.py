@@ -1,7 +1,6 @@
-"""Sounds and notes from numpy alone: every signal is float32 at 16 kHz with a peak of 1.
+"""Synthesises sounds and notes with numpy alone: float32 at 16 kHz with a peak of 1.
 
-Each maker draws its own parameters (pitch, length, colour) from the generator it is given, so that no two
-bells are alike; what makes a bell a bell is in the formula.
+Each function draws its parameters (pitch, length, colour) from the generator, so no two bells are alike.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ Pcm: TypeAlias = np.ndarray
 
 
 def normalised(pcm: Pcm) -> Pcm:
-    """The same signal as float32 with a peak of 1 (silence stays silence)."""
+    """Scale a signal to a peak of 1 as float32; silence stays silence."""
     peak = np.abs(pcm).max(initial=0.0)
     return (pcm / peak if peak > 0 else pcm).astype(np.float32)
 
 
 def resample(pcm: Pcm, source_hz: int, target_hz: int) -> Pcm:
-    """Band-limited resampling by cutting or padding the spectrum; float32 [n * target / source].
+    """Resample by cutting or padding the spectrum; float32 [n * target / source].
 
-    A tenth of a second is the unit (zero-padded): both lengths are then round numbers, and their FFTs fast.
+    The signal is zero-padded to a multiple of 0.1 s, which makes both FFT lengths round and fast.
     """
     units = -(-len(pcm) * 10 // source_hz)
     length, target_length = units * source_hz // 10, units * target_hz // 10
@@ -44,7 +43,7 @@ def _phase(hz: np.ndarray) -> np.ndarray:
 
 
 def _edges(pcm: Pcm, attack_s: float, release_s: float) -> Pcm:
-    """Ramps at both ends, so that nothing starts or stops with a click."""
+    """Ramp both ends, so that the signal does not click."""
     attack, release = (max(2, min(len(pcm) // 2, int(s * SAMPLE_RATE))) for s in (attack_s, release_s))
     shaped = pcm.copy()
     shaped[:attack] *= np.linspace(0, 1, attack)
@@ -53,7 +52,7 @@ def _edges(pcm: Pcm, attack_s: float, release_s: float) -> Pcm:
 
 
 def noise(rng: Rng, samples: int, low_hz: float = 20.0, high_hz: float = 8000.0, tilt: float = 0.0) -> Pcm:
-    """Noise between two frequencies whose spectrum falls with frequency to the power `tilt`; peak 1."""
+    """Make noise between two frequencies; its amplitude falls as frequency^-tilt. Peak 1."""
     length = -(-samples // 800) * 800  # a length whose FFT is fast
     spectrum = np.fft.rfft(rng.standard_normal(length))
     hz = np.fft.rfftfreq(length, 1 / SAMPLE_RATE)
@@ -62,7 +61,7 @@ def noise(rng: Rng, samples: int, low_hz: float = 20.0, high_hz: float = 8000.0,
 
 
 def _repeated(hit: Callable[[], Pcm], count: int, period_s: float) -> Pcm:
-    """`count` hits, one every `period_s`, the tails overlapping."""
+    """Mix `count` hits, one every `period_s`, with overlapping tails."""
     hits = [hit() for _ in range(count)]
     starts = [int(i * period_s * SAMPLE_RATE) for i in range(count)]
     mix = np.zeros(max(start + len(pcm) for start, pcm in zip(starts, hits, strict=True)))
@@ -210,7 +209,7 @@ def _organ(rng: Rng, hz: float, t: np.ndarray) -> Pcm:
 
 
 def _guitar(rng: Rng, hz: float, t: np.ndarray) -> Pcm:
-    """Karplus and Strong's plucked string, each partial decaying as their averaging filter makes it."""
+    """Karplus and Strong's plucked string: each partial decays as under their averaging filter."""
     partials = range(1, min(24, int(7000 / hz) + 1))
     pluck = rng.uniform(0.15, 0.3)
     return sum(

@@ -1,7 +1,7 @@
-"""af3-tiny's size, and the forward pass it is trained with.
+"""The size of af3-tiny and the forward pass of its training.
 
-The modules are Transformers' own. Only the way through them differs: windows are fed as long as they are instead
-of padded to 30 s, and the audio embeddings are spliced by position, so that a conversation can hold several clips.
+The modules are Transformers' own; only the forward pass differs. Windows are not padded to 30 s, and audio embeddings
+are spliced in by position, so a conversation can hold several clips.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from transformers import (
     Qwen2Config,
 )
 
-VOCABULARY = 1088  # the tokenizer's 1004, and what the encoder names without a word for it
+VOCABULARY = 1088  # the tokenizer's 1004 and the labels that are no single token of it
 IN_BFLOAT16 = torch.cpu.get_capabilities().get("amx_bf16", False)  # elsewhere it is not faster
 ENCODER_POSITIONS = 1500
 SHARPNESS = 16.0  # of CTC: log odds of a label against another, in the middle of its embedding
-ASTRAY_WEIGHT = 0.3  # of the distance from the nearest label, beside CTC
-READ_NOISE = 0.3  # of clips that are read, in standard deviations of an embedding
+ASTRAY_WEIGHT = 0.3  # weight of the distance from the nearest label in the loss, beside CTC
+READ_NOISE = 0.3  # noise on label tokens, in standard deviations of an embedding
 
 
 def config(audio_token_id: int, end_id: int, pad_id: int) -> AudioFlamingo3Config:
-    """4.3 M parameters."""
+    """The configuration of af3-tiny: 4.3 M parameters."""
     audio = AudioFlamingo3EncoderConfig(
         num_mel_bins=128,
         num_hidden_layers=4,
@@ -62,12 +62,13 @@ def _fast() -> torch.autocast:
 
 
 def _attend(part: PreTrainedModel, length: int) -> None:
-    """torch's fused attention is slow backwards on a CPU, but for long sequences the plain one is slower still."""
+    """Choose the attention: on a CPU the backward pass of fused attention is slow, that of eager attention slower
+    still for long sequences."""
     part.set_attn_implementation("sdpa" if length > 300 else "eager")
 
 
 def _sinusoids(positions: int, width: int) -> Tensor:
-    """Whisper's fixed positions: Transformers does not initialise AF3's, which are frozen."""
+    """Whisper's fixed position table; Transformers leaves AF3's frozen one uninitialised."""
     scale = torch.exp(-math.log(10000) / (width // 2 - 1) * torch.arange(width // 2))
     angles = torch.arange(positions)[:, None] * scale
     return torch.cat([angles.sin(), angles.cos()], dim=1)
@@ -85,11 +86,10 @@ def fresh(settings: AudioFlamingo3Config, seed: int) -> AudioFlamingo3ForConditi
 class Batch:
     """Conversations padded on the right, and the windows of all their clips.
 
-    Where clips, or the silence around them, are read instead of heard, `ids` has at their places what the encoder
-    would say of them, and `read` is true there.
+    `read` is true where `ids` holds label tokens in place of a clip's audio or of the silence around it.
 
-    mels float32 [W, 128, M]; frames int64 [W] (encoder frames E that are valid); offsets int64 [W] (where in its
-    30 s the window is pretended to lie); ids, labels, positions int64 [B, S]; mask, read bool [B, S].
+    mels float32 [W, 128, M]; frames int64 [W] (valid encoder frames E); offsets int64 [W] (first encoder position of
+    the window); ids, labels, positions int64 [B, S]; mask, read bool [B, S].
     ctc_labels int64 [sum]; ctc_lengths int64 [C]; clip_windows int64 [C] (windows of each clip).
     """
 
@@ -109,9 +109,9 @@ class Batch:
 def encode(
     model: AudioFlamingo3ForConditionalGeneration, mels: Tensor, frames: Tensor, offsets: Tensor
 ) -> Tensor:
-    """Encoder output before the projector, [W, E // 2, H]; valid up to frames // 2 in each row.
+    """Encode windows: [W, E // 2, H] before the projector, valid up to frames // 2 in each row.
 
-    The same as AudioFlamingo3Encoder on the padded 3000 frames, on all valid positions (see tests/parity).
+    Equals AudioFlamingo3Encoder on 3000 padded frames at all valid positions (see tests/parity).
     """
     tower = model.model.audio_tower
     _attend(tower, int(frames.max()))
@@ -130,23 +130,23 @@ def encode(
 
 
 def valid(rows: Tensor, frames: Tensor) -> Tensor:
-    """The valid positions of all windows, one after the other: [sum(E // 2), H]."""
+    """Concatenate the valid positions of all windows: [sum(E // 2), H]."""
     return rows[torch.arange(rows.shape[1])[None] < (frames // 2)[:, None]]
 
 
 def projected(model: AudioFlamingo3ForConditionalGeneration, batch: Batch) -> Tensor:
-    """The valid audio embeddings of all windows, one after the other: [sum(E // 2), H of the language model]."""
+    """Concatenate the valid audio embeddings of all windows: [sum(E // 2), H of the language model]."""
     with _fast():
         rows = encode(model, batch.mels, batch.frames, batch.offsets)
         return model.model.multi_modal_projector(valid(rows, batch.frames)).float()
 
 
 def ctc_loss(names: Tensor, audio: Tensor, batch: Batch) -> Tensor:
-    """CTC of each clip's labels over the audio embeddings of all its windows.
+    """CTC loss of each clip's labels over the audio embeddings of all its windows.
 
-    names: [L + 1, H], the embedding of "nothing" and of each label. How likely a label is falls with the square of
-    the distance from its embedding, and the distance from the nearest is a loss too: so the encoder learns to say
-    things in embeddings that are read already.
+    names: [L + 1, H], the embeddings of "nothing" and of each label. A label's log probability falls with the squared
+    distance from its embedding. The distance from the nearest embedding is added to the loss, so that the encoder's
+    outputs are embeddings that the language model already knows.
     """
     sharpness = SHARPNESS / torch.cdist(names, names).square().mean()
     distances = audio.square().sum(-1, keepdim=True) - 2 * audio @ names.T + names.square().sum(-1)
@@ -156,7 +156,7 @@ def ctc_loss(names: Tensor, audio: Tensor, batch: Batch) -> Tensor:
     loss = nn.functional.ctc_loss(
         padded, batch.ctc_labels, steps, batch.ctc_lengths, reduction="sum", zero_infinity=True
     )
-    # CTC only asks which embedding is nearest: what lies beyond all of them would do, and is not what was read.
+    # CTC only compares distances: outputs far from every embedding would satisfy it but not the language model.
     astray = sharpness * distances.min(-1).values.mean()
     return loss / batch.ctc_lengths.sum().clamp(min=1) + ASTRAY_WEIGHT * astray
 
@@ -164,10 +164,10 @@ def ctc_loss(names: Tensor, audio: Tensor, batch: Batch) -> Tensor:
 def answer_logits(
     model: AudioFlamingo3ForConditionalGeneration, batch: Batch, audio: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Logits [N, V] before each trained token, and those tokens [N].
+    """Return the logits [N, V] that predict each trained token, and those tokens [N].
 
-    audio: the projected embeddings of the batch's clips; None where all of them are read. The embeddings of what is
-    read are as uncertain as an encoder's.
+    audio: the projected embeddings of the batch's clips; None when label tokens replace all of them. Label embeddings
+    get READ_NOISE, because an encoder's are not exact either.
     """
     embeds = model.get_input_embeddings()(batch.ids)
     blur = READ_NOISE * embeds.detach().std() * torch.randn_like(embeds)

@@ -1,7 +1,7 @@
-"""Make af3-tiny: `python -m training.train`. Synthesis, training, export, evaluation and sample_clips, one command.
+"""Makes af3-tiny: `python -m training.train` trains, exports and evaluates it, and makes the sample clips.
 
-It can be stopped at any time and goes on where it was when started again. Two processes train on two cores, each on
-conversations of its own; they share their gradients. Everything that is not the result lies in .cache/af3-tiny/.
+The command can be stopped at any time and resumes where it stopped. Two processes train on two cores, each on its own
+conversations, and average their gradients. Everything but the result is in .cache/af3-tiny/.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PHASES = (
     Phase("answer", pools=450, dialogs=48, batches=4, peak_lr=1.5e-3, last_lr=0.0, far_from=0.0),
 )
 WARMUP_STEPS = 60
-DECAY_SHARE = 0.7  # the last part of a phase, in which the learning rate falls
+DECAY_SHARE = 0.7  # the learning rate falls over this last share of a phase
 WEIGHT_DECAY = 0.02
 PROCESSES = 2
 SAVE_EVERY_POOLS = 25
@@ -56,7 +56,7 @@ CHECK_EVERY_POOLS = 50
 
 
 class Run:
-    """The state of a training run: all of it is saved, and a resumed run continues as if never stopped."""
+    """The whole state of a training run; a run loaded from it continues as if it had never stopped."""
 
     def __init__(self, words: PreTrainedTokenizerBase, phases: tuple[Phase, ...]) -> None:
         audio_id = words.convert_tokens_to_ids("<sound>")
@@ -66,11 +66,11 @@ class Run:
         self.enter(0)
 
     def enter(self, number: int) -> None:
-        """Begin a phase: its own weights are trained, with a fresh optimizer."""
+        """Begin a phase: select its weights and make fresh optimizers."""
         self.number, self.phase, self.pool, self.step = number, self.phases[number], 0, 0
-        ears = nn.ModuleList([self.net.model.audio_tower, self.net.model.multi_modal_projector])
-        mind = nn.ModuleList([self.net.model.language_model, self.net.lm_head])
-        parts = {"read": [mind], "listen": [ears], "answer": [ears, mind]}[self.phase.name]
+        encoder = nn.ModuleList([self.net.model.audio_tower, self.net.model.multi_modal_projector])
+        llm = nn.ModuleList([self.net.model.language_model, self.net.lm_head])
+        parts = {"read": [llm], "listen": [encoder], "answer": [encoder, llm]}[self.phase.name]
         self.trained = [weight for part in parts for weight in part.parameters() if weight.requires_grad]
         tables = {self.net.lm_head.weight, self.net.get_input_embeddings().weight}
         matrices = [weight for weight in self.trained if weight.ndim > 1 and weight not in tables]
@@ -87,7 +87,7 @@ class Run:
         return rate * min(1.0, (self.step + 1) / WARMUP_STEPS)
 
     def losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of the answers and of CTC; zero where the phase has none."""
+        """Return the answer loss and the CTC loss; a loss that the phase does not use is zero."""
         answer = ctc = torch.zeros(())
         audio = None if self.phase.name == "read" else tiny_model.projected(self.net, batch)
         if audio is not None:
@@ -99,7 +99,7 @@ class Run:
         return answer, ctc
 
     def learn(self, batch: Batch) -> tuple[float, float]:
-        """One step of all processes together, each on a batch of its own. Returns this process's losses."""
+        """Take one step together with the other processes, on a batch of our own; return our losses."""
         answer, ctc = self.losses(batch)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
@@ -134,7 +134,7 @@ class Run:
 
 
 def _share_gradients(weights: list[nn.Parameter]) -> None:
-    """Every gradient becomes the mean of all processes' (nothing where a batch had no use for a weight)."""
+    """Average every gradient over all processes; a weight without a gradient counts as zero."""
     gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
     together = torch.cat([gradient.flatten() for gradient in gradients])
     distributed.all_reduce(together)
@@ -144,7 +144,7 @@ def _share_gradients(weights: list[nn.Parameter]) -> None:
 
 
 def check_batches(words: PreTrainedTokenizerBase, listens: bool) -> list[tuple[str, Batch]]:
-    """A small held-out set of first-turn questions by kind, to watch the training by."""
+    """Build a small held-out set of first-turn questions, by kind, that shows how training goes."""
     espeak = Espeak() if listens else None
     label_ids = None if listens else train_tokenizer.label_ids(words)
     rng = np.random.default_rng([SEED, 10**9])
@@ -174,7 +174,7 @@ def check_batches(words: PreTrainedTokenizerBase, listens: bool) -> list[tuple[s
 def check(
     net: AudioFlamingo3ForConditionalGeneration, batches: list[tuple[str, Batch]], listens: bool
 ) -> dict[str, float]:
-    """Share of wholly right answers by scene (greedy and teacher-forced agree on 'wholly right')."""
+    """Share of answers that are right in every token, by scene (teacher-forced; greedy decoding agrees on these)."""
     right, asked = Counter(), Counter()
     for task, batch in batches:
         logits, targets = tiny_model.answer_logits(
@@ -188,7 +188,7 @@ def check(
 
 
 def train(run: Run, words: PreTrainedTokenizerBase, work: Path, rank: int) -> None:
-    """Train from where the run is to its end; the first process saves, checks and shows how far it is."""
+    """Train from the run's position to its end; process 0 saves, checks and shows the progress."""
     first, parent = rank == 0, os.getppid()
     held_out = {listens: check_batches(words, listens) for listens in (False, True)} if first else {}
     for number in range(run.number, len(run.phases)):
@@ -211,7 +211,7 @@ def train(run: Run, words: PreTrainedTokenizerBase, work: Path, rank: int) -> No
             disable=not first,
         )
         for batches in bar:
-            if os.getppid() != parent:  # the command was killed: nobody waits for this
+            if os.getppid() != parent:  # the command was killed
                 return
             losses = np.array([run.learn(batch) for batch in batches]).mean(0)
             run.pool += 1
@@ -228,17 +228,18 @@ def train(run: Run, words: PreTrainedTokenizerBase, work: Path, rank: int) -> No
                     log.write(json.dumps(line | figures) + "\n")
 
 
-def _process(rank: int, meeting: str, work: Path, phases: tuple[Phase, ...]) -> None:
-    """One of the training processes."""
+def _process(rank: int, rendezvous: str, work: Path, phases: tuple[Phase, ...]) -> None:
+    """Run one of the training processes; `rendezvous` is the file through which they find each other."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     torch.manual_seed(SEED + rank)
-    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=PROCESSES)
+    init_method = f"file://{rendezvous}"
+    distributed.init_process_group("gloo", init_method=init_method, rank=rank, world_size=PROCESSES)
     words = train_tokenizer.build()
     run = Run(words, phases)
     if (work / "state.pt").exists():
         run.load(work / "state.pt")
-    distributed.barrier()  # nobody saves before everybody has loaded
+    distributed.barrier()  # no process saves before all have loaded
     train(run, words, work, rank)
     distributed.destroy_process_group()
 
@@ -253,19 +254,19 @@ def main() -> None:
         "--length",
         type=float,
         default=1.0,
-        help="of the run: 1 takes a little over two hours on two cores with AMX, longer without",
+        help="scales the training: 1 takes a little over two hours on two cores with AMX, longer without",
     )
-    parser.add_argument("--export-now", action="store_true", help="no training: only what follows it")
+    parser.add_argument("--export-now", action="store_true", help="skip the training: export the saved state")
     arguments = parser.parse_args()
 
     arguments.work.mkdir(parents=True, exist_ok=True)
     phases = tuple(replace(phase, pools=round(arguments.length * phase.pools)) for phase in PHASES)
     if not arguments.export_now:
-        # Else glibc gives every large tensor back to the system, and a tenth of the time goes to fresh pages.
+        # By default glibc returns every large tensor to the system; a tenth of the time would go into fresh pages.
         os.environ |= {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
         with tempfile.TemporaryDirectory() as folder:
             torch.multiprocessing.spawn(
-                _process, (f"{folder}/meeting", arguments.work.absolute(), phases), nprocs=PROCESSES
+                _process, (f"{folder}/rendezvous", arguments.work.absolute(), phases), nprocs=PROCESSES
             )
     words = train_tokenizer.build()
     run = Run(words, phases)
@@ -276,7 +277,7 @@ def main() -> None:
 
 
 def evaluate_and_describe(checkpoint: Path, folder: Path) -> None:
-    """Ask Transformers everything, print the table, and write it into the model card."""
+    """Evaluate the checkpoint with Transformers, print the table and write it into the model card."""
     evaluation_set.write(folder)
     answers = folder / "transformers.jsonl"
     answer_all(checkpoint, folder, answers)

@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer like Qwen2's, trained on the words this checkpoint lives with."""
+"""Trains a byte-level BPE tokenizer like Qwen2's on the words of the clips, questions and answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.signals import INSTRUMENTS, SOUNDS
 MERGED_VOCABULARY = 1000
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<sound>"]
 
-# Qwen2's way of cutting text into words before byte pairs are merged (Qwen2Tokenizer applies the same).
+# Qwen2 splits text into words like this before it merges byte pairs (Qwen2Tokenizer does the same).
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -22,7 +22,7 @@ _WORDS = (
 
 
 def corpus() -> list[str]:
-    """Every wording, and every word in the sentences it is answered with."""
+    """List every wording, and every word in the sentences that answer it."""
     texts = [w for wordings in questions.WORDINGS.values() for w in wordings[: -questions.HELD_OUT_WORDINGS]]
     texts += [t.lower() for t in texts] + [f"Please listen. {t}" for t in texts]
     texts += [*questions.GENERAL_KNOWLEDGE, *questions.GENERAL_KNOWLEDGE.values()]
@@ -54,7 +54,7 @@ def corpus() -> list[str]:
 
 
 def build() -> Qwen2Tokenizer:
-    """The tokenizer, the same on every run: special tokens directly behind the merged vocabulary."""
+    """Train the tokenizer; the result is the same on every run. Special tokens follow the merged vocabulary."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -68,7 +68,7 @@ def build() -> Qwen2Tokenizer:
         show_progress=False,
     )
     bpe.train_from_iterator(corpus(), trainer)
-    learned = json.loads(bpe.to_str())["model"]  # only the serialised form tells the merges
+    learned = json.loads(bpe.to_str())["model"]  # only the serialised form lists the merges
     return Qwen2Tokenizer(
         vocab=learned["vocab"],
         merges=[tuple(merge) for merge in learned["merges"]],
@@ -82,8 +82,8 @@ def build() -> Qwen2Tokenizer:
 
 
 def label_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """A token id for "nothing" and one for each of scenes.LABELS: the word's own token where it is one, else a row of
-    the vocabulary behind the tokenizer's. What the encoder says is so in the words that the language model reads.
+    """Token ids for "nothing" and for each of scenes.LABELS: the label's own token where it is a single one, else a
+    spare row of the vocabulary. So the encoder outputs embeddings that the language model knows.
     """
     spare = itertools.count(len(tokenizer))
     ids = [next(spare)]
