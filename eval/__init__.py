@@ -1,1 +1,1 @@
-"""How good the answers are: known evaluation harnesses, asking a running server over its OpenAI API."""
+"""Evaluates answers: known harnesses ask a running server over its OpenAI API."""

@@ -1,10 +1,10 @@
-"""Run an evaluation, and fail when the server was not asked about as much sound as the set has.
+"""Run an evaluation and fail when the server heard less audio than the set has.
 
   python -m eval.heard_guard --seconds 1234 -- inspect eval eval/questions_task.py …
   python -m eval.heard_guard --folder .cache/eval -- inspect eval …
 
-Harnesses drop sound without a word (a field that they do not know, a type that they cannot encode) and score the model
-on the text alone. The server counts what it heard in af3_audio_seconds; retries make it more, never less.
+Harnesses drop audio silently (an unknown field, a type that they cannot encode) and then score the model on the text
+alone. The server counts what it heard in af3_audio_seconds; retries can only raise the count.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import wave
 from pathlib import Path
 
 METRICS = "http://127.0.0.1:8002/metrics"
-LEAST = 0.99  # of the set: rounding of lengths
+LEAST_SHARE = 0.99  # of the set's length: lengths are rounded
 
 
 def heard_s(metrics: str) -> float:
-    """Seconds of audio that the server was asked about since it started."""
+    """Seconds of audio that the server has heard since it started."""
     with urllib.request.urlopen(metrics, timeout=30) as reply:
         found = re.search(r"^af3_audio_seconds(?:\{[^}]*\})? (\S+)$", reply.read().decode(), re.MULTILINE)
     return float(found[1]) if found else 0.0
@@ -45,8 +45,8 @@ def main() -> int:
     )
     parser.add_argument("--metrics", default=METRICS, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, help="of audio in the set")
-    parser.add_argument("--folder", type=Path, help="of the set, instead of --seconds")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="after --")
+    parser.add_argument("--folder", type=Path, help="the set's folder, instead of --seconds")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="the evaluation's command, after --")
     arguments = parser.parse_args()
     if (arguments.seconds is None) == (arguments.folder is None):
         parser.error("give either --seconds or --folder")
@@ -56,8 +56,8 @@ def main() -> int:
     code = subprocess.run(command, check=False).returncode
     found_s = heard_s(arguments.metrics) - before_s
     print(f"the server heard {found_s:.1f} s of {expected_s:.1f} s", file=sys.stderr)
-    if found_s < LEAST * expected_s:
-        print("sound was dropped on the way: the score is not one of this model", file=sys.stderr)
+    if found_s < LEAST_SHARE * expected_s:
+        print("the harness dropped audio: its score says nothing about this model", file=sys.stderr)
         return 1
     return code
 

@@ -1,11 +1,11 @@
-"""Our own question set as a task of inspect-ai: exact answers, by kind of question.
+"""Our question set as a task of inspect-ai: the share of exact answers by kind of question.
 
   python -m training.evaluate make .cache/eval
   pip install inspect-ai openai
   OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=none \\
     inspect eval eval/questions_task.py -T folder=.cache/eval --model openai/audio_flamingo -M responses_api=false
 
-`python -m eval.heard_guard --folder .cache/eval -- inspect eval …` fails when sound was dropped.
+`python -m eval.heard_guard --folder .cache/eval -- inspect eval …` fails when the harness drops audio.
 """
 
 import json
@@ -30,7 +30,7 @@ MAX_TOKENS = 64
 
 @task
 def questions(folder: str = ".cache/eval") -> Task:
-    """`folder`: made by `python -m training.evaluate make`."""
+    """Ask every question in `folder`, which `python -m training.evaluate make` wrote."""
     return Task(
         dataset=MemoryDataset(samples(Path(folder)), name="questions"),
         solver=generate(),
@@ -40,7 +40,7 @@ def questions(folder: str = ".cache/eval") -> Task:
 
 
 def samples(folder: Path) -> list[Sample]:
-    """One of every line of questions.jsonl; its clips stay where they are in their turns."""
+    """Read one sample per line of questions.jsonl; clips keep their places in their turns."""
     expected = {line["id"]: line for line in _lines(folder / "expected.jsonl")}
     found = []
     for line in _lines(folder / "questions.jsonl"):
@@ -56,7 +56,7 @@ def samples(folder: Path) -> list[Sample]:
             kind = ChatMessageUser if message["role"] == "user" else ChatMessageAssistant
             messages.append(kind(content=content))
         if next(clips, None) is not None:
-            raise ValueError(f"{line['id']}: a clip has no place in its messages")
+            raise ValueError(f"{line['id']}: there are more clips than audio parts in its messages")
         right = expected[line["id"]]
         found.append(
             Sample(input=messages, target=right["answer"], id=line["id"], metadata={"task": right["task"]})
@@ -66,7 +66,7 @@ def samples(folder: Path) -> list[Sample]:
 
 @scorer(metrics=[grouped(accuracy(), "task"), accuracy(), stderr()])
 def exact() -> Scorer:
-    """The whole answer, as `training.evaluate score` judges it."""
+    """Compare the whole answer, as `training.evaluate score` does."""
 
     async def score(state: TaskState, target: Target) -> Score:
         answer = state.output.completion.strip()
