@@ -1,4 +1,4 @@
-"""Which files of this repository decide what a module does: its own and those it imports, and so on."""
+"""Finds the files of this repository that decide what a module does: its own and all that it imports."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from pathlib import Path
 from types import ModuleType
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-# What runs stages and words errors; nothing a stage writes depends on them.
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+# These run stages and word errors; no result depends on them.
 NEUTRAL = frozenset({"build_engines/stage.py", "build_engines/code_graph.py", "af3/errors.py"})
 
 
 def code_hashes(modules: Iterable[ModuleType]) -> dict[str, str]:
-    """File → hash of what its code does, for the modules and all they import inside the repository.
+    """Map the files of the modules, and of all they import inside the repository, to hashes of their code.
 
-    Comments do not count: a changed one is no reason to build gigabytes again. Imports inside functions do, those
-    for type checkers alone do not.
+    Comments and docstrings do not count: changing one is no reason to rebuild gigabytes. Imports inside functions
+    count; imports for type checkers do not.
     """
     pending = [Path(str(module.__file__)).resolve() for module in modules]
     found: dict[str, str] = {}
@@ -34,7 +35,7 @@ def code_hashes(modules: Iterable[ModuleType]) -> dict[str, str]:
 
 @cache
 def _read(path: Path, changed_ns: int) -> tuple[str, tuple[Path, ...]]:
-    """Hash of a file's code and the files of this repository that it imports; read again when it has changed."""
+    """Hash a file's code and list the files of this repository that it imports; cached until the file changes."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names: list[str] = []
     for node in _imports(tree):
@@ -42,8 +43,15 @@ def _read(path: Path, changed_ns: int) -> tuple[str, tuple[Path, ...]]:
             names += [alias.name for alias in node.names]
         elif node.module and not node.level:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    digest = hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
     return digest, tuple(dict.fromkeys(file for name in names for file in _files(name)))
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+    return tree
 
 
 def _imports(tree: ast.AST) -> Iterable[ast.Import | ast.ImportFrom]:
@@ -55,7 +63,7 @@ def _imports(tree: ast.AST) -> Iterable[ast.Import | ast.ImportFrom]:
 
 
 def _files(module: str) -> Iterable[Path]:
-    """The file of a module of this repository, and those of the packages it lies in."""
+    """The file of a module of this repository, and the `__init__.py` of each package around it."""
     words = module.split(".")
     for count in range(1, len(words) + 1):
         place = REPOSITORY.joinpath(*words[:count])

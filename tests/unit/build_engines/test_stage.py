@@ -51,12 +51,14 @@ def test_a_changed_setting_builds_the_stage_again(tmp_path: Path) -> None:
     assert builder.calls == 2
 
 
-def test_changed_code_builds_the_stage_again_and_a_changed_comment_does_not(tmp_path: Path) -> None:
+def test_changed_code_builds_the_stage_again_and_changed_prose_does_not(tmp_path: Path) -> None:
     source = tmp_path / "code.py"
     module = ModuleType("code")
     module.__file__ = str(source)
     builder = Builder()
-    for text in ("a = 1", "a = 1  # the same", "a = 2"):
+    documented = '"""The module."""\ndef f():\n    """The function."""\n'
+    reworded = '"""A module."""\ndef f():\n    """A function."""  # and a comment\n'
+    for text in (documented, reworded, 'def f():\n    return "The function."\n'):
         source.write_text(text)
         run([stage(builder, code=(module,))], tmp_path)
     assert builder.calls == 2
