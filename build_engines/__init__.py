@@ -1,1 +1,1 @@
-"""Checkpoint → artifacts: what `make engines` runs. See `python -m build_engines --help`."""
+"""Builds engines from a checkpoint; `make engines` runs it. See `python -m build_engines --help`."""

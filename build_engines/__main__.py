@@ -1,4 +1,4 @@
-"""Build the artifacts of one target: python -m build_engines --target cpu --checkpoint FOLDER|HUB_ID."""
+"""Builds the engines of one target: python -m build_engines --target cpu --checkpoint FOLDER|HUB_ID."""
 
 import argparse
 import sys
@@ -26,7 +26,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
-        print("interrupted; the same command resumes at the stage that was running", file=sys.stderr)
+        print("interrupted; run the same command again to resume at this stage", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 
@@ -34,7 +34,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m build_engines", description=__doc__.split(":")[0])
     parser.add_argument(
-        "--target", choices=["cpu", "any", "rtx", *TARGETS], default="cpu", help="what the artifacts are for"
+        "--target", choices=["cpu", "any", "rtx", *TARGETS], default="cpu", help="hardware to build for"
     )
     parser.add_argument(
         "--checkpoint", required=True, help="folder of an AF3 checkpoint in Hugging Face format, or a hub id"
@@ -47,40 +47,40 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--audio-seconds",
         type=int,
-        help="audio of one request, at most: less lets more requests run together (GPUs; default: all the model hears)",
+        help="longest audio of a request; less lets more requests run together (GPUs; default: the model's limit)",
     )
     parser.add_argument(
         "--llm",
         choices=["vllm"],
-        help="serve the LLM with vLLM: any GPU, or a CPU in an environment of its own; nothing is compiled",
+        help="serve the LLM with vLLM, on any GPU or on a CPU in an environment of its own; compiles nothing",
     )
     parser.add_argument(
         "--think",
         action="store_true",
-        help="the checkpoint's think adapter: with vLLM for the requests that ask for it, else merged (a GPU only)",
+        help="the checkpoint's think adapter: with vLLM per request, else merged into the weights (GPUs only)",
     )
     parser.add_argument(
         "--adapter",
         action="append",
         default=[],
         metavar="NAME=FOLDER",
-        help="with vLLM: a LoRA that requests can ask for by NAME; may be given several times",
+        help="with vLLM: a LoRA that requests select by NAME; may be repeated",
     )
     parser.add_argument(
         "--calibration",
         type=Path,
         default=Path("checkpoints/samples"),
-        help="folder of clips for FP8; better your own, 32 or more (default: %(default)s)",
+        help="folder of clips to calibrate FP8 with, best 32 or more of your own (default: %(default)s)",
     )
     parser.add_argument(
         "--voice",
         help="the server's neural voice: kokoro or a VITS checkpoint; a folder or hub id of either",
     )
     parser.add_argument("--output", type=Path, help="folder to write (default: engines/TARGET)")
-    parser.add_argument("--force", action="store_true", help="build stages that are up to date, too")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be built and stop")
+    parser.add_argument("--force", action="store_true", help="also build stages that are up to date")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be built and stop")
     parser.add_argument(
-        "--only", metavar="STAGE", help="this stage alone, e.g. tokenizer, audio_encoder or llm"
+        "--only", metavar="STAGE", help="build only this stage, e.g. tokenizer, audio_encoder or llm"
     )
     return parser
 
@@ -110,12 +110,14 @@ def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
     from build_engines.source import reach
     from build_engines.source.checkpoint import open_checkpoint
     from build_engines.stage import run
-    from build_engines.targets import cpu  # torch and transformers take seconds; --help should not
+    from build_engines.targets import (
+        cpu,
+    )  # imports torch and Transformers, which takes seconds; keep --help fast
 
     known: tuple[cpu.Precision, ...] = get_args(cpu.Precision)
     precision = next((name for name in known if name == (arguments.precision or "fp32")), None)
     if precision is None:
-        raise BuildError(f"PRECISION={arguments.precision}: cpu knows {', '.join(known)}")
+        raise BuildError(f"PRECISION={arguments.precision}: target cpu supports {', '.join(known)}")
     if arguments.think:
         raise BuildError("THINK=1: the think adapter is merged into engines of a GPU only")
     if arguments.dry_run and is_elsewhere(arguments.checkpoint):
@@ -135,7 +137,7 @@ def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
         return
     left = [stage.name for stage in stages if stage.name not in stamps]
     if left:
-        print(f"no manifest yet: {', '.join(left)} is of other settings or not built; run without --only")
+        print(f"no manifest yet: {', '.join(left)} is not built or has other settings; run without --only")
         return
     cpu.write_manifest(source, precision, stamps, output)
     print(f"engines are in {output}")
@@ -151,9 +153,7 @@ def _job(arguments: argparse.Namespace, target: Target, output: Path) -> "Job":
 
 
 def _describe_gpu(arguments: argparse.Namespace, target: Target, output: Path) -> None:
-    """Memory plan, sizes and commands. Downloads nothing: a checkpoint that is not here is taken as
-    full-size.
-    """
+    """Print memory plan, sizes and commands. Downloads nothing; a checkpoint that is not here counts as full-size."""
     from build_engines import memory_plan, tool_commands, tools
     from build_engines.llm import calibration
     from build_engines.source import reach

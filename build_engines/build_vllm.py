@@ -1,4 +1,4 @@
-"""`make engines GPU=any`, `GPU=rtx` and `GPU=cpu LLM=vllm`: engines whose LLM vLLM serves."""
+"""Builds engines whose LLM runs on vLLM: `make engines GPU=any`, `GPU=rtx` and `GPU=cpu LLM=vllm`."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def build(arguments: argparse.Namespace) -> None:
 def _plan_vllm(
     arguments: argparse.Namespace, device: str, precision: str, checkpoint: Checkpoint | None
 ) -> None:
-    """Print the memory plan of this machine's GPU, or of usual ones where there is none. Raises BuildError.
+    """Print the memory plan for this machine's GPU, or for common ones when it has none. Raises BuildError.
 
-    checkpoint: None for one that is not here, which is taken as full-size.
+    checkpoint: None when it is not here; it then counts as full-size.
     """
     if device == "cpu":
         return

@@ -1,4 +1,4 @@
-"""Checkpoints that are not here: what would be built of them, and nothing downloaded."""
+"""Dry runs for checkpoints that are not downloaded."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def is_elsewhere(checkpoint: str) -> bool:
-    """Whether a checkpoint is a hub id, to be downloaded, and no folder."""
+    """Whether a checkpoint is a hub id that must be downloaded, not a folder."""
     return not Path(checkpoint).exists()
 
 
 def describe_elsewhere(name: str, output: Path, rows: int) -> None:
-    """What would be built of a checkpoint that is not here, for so many requests at once; downloads nothing."""
+    """Print what would be built for `rows` requests at once; downloads nothing."""
     from build_engines.source import reach
     from build_engines.source.checkpoint import LICENCE_NOTICE
 

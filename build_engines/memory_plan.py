@@ -1,10 +1,9 @@
-"""What a GPU will hold, before anything is built: python -m build_engines.memory_plan --target h100.
+"""Predicts a GPU's memory use before anything is built: python -m build_engines.memory_plan --target h100.
 
 Long because the terms of one sum are read side by side.
 
-Weights, prompt table and KV cache follow from shapes and are exact. Activations and contexts are
-estimates, said so in the table, on the high side: a plan that fits here may waste a little memory, it
-should not run out of it.
+Weights, prompt table and KV cache follow from shapes and are exact. Activations and contexts are high estimates, marked
+so in the table: a plan that fits may waste a little memory but should not run out of it.
 """
 
 from __future__ import annotations
@@ -35,25 +34,24 @@ LOG_MEL_BYTES = (402 * 400 + MEL_BINS * 201) * FP32_BYTES  # DFT and mel filters
 # TensorRT's kernels address a tensor with 32 bits (TensorRT #1948, #4408, TensorRT-LLM #2204, #2422).
 MOST_ELEMENTS = (1 << 31) - 1
 
-# The share of the memory left after loading the LLM that its KV cache takes:
-# `kv_cache_free_gpu_mem_fraction` in llm/configs/gpu.pbtxt (a test compares them). The rest is for the
-# encoder, which may load after the LLM.
+# After the LLM is loaded, its KV cache takes this share of the free memory: `kv_cache_free_gpu_mem_fraction` in
+# llm/configs/gpu.pbtxt (a test compares them). The rest is for the encoder, which may load later.
 KV_CACHE_FRACTION = 0.60
 # `embedding_cache_mib` in audio_encoder/configs/gpu.pbtxt (a test compares them): 24 minutes of audio.
 EMBEDDING_CACHE_BYTES = GIB // 4
-CUDA_CONTEXT_BYTES = GIB // 2  # context and kernels of one process, an estimate
-# tritonserver with the LLM, the Python stub of audio_encoder, and the server of MPS; speech runs on the CPU
+CUDA_CONTEXT_BYTES = GIB // 2  # estimate: context and kernels of one process
+# tritonserver with the LLM, the Python stub of audio_encoder, and the MPS server; speech runs on the CPU
 CUDA_PROCESSES = 3
-LLM_RUNTIME_BYTES = GIB // 2  # sampling, logits, workspace and CUDA graphs of the executor, an estimate
+LLM_RUNTIME_BYTES = GIB // 2  # estimate: sampling, logits, workspace and CUDA graphs of the executor
 LENGTH_BYTES = 8  # int64, of pcm_lengths and of window_index
 
-TEXT_TOKENS_OF_A_QUESTION = 128  # system turn, question and ChatML, for the table of requests
+TEXT_TOKENS_OF_A_QUESTION = 128  # system turn, question and ChatML, for the table of concurrent requests
 CLIP_SECONDS = (30, 120, 600, 1800)
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The sizes in a checkpoint's config.json that decide what it weighs."""
+    """The sizes in a checkpoint's config.json that decide its memory use."""
 
     hidden_size: int
     layers: int
@@ -66,13 +64,13 @@ class Geometry:
     encoder_layers: int
     encoder_heads: int
     encoder_intermediate_size: int
-    # RoTE: angles of one audio token, and windows of one clip; none without it.
+    # RoTE: angles per audio token, and windows per clip; 0 without RoTE.
     rotation_angles: int = 0
     rotation_windows: int = 0
 
     @property
     def rotation_weights(self) -> int:
-        """Elements of the encoder's two tables, of cosines and of sines."""
+        """Elements of the encoder's tables of cosines and sines."""
         return 2 * self.rotation_windows * AUDIO_TOKENS_PER_WINDOW * self.rotation_angles
 
     @property
@@ -82,7 +80,7 @@ class Geometry:
 
     @property
     def quantised_weights(self) -> int:
-        """Elements of the linear layers inside the blocks: what FP8, INT8 and INT4 shrink."""
+        """Elements of the linear layers in the blocks, which FP8, INT8 and INT4 shrink."""
         query, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         attention = self.hidden_size * (query + 2 * keys) + query * self.hidden_size
         return self.layers * (attention + 3 * self.hidden_size * self.intermediate_size)
@@ -120,20 +118,18 @@ AUDIO_FLAMINGO_3 = Geometry(
     encoder_heads=20,
     encoder_intermediate_size=5120,
 )
-# Audio Flamingo Next and Music Flamingo: the same, turned by time.
+# Audio Flamingo Next and Music Flamingo: the same with RoTE.
 WITH_ROTATION = replace(AUDIO_FLAMINGO_3, rotation_angles=256, rotation_windows=60)
 
 
 def published(known: reach.Reach) -> Geometry:
-    """The sizes of NVIDIA's own checkpoints, of which there are two."""
+    """The sizes of NVIDIA's published checkpoints, with or without RoTE."""
     return WITH_ROTATION if known.rotates_by_time else AUDIO_FLAMINGO_3
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes on one GPU. `kv_cache` is what its fraction of the free memory comes to, negative when
-    nothing is left.
-    """
+    """Bytes on one GPU. `kv_cache` is its fraction of the free memory, negative when nothing is left."""
 
     target: Target
     geometry: Geometry
@@ -157,7 +153,7 @@ class MemoryPlan:
 
     @property
     def encoder(self) -> int:
-        """All that the encoder's process holds but its CUDA context."""
+        """Memory of the encoder's process without its CUDA context."""
         weights = self.encoder_weights + self.rotation_tables
         return weights + self.encoder_activations + self.encoder_buffers + self.embedding_cache
 
@@ -170,7 +166,7 @@ class MemoryPlan:
         return max(0, self.kv_cache) // self.geometry.kv_bytes_per_token
 
     def requests_at_once(self, clip_seconds: int) -> int:
-        """How many such requests, each with the longest answer, run together before one has to wait."""
+        """How many requests with such a clip and the longest answer run at once before one must wait."""
         audio_tokens = clip_seconds * AUDIO_TOKENS_PER_WINDOW // 30
         tokens = audio_tokens + TEXT_TOKENS_OF_A_QUESTION + self.target.limits.max_output_tokens
         return min(self.target.limits.max_batch_size, self.kv_tokens // tokens)
@@ -179,8 +175,8 @@ class MemoryPlan:
     def shortage(self) -> str | None:
         """Why these limits do not fit, or None.
 
-        The KV cache must hold one longest request. If the LLM loads before the encoder, its cache is a
-        share of more memory: what it leaves must still hold the encoder.
+        The KV cache must hold one longest request. When the LLM loads before the encoder, its cache is a share of more
+        memory, and the rest must still hold the encoder.
         """
         elements = self.target.prompt_table_rows * self.geometry.hidden_size
         if elements > MOST_ELEMENTS:
@@ -204,7 +200,7 @@ class MemoryPlan:
 
 
 def plan(target: Target, geometry: Geometry, gpu_memory: int | None = None) -> MemoryPlan:
-    """The plan for a target; `gpu_memory` in bytes, the target's own when None."""
+    """Compute the plan for a target. gpu_memory: bytes, by default the target's."""
     bits = BITS_PER_WEIGHT[target.llm_precision]
     weights = geometry.quantised_weights * bits // 8 + geometry.bf16_weights * BF16_BYTES
     table = target.prompt_table_rows * geometry.hidden_size * BF16_BYTES
@@ -214,8 +210,8 @@ def plan(target: Target, geometry: Geometry, gpu_memory: int | None = None) -> M
         gpu_memory=target.gpu.memory_bytes if gpu_memory is None else gpu_memory,
         llm_weights=weights,
         prompt_table=table,
-        # Beside its slot in the LLM's own table, a running request's audio lies in the tensor that the ensemble hands
-        # on (in Triton's CUDA pool) and in the backend's copy of it, until the last token.
+        # Until its last token, a running request's audio also occupies the ensemble's tensor (in Triton's CUDA pool)
+        # and the backend's copy of it, beside its slot in the LLM's table.
         cuda_pool=table,
         backend_copies=table,
         llm_activations=prefill_bytes(target.max_num_tokens, geometry) + LLM_RUNTIME_BYTES,
@@ -229,7 +225,7 @@ def plan(target: Target, geometry: Geometry, gpu_memory: int | None = None) -> M
 
 
 def require_fit(memory: MemoryPlan) -> None:
-    """Raise BuildError when the plan does not fit, naming the limit to lower and to what."""
+    """Raise BuildError when the plan does not fit; the message says which limit to lower and to what."""
     if memory.shortage is None:
         return
     target = memory.target
@@ -283,16 +279,14 @@ def describe(memory: MemoryPlan) -> str:
 
 
 def prefill_bytes(tokens: int, geometry: Geometry) -> int:
-    """Live tensors of one prefill step: residual and norms, QKV, the two halves of the MLP and their
-    product.
-    """
+    """Live tensors of one prefill step: residual and norms, QKV, the two halves of the MLP and their product."""
     qkv = (geometry.heads + 2 * geometry.kv_heads) * geometry.head_dim
     per_token = 4 * geometry.hidden_size + qkv + 3 * geometry.intermediate_size
     return tokens * per_token * BF16_BYTES
 
 
 def encoder_bytes(windows: int, geometry: Geometry) -> int:
-    """One layer's tensors and the first convolution's; attention scores in FP32, as if nothing were fused."""
+    """Tensors of one layer and of the first convolution, with FP32 attention scores as if nothing were fused."""
     scores = geometry.encoder_heads * ENCODER_FRAMES_PER_WINDOW**2 * FP32_BYTES
     layer = ENCODER_FRAMES_PER_WINDOW * (
         geometry.encoder_intermediate_size + 6 * geometry.encoder_hidden_size
@@ -302,13 +296,13 @@ def encoder_bytes(windows: int, geometry: Geometry) -> int:
 
 
 def buffer_bytes(windows: int, geometry: Geometry) -> int:
-    """What TensorRTEncoder allocates at its start: samples, lengths and places in, embeddings out."""
+    """Buffers that TensorRTEncoder allocates at start: samples, lengths and window indices in, embeddings out."""
     embeddings = AUDIO_TOKENS_PER_WINDOW * geometry.hidden_size * BF16_BYTES
     return windows * (WINDOW_SAMPLES * FP32_BYTES + 2 * LENGTH_BYTES + embeddings)
 
 
 def _smaller_limit(memory: MemoryPlan) -> str | None:
-    """The first limit that makes the plan fit when lowered alone, and the largest value that does."""
+    """Find the first limit that makes the plan fit when lowered alone, and its largest fitting value."""
     target = memory.target
 
     def fits(candidate: Target) -> bool:
@@ -328,7 +322,7 @@ def _smaller_limit(memory: MemoryPlan) -> str | None:
 
 
 def _shorter(target: Target, windows: int) -> Target:
-    """The target for requests of so many windows, with as many slots as fill the same table."""
+    """The target for requests of `windows` windows, with as many slots as fill the same table."""
     limits = target.limits
     tokens = windows * AUDIO_TOKENS_PER_WINDOW
     less = {
@@ -348,7 +342,7 @@ def _no_limit_helps(target: Target) -> str:
     now = BITS_PER_WEIGHT[target.llm_precision]
     smaller = [name for name, bits in BITS_PER_WEIGHT.items() if bits < now and target.can_run(name)]
     precision = f"PRECISION={' or '.join(smaller)}, or " if smaller else ""
-    return f"No single limit is enough; use {precision}a GPU with more memory"
+    return f"Lowering one limit is not enough; use {precision}a GPU with more memory"
 
 
 def gib(size: int) -> str:
@@ -362,14 +356,14 @@ def _clip(seconds: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m build_engines.memory_plan", description=__doc__)
     parser.add_argument("--target", choices=TARGETS, required=True)
-    parser.add_argument("--precision", help="of the LLM; the target's own by default")
+    parser.add_argument("--precision", help="precision of the LLM (default: the target's)")
     parser.add_argument(
         "--checkpoint", default="nvidia/audio-flamingo-3-hf", help="hub id; default: %(default)s"
     )
     parser.add_argument(
-        "--audio-seconds", type=int, help="audio of one request, at most; all it hears by default"
+        "--audio-seconds", type=int, help="longest audio of a request (default: the model's limit)"
     )
-    parser.add_argument("--gpu-gib", type=float, help="memory of the GPU; the target's own by default")
+    parser.add_argument("--gpu-gib", type=float, help="memory of the GPU (default: the target's)")
     arguments = parser.parse_args()
     target = TARGETS[arguments.target]
     if arguments.precision:

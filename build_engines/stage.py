@@ -1,9 +1,8 @@
-"""Stages: named build steps, skipped when nothing that decides their result has changed.
+"""Runs build stages: named steps that are skipped while nothing that decides their result has changed.
 
-A stage owns one folder, `OUTPUT/NAME/`. It is built in `OUTPUT/.NAME.building/` and renamed when it is
-complete, so a killed build leaves no half artifact and the next one resumes at the stage that was killed.
-`stage.json` beside the result holds the key it was built from, the figures of its verification, and the
-hash of every file.
+A stage owns one folder, `OUTPUT/NAME/`. It is built in `OUTPUT/.NAME.building/` and renamed when complete, so a killed
+build leaves no partial result and the next one resumes at the killed stage. `stage.json` beside the result holds the
+stage's key, the figures of its verification, and the hash of every file.
 
 A new stage is a function `build(folder) -> figures` and a `Stage` that lists what the result depends on:
 
@@ -32,17 +31,16 @@ Figures = Mapping[str, float]
 
 
 class BuildError(Exception):
-    """A build cannot go on. The message is for the operator: what was found, what is needed, what to do."""
+    """A build cannot continue. The message tells the operator what was found, what is needed, and what to do."""
 
 
 @dataclass(frozen=True)
 class Stage:
     """One build step.
 
-    `build` gets an empty folder, writes its files there and returns the figures of its own verification.
-    `inputs` are the settings and hashes that decide the result (JSON values); `after` the stages whose
-    results it reads; `code` the modules that make it, whose imports inside this repository count too; `packages`
-    the distributions whose versions matter.
+    build: writes its files into an empty folder and returns the figures of its verification. inputs: settings and
+    hashes (JSON values) that decide the result. after: stages whose results it reads. code: modules that make it; their
+    imports inside this repository count too. packages: distributions whose versions matter.
     """
 
     name: str
@@ -91,9 +89,9 @@ def run(
 ) -> dict[str, Stamp]:
     """Bring `OUTPUT/NAME/` of every stage up to date, in the order given, and return their stamps.
 
-    `force` builds also what is up to date, `only` looks at one stage and leaves the others as they are,
-    `dry_run` says what would be done. A stage that was left out of date has no stamp in the result.
-    Raises BuildError for an unknown `only`, and whatever a stage's `build` raises.
+    force: build also what is up to date. only: build one stage and leave the others. dry_run: print what would be done.
+    A stage that is still out of date has no stamp in the result. Raises BuildError for an unknown `only`, and
+    whatever a stage's `build` raises.
     """
     names = [stage.name for stage in stages]
     if only is not None and only not in names:
@@ -120,7 +118,7 @@ def run_placed(
     dry_run: bool = False,
     only: str | None = None,
 ) -> dict[str, Stamp]:
-    """`run` for stages that lie in several folders, each given with its own."""
+    """Like `run`, for stages in different folders."""
     names = [stage.name for stage, _ in placed]
     if only not in (None, *names):
         raise BuildError(f"--only {only}: there is no such stage; the stages are {', '.join(names)}")
@@ -135,14 +133,14 @@ def run_placed(
 
 
 def is_current(stage: Stage, output: Path) -> bool:
-    """Whether the stage's folder was made from the same inputs and still holds every file in full size."""
+    """Whether the stage's folder was built from the same inputs and still has every file in full size."""
     folder = output / stage.name
     stamp = read_stamp(folder)
     return stamp is not None and stamp.key == stage.key and stamp.sizes == _sizes(folder)
 
 
 def read_stamp(folder: Path) -> Stamp | None:
-    """The stamp of a built stage; None when the folder holds none."""
+    """Read the stamp of a built stage; None when the folder has none."""
     path = folder / STAMP
     return Stamp(**json.loads(path.read_text())) if path.exists() else None
 
@@ -160,7 +158,7 @@ def hash_file(path: Path) -> str:
 
 
 def require(figure: str, value: float, bound: float) -> None:
-    """Print a verification's figure beside its bound; BuildError past it (NaN is past every bound)."""
+    """Print a figure and its bound. Raises BuildError past the bound; NaN is past every bound."""
     print(f"  {figure}: {value:.3g} (bound {bound:.3g})")
     if not value <= bound:
         raise BuildError(
@@ -187,7 +185,7 @@ def _build(stage: Stage, output: Path) -> None:
 
 
 def _replace(building: Path, folder: Path) -> None:
-    """Put `building` where `folder` is. Killed in between: no folder, so the stage is built again."""
+    """Replace `folder` by `building`. A kill in between leaves no folder, so the stage is built again."""
     if folder.exists():
         old = folder.with_name(f".{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)

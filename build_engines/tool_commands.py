@@ -1,4 +1,4 @@
-"""The commands of a GPU build, by stage: what a dry run prints and what the stages run."""
+"""The commands of a GPU build by stage: a dry run prints them, the stages run them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from build_engines.voice import tensorrt_voice
 
 PARTS = "parts"
 VOICE_ONNX = "voice_onnx"
-VOICE_BYTES = 1 << 28  # of either stage, at most
+VOICE_BYTES = 1 << 28  # upper bound for each voice stage
 TIMING = (
     "timing"  # timing caches outlive the stages that fill them: the next build takes minutes, not an hour
 )
@@ -24,14 +24,14 @@ TIMING = (
 
 @dataclass(frozen=True)
 class Job:
-    """What engines are built for, where to, and with which tools: this environment's and the container's."""
+    """The target of a build, its output folder, and the tools of this environment and of the container."""
 
     target: Target
     output: Path  # absolute
     local: Tools
     container: Tools
-    voice: tensorrt_voice.Shapes | None = None  # without one the server has its offline voices alone
-    # Of the checkpoint: RoTE, for which the encoder is told the places of windows.
+    voice: tensorrt_voice.Shapes | None = None  # without it the server has only its offline voices
+    # The checkpoint has RoTE, so the encoder needs each window's index.
     rotates_by_time: bool = False
 
     def part(self, name: str) -> Path:
@@ -43,19 +43,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Step:
-    """Commands of one stage, and the tools that run them."""
+    """The commands of one stage, and the tools that run them."""
 
     tools: Tools
     commands: list[list[str]]
 
     def run(self, folder: Path) -> None:
-        """Run all of them; they write to `folder`. Raises BuildError."""
+        """Run all commands; they write to `folder`. Raises BuildError."""
         for words in self.commands:
             self.tools.run(words, folder)
 
 
 def reference(job: Job, folder: Path) -> Step:
-    """The FP32 encoder's answers on ONNX Runtime, one file a profile."""
+    """Save the FP32 encoder's answers on ONNX Runtime, one file per profile."""
     source = job.part("encoder_onnx") / "model.onnx"
     runs = [
         tensorrt_build.reference_command(
@@ -67,7 +67,7 @@ def reference(job: Job, folder: Path) -> Step:
 
 
 def encoder(job: Job, folder: Path) -> Step:
-    """The encoder's engine, then its comparison with those answers, one run a profile."""
+    """Build the encoder's engine, then compare it with those answers, one run per profile."""
     half, engine = job.part("encoder_half"), folder / "model.plan"
     convert = tensorrt_build.convert_command(
         half / "model.onnx", engine, job.target, job.timing_cache("audio_encoder"), job.rotates_by_time
@@ -82,7 +82,7 @@ def encoder(job: Job, folder: Path) -> Step:
 
 
 def quantise(job: Job, folder: Path) -> Step:
-    """The TensorRT-LLM checkpoint where it is calibrated; BF16 and INT8 are written without a command."""
+    """Write the TensorRT-LLM checkpoint when it is calibrated; BF16 and INT8 need no command."""
     target, samples = job.target, job.part("calibration")
     commands = []
     if target.llm_precision == "fp8":
@@ -100,19 +100,19 @@ def llm(job: Job, folder: Path) -> Step:
 
 
 def voice_reference(job: Job, folder: Path) -> Step:
-    """ONNX Runtime's answers beside the voice's graphs, which are in `folder`."""
+    """Save ONNX Runtime's answers beside the voice's graphs in `folder`."""
     assert job.voice is not None
     return Step(job.local, tensorrt_voice.reference_commands(folder, job.voice))
 
 
 def voice(job: Job, folder: Path) -> Step:
-    """The voice's engines, each compared with those answers."""
+    """Build the voice's engines and compare each with those answers."""
     assert job.voice is not None
     return Step(job.container, tensorrt_voice.engine_commands(job.part(VOICE_ONNX), folder, job.voice))
 
 
 def disk_bytes(job: Job, geometry: Geometry) -> dict[str, int]:
-    """Size of every stage's result, by its weights; samples of calibration as an estimate."""
+    """Size of every stage's result from its weights; the size of calibration samples is an estimate."""
     target = job.target
     bits = BITS_PER_WEIGHT[target.llm_precision]
     split = geometry.llm_weights * BF16_BYTES
@@ -132,7 +132,7 @@ def disk_bytes(job: Job, geometry: Geometry) -> dict[str, int]:
 
 
 def describe(job: Job, geometry: Geometry) -> str:
-    """Every stage with its folder, its size on disk and its commands."""
+    """Describe every stage: folder, size on disk and commands."""
     placed: dict[str, tuple[Path, Callable[[Job, Path], Step] | None]] = {
         "tokenizer": (job.output, None),
         "encoder_onnx": (job.output / PARTS, None),

@@ -1,8 +1,7 @@
-"""Where the commands of TensorRT, TensorRT-LLM and ModelOpt run: inside the pinned container.
+"""Runs the commands of TensorRT, TensorRT-LLM and ModelOpt inside the pinned container.
 
-Engines run only with the TensorRT that built them, so the container that serves also builds. Already
-inside it, the commands are started as they are; outside, each through `docker run` with the repository at
-the same path.
+An engine runs only with the TensorRT that built it, so the container that serves also builds. Inside it, commands run
+directly; outside, each runs through `docker run` with the repository mounted at the same path.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from serving.machine.gpu import IMAGE
 
 IMAGE_GB = 30
 REPOSITORY = Path(__file__).resolve().parents[1]
-FULL_DISK_BYTES = 1 << 28  # less than this left after a failure: the disk was the reason
+FULL_DISK_BYTES = 1 << 28  # with less left after a failure, a full disk was the reason
 
 
 @dataclass(frozen=True)
 class Tools:
-    """How a command is started: `prefix` goes before it, `environment` replaces the caller's."""
+    """How commands are started: `prefix` goes before each, `environment` replaces the caller's."""
 
     prefix: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
@@ -34,9 +33,9 @@ class Tools:
         return [*self.prefix, *words]
 
     def run(self, words: Sequence[str], folder: Path) -> None:
-        """Run one command that writes into `folder`, its output to the terminal.
+        """Run one command that writes into `folder`; its output goes to the terminal.
 
-        Raises BuildError when it is missing, fails, or fills the disk.
+        Raises BuildError when the command is missing, fails, or fills the disk.
         """
         print(f"$ {' '.join(self.command(words))}", flush=True)
         code = self._start(words, capture=False).returncode
@@ -50,7 +49,7 @@ class Tools:
         raise BuildError(f"{words[0]} failed with code {code}; the reason is in its output above")
 
     def output(self, words: Sequence[str]) -> str:
-        """What a command prints. Raises BuildError with its last line when it fails."""
+        """Run a command and return its output. Raises BuildError with the last line when it fails."""
         done = self._start(words, capture=True)
         if done.returncode != 0:
             last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
@@ -71,15 +70,15 @@ class Tools:
 
 
 def here() -> Tools:
-    """Commands of this virtual environment."""
+    """Tools that run commands in this virtual environment."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return Tools(environment=os.environ | {"PATH": path})
 
 
 def find(output: Path) -> Tools:
-    """The container's tools: this very container's, or Docker's for every command.
+    """Tools that run commands in the container: directly when already inside, else through Docker.
 
-    `output`: the folder that engines are written to.
+    output: the folder that engines are written to.
     """
     path = _path_without_venv()
     if shutil.which("trtllm-build", path=path):
@@ -88,7 +87,7 @@ def find(output: Path) -> Tools:
 
 
 def docker_prefix(output: Path) -> tuple[str, ...]:
-    """`docker run` up to the image: all GPUs, this user, repository and output at their own paths."""
+    """`docker run` up to the image: all GPUs, this user, repository and output mounted at the same paths."""
     folders = [REPOSITORY]
     if not output.resolve().is_relative_to(REPOSITORY):
         folders.append(output.resolve())
@@ -103,6 +102,6 @@ def docker_prefix(output: Path) -> tuple[str, ...]:
 
 
 def _path_without_venv() -> str:
-    """PATH without this virtual environment, whose python3 has none of the container's libraries."""
+    """PATH without this virtual environment, whose python3 lacks the container's libraries."""
     own = str(Path(sys.prefix) / "bin")
     return os.pathsep.join(part for part in os.environ.get("PATH", "").split(os.pathsep) if part != own)

@@ -1,7 +1,7 @@
-"""What a GPU will hold with the LLM on vLLM: python -m build_engines.vllm_plan --target any --gpu-gib 24.
+"""Predicts a GPU's memory use with the LLM on vLLM: python -m build_engines.vllm_plan --target any --gpu-gib 24.
 
-vLLM takes a share of the GPU for weights, KV cache and its own work, and fills it; the audio encoder has the rest.
-There is no prompt table and no pool: embeddings come through the host, and a request that finds no room waits.
+vLLM fills a fixed share of the GPU with weights, KV cache and workspace; the audio encoder gets the rest. There is no
+prompt table or pool: embeddings pass through the host, and a request waits when the KV cache is full.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from serving.machine.known_gpus import runs_tensorrt_rtx
 
 CONFIG = Path(__file__).resolve().parents[1] / "model_repository" / "llm" / "configs" / "vllm.pbtxt"
 BITS = {"bf16": 16, "fp8": 8}
-USUAL_GPUS_BYTES = (24 * GIB, 80 * GIB)  # of plans for machines that are not here
-RTX_WINDOWS = 4  # of one call of the encoder that TensorRT for RTX compiles
-GRAPH_BYTES = GIB  # vLLM's CUDA graphs, workspace and NCCL, an estimate
+USUAL_GPUS_BYTES = (24 * GIB, 80 * GIB)  # memory of common GPUs, to plan for a machine without one
+RTX_WINDOWS = 4  # per call of the encoder that TensorRT for RTX compiles
+GRAPH_BYTES = GIB  # estimate: vLLM's CUDA graphs, workspace and NCCL
 AUDIO_TOKENS_PER_SECOND = 25
 
 
@@ -55,7 +55,7 @@ class VllmPlan:
 
     @property
     def kv_cache(self) -> int:
-        """What vLLM's share leaves; negative where it is too small."""
+        """What remains of vLLM's share; negative when the share is too small."""
         return int(self.gpu_memory * self.share) - self.llm_weights - self.llm_work
 
     @property
@@ -67,13 +67,13 @@ class VllmPlan:
         return self.gpu_memory - int(self.gpu_memory * self.share)
 
     def requests_at_once(self, clip_seconds: int) -> int:
-        """That fit into the KV cache with the longest answer; further ones wait, or are read again."""
+        """How many requests with such a clip and the longest answer fit the KV cache; more wait or are preempted."""
         tokens = clip_seconds * AUDIO_TOKENS_PER_SECOND + TEXT_TOKENS_OF_A_QUESTION + self.known.answer_tokens
         return min(int(_setting("slots")), self.kv_tokens // tokens)
 
     @property
     def shortage(self) -> str | None:
-        """Why this does not fit; None where it does."""
+        """Why this does not fit, or None."""
         if self.encoder > self.rest:
             return f"the audio encoder takes {gib(self.encoder)}, and vLLM leaves {gib(self.rest)}"
         longest = self.known.limits(1).max_sequence_tokens
@@ -83,7 +83,7 @@ class VllmPlan:
 
     @property
     def remedy(self) -> str:
-        """What alone would make it fit."""
+        """Single changes that would make it fit."""
         share = int(100 * (1 - self.encoder / self.gpu_memory)) / 100
         setting = f"gpu_memory_fraction {share:g} in model_repository/llm/configs/{CONFIG.name}"
         fp8 = self
@@ -107,9 +107,9 @@ def plan(
     geometry: Geometry | None = None,
     share: float | None = None,
 ) -> VllmPlan:
-    """For `any` (encoder on ONNX Runtime, FP32) or `rtx` (TensorRT for RTX, BF16).
+    """Compute the plan for `any` (encoder on ONNX Runtime, FP32) or `rtx` (TensorRT for RTX, BF16).
 
-    geometry: that of NVIDIA's own checkpoint where None; share: the config's where None.
+    geometry: None for NVIDIA's published checkpoint. share: None for the config's value.
     """
     geometry = geometry or published(known)
     windows, width = (RTX_WINDOWS, BF16_BYTES) if target == "rtx" else (1, FP32_BYTES)
@@ -158,7 +158,7 @@ def describe(memory: VllmPlan) -> str:
 
 
 def require_fit(memory: VllmPlan) -> None:
-    """Raise BuildError with what to change."""
+    """Raise BuildError when the plan does not fit; the message says what to change."""
     if memory.shortage is not None:
         raise BuildError(
             f"{memory.target} with {memory.precision} weights does not fit {gib(memory.gpu_memory)}: {memory.shortage};"
@@ -167,7 +167,7 @@ def require_fit(memory: VllmPlan) -> None:
 
 
 def require_rtx(name: str, compute_capability: str) -> None:
-    """Raise BuildError for a GPU that TensorRT for RTX does not know."""
+    """Raise BuildError for a GPU that TensorRT for RTX does not support."""
     major, minor = map(int, compute_capability.split("."))
     if not runs_tensorrt_rtx((major, minor)):
         raise BuildError(

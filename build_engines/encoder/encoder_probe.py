@@ -1,7 +1,7 @@
-"""What `polygraphy run` loads to compare a TensorRT engine with ONNX Runtime: inputs for each profile,
-and the rule.
+"""`polygraphy run` loads this to compare a TensorRT engine with ONNX Runtime: inputs for each profile, and the bound.
 
-Polygraphy imports this file by its path, inside the container too: numpy alone, and torch where it must be.
+Polygraphy imports this file by its path and calls its functions by name, also inside the container; so it needs only
+numpy, and torch where unavoidable.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 SAMPLE_RATE = 16000
-# BF16 keeps 8 bits: one rounding is up to 0.4 %, and 32 layers add theirs. Four layers at full width came
-# to 1 %.
+# BF16 keeps 8 bits: one rounding is off by up to 0.4 %, and 32 layers add up. Four layers at full width gave 1 %.
 RELATIVE_ERROR_BOUND = 0.05
 
 Feed = dict[str, Any]
@@ -31,12 +30,12 @@ def full() -> Iterator[Feed]:
 
 
 def many() -> Iterator[Feed]:
-    """Two windows, the second with its last 12 s missing."""
+    """Two windows; the second lacks its last 12 s."""
     yield _feed(samples=30 * SAMPLE_RATE, lengths=[480_000, 288_000])
 
 
 def short_placed() -> Iterator[Feed]:
-    """The same for a model that turns embeddings by their time (RoTE): with the place of each window in its clip."""
+    """As `short`, with each window's index in its clip, for models with RoTE."""
     yield from _placed(short(), [7])
 
 
@@ -73,7 +72,7 @@ def many_torch() -> Iterator[Feed]:
 
 
 def compare_outputs(first: Mapping[str, Any], second: Mapping[str, Any]) -> OrderedDict[str, bool]:
-    """Whether each output differs by at most RELATIVE_ERROR_BOUND, in the L2 norm of its difference."""
+    """Check that each output's relative L2 error is at most RELATIVE_ERROR_BOUND."""
     agreed = OrderedDict[str, bool]()
     for name in first:
         error = relative_error(_to_numpy(first[name]), _to_numpy(second[name]))
@@ -83,16 +82,14 @@ def compare_outputs(first: Mapping[str, Any], second: Mapping[str, Any]) -> Orde
 
 
 def relative_error(values: np.ndarray, reference: np.ndarray) -> float:
-    """‖values - reference‖ / ‖reference‖ (NaN where a value is NaN); ValueError where the shapes differ."""
+    """‖values - reference‖ / ‖reference‖; NaN when a value is NaN. Raises ValueError when the shapes differ."""
     if values.shape != reference.shape:
         raise ValueError(f"shapes {values.shape} and {reference.shape} differ")
     return float(np.linalg.norm(values - reference) / np.linalg.norm(reference))
 
 
 def _feed(samples: int, lengths: list[int]) -> Feed:
-    """Chords in noise, float32 [windows, samples], zero past each length. RandomState: the same in every
-    numpy.
-    """
+    """Chords in noise, float32 [windows, samples], zero past each length. RandomState gives the same in every numpy."""
     draw = np.random.RandomState(4)
     time = np.arange(samples) / SAMPLE_RATE
     pcm = np.zeros((len(lengths), samples), np.float32)

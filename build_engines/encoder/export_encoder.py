@@ -1,17 +1,16 @@
-"""Waveform → audio embeddings as one ONNX file: log-mel, AF-Whisper, pooling and adaptor.
+"""Exports the encoder as one ONNX file: log-mel, AF-Whisper, pooling and adaptor, from waveform to embeddings.
 
-pcm float32 [W, S] (zero-padded, S a multiple of 320), pcm_lengths int64 [W] (valid samples) and, where the model
-turns embeddings by their time (RoTE), window_index int64 [W] (which window of its clip each is)
-→ audio_embeddings float32 [W, S // 640, H]; the caller keeps the first `audio_token_count(length)` of each
-row.
+Inputs: pcm float32 [W, S] (zero-padded, S a multiple of 320), pcm_lengths int64 [W] (valid samples) and, for models
+with RoTE, window_index int64 [W] (the window's index in its clip). Output: audio_embeddings float32 [W, S // 640, H];
+the caller keeps the first `audio_token_count(length)` of each row.
 
-No fixed length: a window is padded to just past its end instead of to 30 s, which gives the same embeddings
-(see af3/encoder/onnx_encoder.py) for a fraction of the work. Two forms, checked against the same oracle:
+A window is padded to just past its end instead of to 30 s: the same embeddings (see af3/encoder/onnx_encoder.py) for a
+fraction of the work. There are two forms, both checked against Transformers:
 
-- `RaggedEncoder`, for TensorRT: plain operators of opset 20 (TensorRT 10 reads up to that), and a mask, so
-  that windows of different lengths share a call.
-- `AlignedEncoder`, for ONNX Runtime: its fused attention, which writes no matrix of scores, and no mask: all
-  windows of a call have one length.
+- `RaggedEncoder`, for TensorRT: plain operators of opset 20 (the newest that TensorRT 10 reads) and a mask, so that
+  windows of different lengths can share a call.
+- `AlignedEncoder`, for ONNX Runtime: its fused attention, which stores no score matrix, and no mask; all windows of
+  a call have the same length.
 """
 
 import logging
@@ -36,20 +35,20 @@ from build_engines.source.checkpoint import Checkpoint
 from build_engines.source.family import AudioModel
 from build_engines.stage import Figures
 
-# How RoTE's angles come into the graph: computed in it, or looked up (for TensorRT in half precision).
+# The graph computes RoTE's angles or looks them up in a table (for TensorRT in half precision).
 Rotation = Literal["formula", "table"]
 
 OPSET = 20
 FFT_SAMPLES = 400
 DYNAMIC = torch.export.Dim.DYNAMIC
-MASKED = -1e9  # added to the score of a key past the end of its window
+MASKED = -1e9  # added to the attention score of a key past the end of its window
 
 
 class LogMel(nn.Module):
     """Whisper's log-mel features, float32 [W, S] → [W, mels, S / 160]; the DFT is a convolution.
 
-    As `WhisperFeatureExtractor`: periodic Hann window, centred frames with reflected ends, the last frame
-    dropped, slaney mels, log10 clamped 8 below the loudest value of the window, (x + 4) / 4.
+    Equals `WhisperFeatureExtractor`: periodic Hann window, centred frames with reflected ends, last frame dropped,
+    slaney mels, log10 clamped to 8 below the loudest value of the window, (x + 4) / 4.
     """
 
     dft: Tensor  # [402, 1, 400]: cosines, then sines
@@ -94,7 +93,7 @@ class MaskedAttention(nn.Module):
 
 
 class FusedAttention(nn.Module):
-    """The same without a mask, as ONNX Runtime's one operator."""
+    """Self-attention without a mask, as one fused operator of ONNX Runtime."""
 
     def __init__(self, source: af3_model.AudioFlamingo3Attention) -> None:
         super().__init__()
@@ -128,11 +127,10 @@ class Layer(nn.Module):
 
 
 class WaveformEncoder(nn.Module):
-    """Transformers' tower and projector behind log-mel, for any length: what both forms share.
+    """The shared part of both forms: log-mel, then Transformers' tower and projector, for windows of any length.
 
-    Differs from `AudioFlamingo3Encoder.forward` in three places, none of which changes a valid position:
-    positions are sliced to the length fed, what lies past a window's end is known from the sample count, and
-    pooling is a mean of pairs.
+    Differs from `AudioFlamingo3Encoder.forward` in three ways, none of which changes a valid position: it slices the
+    position table to the input's length, derives a window's end from its sample count, and pools by a mean of pairs.
     """
 
     attention: type[nn.Module]
@@ -170,7 +168,7 @@ class WaveformEncoder(nn.Module):
 
 
 def heard(frames: int, pcm_lengths: Tensor) -> Tensor:
-    """Which encoder frames hear a sample, [..., frames]: j < ceil(length / 320), that is 320 j < length."""
+    """Mark the encoder frames with audio, [..., frames]: frame j when 320 j < length, i.e. j < ceil(length / 320)."""
     return torch.arange(frames) * (2 * HOP) < pcm_lengths[..., None]
 
 
@@ -192,7 +190,7 @@ class RaggedEncoder(WaveformEncoder):
 
 
 class AlignedEncoder(WaveformEncoder):
-    """For ONNX Runtime: windows of one length in a call; frames past their end are cut off before the first layer."""
+    """For ONNX Runtime: all windows of a call have one length; frames past it are cut before the first layer."""
 
     attention = FusedAttention
     rotation_by = "formula"
@@ -228,20 +226,20 @@ def _rotation(checkpoint: Checkpoint, rotation: Rotation, windows: int) -> nn.Mo
 
 
 def load_audio_model(checkpoint: Checkpoint) -> AudioModel:
-    """Transformers' own model, fp32, with the weights of all that makes audio embeddings; its LLM has none."""
-    with torch.device("meta"):  # 30 GB of LLM are not wanted, nor a second copy of the tower's 2.6
+    """Load Transformers' model in fp32 with the weights of tower and projector only; the LLM stays empty."""
+    with torch.device("meta"):  # allocates neither 30 GB of LLM nor a second copy of the tower's 2.6 GB
         model = checkpoint.family.model(checkpoint.config)
     for name in ("audio_tower", "multi_modal_projector"):
         model.get_submodule(name).load_state_dict(checkpoint.module_state(f"{name}."), assign=True)
     if isinstance(checkpoint.config, MusicFlamingoConfig):
-        model.pos_emb = MusicFlamingoRotaryEmbedding(checkpoint.config)  # constants, of no weight
+        model.pos_emb = MusicFlamingoRotaryEmbedding(checkpoint.config)  # constants, not in the checkpoint
     return model.eval()
 
 
 @torch.no_grad()
 def export(module: WaveformEncoder, folder: Path) -> None:
     """Write `folder/model.onnx` and, beside it, its weights in one `model.onnx.data`."""
-    # The exporter warns of torchvision, which nothing here needs, and of its own use of torch.
+    # The exporter warns about torchvision, which is not needed here, and about its own use of torch.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     warnings.simplefilter("ignore", FutureWarning)
     example = [torch.zeros(2, 304 * HOP), torch.tensor([300 * HOP, 250 * HOP])]

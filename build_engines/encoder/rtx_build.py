@@ -1,7 +1,7 @@
-"""The encoder's ONNX file → an engine of TensorRT for RTX, which builds without a GPU and without a container.
+"""Compiles the encoder's ONNX file with TensorRT for RTX, without a GPU or a container.
 
-Its parser, network and profiles are TensorRT's own, and every network is strongly typed. An engine runs on every GPU
-that it knows (compute capability 7.5, 8.x and 12.x; no Hopper): kernels are chosen where it is loaded.
+Its parser, networks and profiles are those of TensorRT; every network is strongly typed. An engine runs on all
+supported GPUs (compute capability 7.5, 8.x and 12.x, not Hopper): kernels are chosen when it is loaded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from build_engines.encoder.tensorrt_build import Profile
 from build_engines.stage import BuildError
 
 PACKAGES = ("tensorrt-rtx-cu12-bindings", "tensorrt-rtx-cu12-libs")
-# A machine without a driver is said to be one, and the engine is built all the same.
+# TensorRT logs that the machine has no driver, and builds the engine anyway.
 NO_DRIVER = ("cudaError 35", "CUDA initialization")
 
 Shape = tuple[int, ...]
@@ -36,7 +36,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Built:
-    """What TensorRT says of a network and of the engine that it made. Bytes on the GPU, by profile."""
+    """An engine, and TensorRT's facts about it and its network. Sizes are bytes on the GPU, by profile."""
 
     inputs: dict[str, TensorFacts]
     outputs: dict[str, TensorFacts]
@@ -49,7 +49,7 @@ class Built:
 
 
 def bounds(profiles: Sequence[Profile], placed: bool = False) -> list[Bounds]:
-    """The shapes of the encoder's inputs in each profile. placed: the graph reads `window_index` (RoTE)."""
+    """Shapes of the encoder's inputs in each profile. placed: the graph has the input `window_index` (RoTE)."""
     scalars = ("pcm_lengths", "window_index") if placed else ("pcm_lengths",)
     return [
         {"pcm": (profile.least, profile.best, profile.most)}
@@ -66,7 +66,7 @@ def write_engine(onnx: Path, plan: Path, windows: int, placed: bool) -> Built:
 
 
 def compile_engine(onnx: Path, profiles: Sequence[Bounds]) -> Built:
-    """Parse and build. Raises BuildError with TensorRT's own words where it cannot, and where it is not installed."""
+    """Parse and build. Raises BuildError with TensorRT's message when it fails, or when it is not installed."""
     trt = _library()
     log = _log(trt)
     builder = trt.Builder(log)
@@ -74,14 +74,14 @@ def compile_engine(onnx: Path, profiles: Sequence[Bounds]) -> Built:
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(onnx)):
         said = "; ".join(str(parser.get_error(number)) for number in range(parser.num_errors))
-        raise BuildError(f"{onnx}: TensorRT for RTX does not take this graph: {said}")
+        raise BuildError(f"{onnx}: TensorRT for RTX cannot parse this graph: {said}")
     config = builder.create_builder_config()
     for profile in profiles:
         described = builder.create_optimization_profile()
         for name, shapes in profile.items():
             described.set_shape(name, *shapes)
         if config.add_optimization_profile(described) < 0:
-            raise BuildError(f"{onnx}: TensorRT for RTX does not take the shapes {dict(profile)}")
+            raise BuildError(f"{onnx}: TensorRT for RTX rejects the shapes {dict(profile)}")
     engine = builder.build_serialized_network(network, config)
     severity = trt.ILogger.Severity
     errors = [
@@ -125,7 +125,7 @@ def _facts(tensors: Sequence[Any]) -> dict[str, TensorFacts]:
 
 
 def _log(trt: Any) -> Any:
-    """A logger that keeps what it is told: TensorRT's errors and figures are in its log alone."""
+    """A logger that keeps messages: TensorRT reports errors and sizes only in its log."""
 
     class Log(trt.ILogger):  # type: ignore[name-defined,misc]
         def __init__(self) -> None:

@@ -1,9 +1,8 @@
-"""The encoder's ONNX file → a TensorRT engine: mixed precision written into the graph, then Polygraphy.
+"""Prepares the encoder's ONNX file for TensorRT: writes mixed precision into the graph, then runs Polygraphy.
 
-TensorRT builds the network strongly typed: every tensor has the type that the graph gives it, nothing is
-left to the builder's taste. So the graph is rewritten here, on the CPU, where it can be tested: BF16
-everywhere except log-mel, softmax and layer norm, which stay FP32. Engines are built and compared inside
-the pinned container.
+TensorRT builds the network strongly typed: every tensor has the type that the graph gives it. So the graph is rewritten
+here, on the CPU, where tests can run it: BF16 everywhere except log-mel, softmax and layer norm, which stay FP32. The
+pinned container builds and compares the engines.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ COMPARE_SCRIPT = Path(__file__).with_name("encoder_probe.py")
 
 @dataclass(frozen=True)
 class Profile:
-    """One optimisation profile: (windows, samples) at least, best and at most."""
+    """One optimisation profile: minimum, optimum and maximum (windows, samples)."""
 
     name: str
     least: tuple[int, int]
@@ -43,14 +42,14 @@ class Profile:
 
 
 def profiles(target: Target) -> tuple[Profile, ...]:
-    """Those of a target, by its limit."""
+    """The profiles of a target, up to its limit of windows."""
     return profiles_up_to(target.encoder_windows)
 
 
 def profiles_up_to(most: int) -> tuple[Profile, ...]:
-    """One short window, one full window, and several windows, `most` at most.
+    """Profiles for one short window, one full window, and several windows (at most `most`).
 
-    Samples are multiples of SHAPE_STEP_SAMPLES, the lengths that the runner pads to.
+    Samples are multiples of SHAPE_STEP_SAMPLES, to which the runner pads.
     """
     step, full = SHAPE_STEP_SAMPLES, WINDOW_SAMPLES
     return (
@@ -63,7 +62,7 @@ def profiles_up_to(most: int) -> tuple[Profile, ...]:
 def convert_command(
     model: Path, plan: Path, target: Target, timing_cache: Path, placed: bool = False
 ) -> list[str]:
-    """`polygraphy convert`: mixed-precision ONNX → engine, one set of shapes a profile.
+    """`polygraphy convert`: mixed-precision ONNX → engine, one set of shapes per profile.
 
     placed: the graph reads `window_index` (RoTE).
     """
@@ -77,7 +76,7 @@ def convert_command(
 
 
 def reference_command(model: Path, profile: Profile, results: Path, placed: bool = False) -> list[str]:
-    """`polygraphy run` on ONNX Runtime with the FP32 graph: the answers that the engine is compared with."""
+    """`polygraphy run` of the FP32 graph on ONNX Runtime, which saves the reference answers."""
     command = ["polygraphy", "run", str(model), "--model-type", "onnx", "--onnxrt"]
     command += ["--data-loader-script", f"{COMPARE_SCRIPT}:{profile.name}{'_placed' * placed}"]
     return [*command, "--save-outputs", str(results)]
@@ -86,20 +85,18 @@ def reference_command(model: Path, profile: Profile, results: Path, placed: bool
 def compare_command(
     plan: Path, index: int, profile: Profile, results: Path, placed: bool = False
 ) -> list[str]:
-    """`polygraphy run` of the engine, compared with the saved answers; it fails where they differ too
-    much.
-    """
+    """`polygraphy run` of the engine; fails when it differs too much from the saved answers."""
     command = ["polygraphy", "run", str(plan), "--model-type", "engine", "--trt"]
     command += ["--optimization-profile", str(index)]
-    # As torch tensors: Polygraphy hands BF16 outputs back only to callers that gave it torch tensors.
+    # Use torch tensors: Polygraphy returns BF16 outputs only to callers that pass torch tensors.
     command += ["--data-loader-script", f"{COMPARE_SCRIPT}:{profile.name}{'_placed' * placed}_torch"]
     command += ["--load-outputs", str(results)]
     return [*command, "--validate", "--compare-func-script", f"{COMPARE_SCRIPT}:compare_outputs"]
 
 
 def write_mixed_precision(source: Path, destination: Path, dtype: int = TensorProto.BFLOAT16) -> None:
-    """`source` in mixed precision, its weights beside it in one `.data` file."""
-    # Weights are read one by one: a protobuf that holds 2.6 GB of them can be neither copied nor passed on.
+    """Write `source` in mixed precision, with its weights in one `.data` file beside it."""
+    # Read weights one by one: a protobuf with 2.6 GB of them can be neither copied nor serialised.
     model = to_mixed_precision(onnx.load(source, load_external_data=False), source.parent, dtype)
     onnx.save(
         model,
@@ -113,11 +110,11 @@ def write_mixed_precision(source: Path, destination: Path, dtype: int = TensorPr
 def to_mixed_precision(
     model: onnx.ModelProto, folder: Path, dtype: int = TensorProto.BFLOAT16
 ) -> onnx.ModelProto:
-    """The FP32 graph with casts at the borders of its half-precision part; inputs keep their types.
+    """Rewrite an FP32 graph with casts at the borders of its half-precision part; inputs keep their types.
 
-    `model`: its weights may lie outside it, in files in `folder`. `dtype`: BFLOAT16, or FLOAT16 (which ONNX
-    Runtime runs on a CPU, so the rewriting can be tested there). The output is of that type: what the LLM's
-    prompt table wants. Raises BuildError for a graph without the tower.
+    `model` may keep its weights in files in `folder`. `dtype`: BFLOAT16, or FLOAT16, which ONNX Runtime runs on a CPU
+    for the tests. The output has that type, as the LLM's prompt table requires. Raises BuildError for a graph without
+    the tower.
     """
     rewriter = _Rewriter(model.graph, _element_types(model), dtype)
     nodes = list(rewriter.nodes(_log_mel_outputs(model.graph)))
@@ -134,14 +131,16 @@ def to_mixed_precision(
 
 
 class _Rewriter:
-    """Gives every node one float type and casts what comes to it in another."""
+    """Gives every node one float type and casts inputs of another type."""
 
     def __init__(self, graph: onnx.GraphProto, types: dict[str, int], dtype: int) -> None:
         self.graph = graph
         self.dtype = dtype
         self.weights = {tensor.name: tensor for tensor in graph.initializer}
         self.floats = {name for name, kind in types.items() if kind == TensorProto.FLOAT}
-        self.type_of: dict[str, int] = dict.fromkeys(self.floats, TensorProto.FLOAT)  # as produced
+        self.type_of: dict[str, int] = dict.fromkeys(
+            self.floats, TensorProto.FLOAT
+        )  # value → type when produced
         self.converted: dict[str, str] = {}  # weight → its name in half precision
         self.kept: set[str] = set()  # weights read in their own type
         self.casts: dict[tuple[str, int], str] = {}
@@ -173,7 +172,7 @@ class _Rewriter:
             if name in self.kept:
                 yield tensor
             else:
-                tensor.ClearField("raw_data")  # the graph's own; it goes when the new ones are in place
+                tensor.ClearField("raw_data")  # free the original's memory
 
     def _weight(self, name: str, wanted: int) -> str:
         if name not in self.floats or wanted == TensorProto.FLOAT:
@@ -188,7 +187,7 @@ class _Rewriter:
 
 
 def _half(tensor: onnx.TensorProto, name: str, dtype: int) -> onnx.TensorProto:
-    """A weight rounded to half precision; the mask's -1e9 becomes the largest number that FP16 has."""
+    """Round a weight to half precision; in FP16 the mask's -1e9 becomes the most negative number."""
     kind = NUMPY_OF[dtype]
     largest = float(ml_dtypes.finfo(kind).max)
     values: np.ndarray = np.clip(numpy_helper.to_array(tensor), -largest, largest).astype(kind)
@@ -196,7 +195,7 @@ def _half(tensor: onnx.TensorProto, name: str, dtype: int) -> onnx.TensorProto:
 
 
 def _element_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Element type of every value; weights as they are declared."""
+    """Infer the element type of every value; weights have their declared type."""
     inferred = onnx.shape_inference.infer_shapes(model).graph
     values = [*inferred.input, *inferred.output, *inferred.value_info]
     types = {value.name: value.type.tensor_type.elem_type for value in values}
@@ -204,7 +203,7 @@ def _element_types(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _log_mel_outputs(graph: onnx.GraphProto) -> set[str]:
-    """Names of everything computed on the way to the tower's first convolution."""
+    """Names of all values computed before the tower's first convolution."""
     makers = {output: node for node in graph.node for output in node.output}
     first = next((node for node in graph.node if FIRST_OF_TOWER in node.input), None)
     if first is None:

@@ -1,13 +1,13 @@
-"""RoTE: between tower and adaptor, Music Flamingo and Audio Flamingo Next turn each embedding by its time.
+"""RoTE: between tower and adaptor, Music Flamingo and Audio Flamingo Next rotate each embedding by its time.
 
-Around the constants of Transformers' own `MusicFlamingoRotaryEmbedding`. Token t of window w, heard at
-s = w · 30 s + t · 40 ms, has 2m angles, half of them for its window and half for its place in the window:
+Uses the constants of Transformers' `MusicFlamingoRotaryEmbedding`. Token t of window w, at time
+s = w · 30 s + t · 40 ms, has 2m angles, half for its window and half for its place in the window:
 
     a[w, t, j] = -2π s · (w / θ) · inv[j]      j = 0 … m-1
     a[w, t, m + j] = -2π s · (2π t / θ) · inv[j]
 
-Pair i of the first 4m dimensions is turned by a[i]. Angles reach 30 000 in half an hour, so they are float32 and
-multiplied in Transformers' order: any other rounding of them is another rotation.
+Pair i of the first 4m dimensions is rotated by a[i]. Angles reach 30 000 rad in half an hour, so they are computed in
+float32 in Transformers' order of operations: other roundings would give other rotations.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ MEL_FRAMES_OF_A_TOKEN = 4
 
 
 class TimeRotation(nn.Module):
-    """The formula, for ONNX Runtime: float32 [W, T, D] and window_index int64 [W] → [W, T, D]."""
+    """Computes the angles, for ONNX Runtime: float32 [W, T, D] and window_index int64 [W] → [W, T, D]."""
 
     inverse: Tensor  # [m]
-    turns: Tensor  # [T, m]: how far one second turns token t, for its place in the window
+    turns: Tensor  # [T, m]: angle per second of token t, for its place in the window
 
     def __init__(self, source: MusicFlamingoRotaryEmbedding) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class TimeRotation(nn.Module):
 
 
 class TabulatedRotation(nn.Module):
-    """The same from a table, for TensorRT: in half precision no cosine of a large angle means anything.
+    """Looks the angles up, for TensorRT: in half precision the cosine of a large angle is meaningless.
 
     cosines, sines: float32 [windows, 750, 2m], 46 MB each at full size for half an hour.
     """
@@ -69,7 +69,7 @@ class TabulatedRotation(nn.Module):
 
 
 def turned(hidden: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Pairs of neighbouring dimensions of [W, T, D], turned by angles [W, T, 2m]; the rest stays."""
+    """Rotate pairs of neighbouring dimensions of [W, T, D] by angles [W, T, 2m]; other dimensions stay."""
     windows, tokens, half = cosines.shape
     x, y = hidden[:, :, : 2 * half].reshape(windows, tokens, half, 2).unbind(-1)
     pairs = torch.stack([x * cosines - y * sines, y * cosines + x * sines], -1)

@@ -1,4 +1,4 @@
-"""Is `model.onnx` the checkpoint's encoder? Embeddings against Transformers' own `get_audio_features`."""
+"""Verifies that `model.onnx` is the checkpoint's encoder: compares it with Transformers' `get_audio_features`."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from af3.inputs.audio import SAMPLE_RATE, audio_token_count
 from build_engines.source.family import AudioModel
 from build_engines.stage import Figures, require
 
-ERROR_BOUND = 1e-4  # of a clip, ‖d‖/‖ref‖
+ERROR_BOUND = 1e-4  # ‖d‖/‖ref‖ of a clip
 # The shortest clip with a token, odd numbers of frames, and a window that is nearly full.
 PROBE_SECONDS = (0.025, 1.003, 7.005, 29.97)
 SEED = 2
@@ -27,9 +27,9 @@ def verify(
     windows_per_clip: int,
     mixes_lengths: bool,
 ) -> Figures:
-    """Compare every probe alone and all together, in one call where that is allowed. BuildError past the bound.
+    """Compare every probe alone and all together, in one call where possible. Raises BuildError past the bound.
 
-    The probes are at several places of a clip, the last that it may have among them.
+    The probes stand at several places of a clip, including the last possible one.
     """
     places = (0, 0, 1, windows_per_clip - 1)
     windows = [Window(probe(seconds), place) for seconds, place in zip(PROBE_SECONDS, places, strict=True)]
@@ -51,7 +51,7 @@ def verify(
 def reference_embeddings(window: Window, model: AudioModel, extractor: WhisperFeatureExtractor) -> np.ndarray:
     """Transformers' embeddings of one window, padded to 30 s: float32 [tokens, H].
 
-    It comes last in a clip that repeats it as often as its place asks, which the tower hears once.
+    The clip repeats the window up to its index; the tower encodes it only once.
     """
     features = extractor(
         [window.samples], sampling_rate=SAMPLE_RATE, return_attention_mask=True, return_tensors="pt"
@@ -69,7 +69,7 @@ def reference_embeddings(window: Window, model: AudioModel, extractor: WhisperFe
 
 
 class _HearsOneWindow(nn.Module):
-    """A tower for clips of equal windows: at full size each takes seconds."""
+    """A tower for clips of equal windows that encodes only one: at full size a window takes seconds."""
 
     def __init__(self, tower: Any) -> None:
         super().__init__()
@@ -85,9 +85,9 @@ class _HearsOneWindow(nn.Module):
 
 
 def audio_features(model: AudioModel, features: Tensor, mask: Tensor) -> Tensor:
-    """What `model.get_audio_features` makes of the windows of one clip, [W, mels, 3000] → [tokens, H].
+    """Run `model.get_audio_features` on the windows of one clip, [W, mels, 3000] → [tokens, H].
 
-    Music Flamingo's wants the prompt as well, to count the clip's tokens in it.
+    Music Flamingo's also takes the prompt, because it counts the clip's tokens there.
     """
     if not isinstance(model, MusicFlamingoModel):
         return model.get_audio_features(features, mask).pooler_output
@@ -102,9 +102,9 @@ def relative_error(values: np.ndarray, reference: np.ndarray) -> float:
 
 
 def probe(seconds: float) -> np.ndarray:
-    """A voice-like sound, float32 [n]: gliding harmonics in syllables, near-silent pauses, a click, noise.
+    """Make a voice-like sound, float32 [n]: gliding harmonics in syllables, near-silent pauses, a click, noise.
 
-    Loud and quiet within one window, so that errors below the loudest mel band would show.
+    It is loud and quiet within one window, so that errors below the loudest mel band show.
     """
     draw = np.random.default_rng(SEED)
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE

@@ -1,9 +1,8 @@
-"""What FP8 is calibrated on: real clips through the encoder, inside Audio Flamingo 3's own prompts.
+"""Makes the calibration set of FP8: real clips through the encoder, in Audio Flamingo 3's own prompts.
 
-FP8 gets one scale for all that a layer ever sees. Audio embeddings have another range than text
-embeddings, so a calibration on text, NVIDIA's default, picks scales that clip what this model mostly
-reads. A sample is stored as the server sends it: token ids in which an audio token is `vocab_size + k`,
-and the prompt table whose row k it means.
+FP8 uses one scale per layer. Audio embeddings have another range than text embeddings, so calibrating on text, as
+NVIDIA does by default, picks scales that clip most of this model's input. A sample is stored as the server sends it:
+token ids in which audio token `vocab_size + k` stands for row k of the prompt table.
 """
 
 from __future__ import annotations
@@ -33,14 +32,13 @@ FILE = "calibration.safetensors"
 DEFAULT_CLIPS = Path("checkpoints/samples")
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 CLIPS_WANTED = 32
-# Fewer calibrate a small model, with a warning. FP8 of the real one needs them: an eighth of the clips is kept back to
-# compare answers on, and a range that was never met is cut off in every later answer.
+# A small model may have fewer, with a warning. The full-size one needs them: an eighth of the clips is held out to
+# compare answers, and values beyond the calibrated range are clipped in every later answer.
 FULL_SIZE_WEIGHTS = 1_000_000_000
-MOST_WINDOWS = 4  # of one clip: two minutes say what ten do, in a fifth of the time
+MOST_WINDOWS = 4  # of one clip: two minutes calibrate as well as ten, in a fifth of the time
 MOST_SAMPLES = 256
 
-# Each clip is asked the next of these: captions, transcription, choices, reasoning, and the bare clip of
-# voice chat.
+# Clips take these prompts in turn: captions, transcription, choices, reasoning, and the bare clip of voice chat.
 PROMPTS = (
     "Transcribe the input speech.",
     "Describe this audio in detail.",
@@ -56,7 +54,7 @@ TEXT_PROMPTS = ("What is the difference between pitch and loudness?", "Name thre
 
 @dataclass(frozen=True)
 class Sample:
-    """input_ids: int32 [S]; prompt_table: [P, H] in the encoder's dtype, P = 0 for text alone."""
+    """input_ids: int32 [S]; prompt_table: [P, H] in the encoder's dtype, P = 0 for text only."""
 
     input_ids: np.ndarray
     prompt_table: np.ndarray
@@ -81,7 +79,7 @@ def build(
 
 
 def build_texts(folder: Path) -> Figures:
-    """Write `train.jsonl` into `folder`: the prompts as NVIDIA's quantize.py reads texts (INT4 AWQ)."""
+    """Write the prompts to `train.jsonl` in `folder`, in the format of NVIDIA's quantize.py (INT4 AWQ)."""
     texts = [
         f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
         for system in SYSTEM_PROMPTS
@@ -93,7 +91,7 @@ def build_texts(folder: Path) -> Figures:
 
 
 def find_clips(folder: Path) -> list[Path]:
-    """The audio files under a folder, in the order of their names; raises BuildError when there are none."""
+    """List the audio files under a folder, sorted by name. Raises BuildError when there are none."""
     clips = _clips_in(folder)
     if not clips:
         raise BuildError(
@@ -108,7 +106,7 @@ def find_clips(folder: Path) -> list[Path]:
 
 
 def require_enough(clips: Sequence[Path], weights: int) -> None:
-    """Raise BuildError for fewer clips than FP8 of an LLM of so many weights needs."""
+    """Raise BuildError when FP8 of an LLM with `weights` weights needs more clips."""
     if weights >= FULL_SIZE_WEIGHTS and len(clips) < CLIPS_WANTED:
         raise BuildError(
             f"CALIBRATION: {len(clips)} clips in {clips[0].parent}, and FP8 of a full-size LLM needs {CLIPS_WANTED} or"
@@ -118,7 +116,7 @@ def require_enough(clips: Sequence[Path], weights: int) -> None:
 
 
 def missing_clips(folder: Path, weights: int) -> list[Finding]:
-    """What a dry run says of them: nothing where there are enough."""
+    """Findings of a dry run about the clips; empty when there are enough."""
     found = len(_clips_in(folder))
     if weights < FULL_SIZE_WEIGHTS or found >= CLIPS_WANTED:
         return []
@@ -131,9 +129,9 @@ def _clips_in(folder: Path) -> list[Path]:
 
 
 def samples(clips: Sequence[Path], encoder: AudioEncoder, builder: PromptBuilder) -> Iterator[Sample]:
-    """One sample a clip, each with the next prompt, then the prompts without audio.
+    """Yield one sample per clip, with the prompts in turn, then the prompts without audio.
 
-    Raises BuildError that names the file when one cannot be decoded.
+    Raises BuildError with the file's name when one cannot be decoded.
     """
     progress = tqdm(clips[:MOST_SAMPLES], desc="calibration clips", delay=2, leave=False)
     for number, path in enumerate(progress):

@@ -1,4 +1,4 @@
-"""The decoder stage: graph, embedding table, and their verification against Transformers."""
+"""The decoder stage: writes graph and embedding table and verifies them against Transformers."""
 
 from pathlib import Path
 

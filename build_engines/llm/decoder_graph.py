@@ -1,16 +1,14 @@
-"""Qwen2 decoder of an AF3 checkpoint → `decoder.onnx`, node by node, weights streamed tensor by tensor.
+"""Writes the Qwen2 decoder of an AF3 checkpoint as `decoder.onnx`, streaming its weights tensor by tensor.
 
-inputs_embeds float32 [B, S, H], seqlens_k int32 [B] (tokens of each row including these, minus 1),
-total_sequence_length int32 [] (the largest of them plus 1), past_key.{i}, past_value.{i} float32 [B, kv,
-S_max, D] → logits float32 [B, V] of the last position, present_key.{i}, present_value.{i}.
+Inputs: inputs_embeds float32 [B, S, H], seqlens_k int32 [B] (tokens of each row including the new ones, minus 1),
+total_sequence_length int32 [] (the largest of them plus 1), past_key.{i}, past_value.{i} float32 [B, kv, S_max, D].
+Outputs: logits float32 [B, V] of the last position, present_key.{i}, present_value.{i}.
 
-The caller binds the same buffer as past and present: the keys and values of the new tokens are written in
-place, and S_max is whatever the buffer has. Two shapes of call are exact (ONNX Runtime's
-GroupQueryAttention knows no others): a chunk of a prompt, B = 1 and any S, and one token for many rows of
-different lengths, S = 1.
+The caller binds the same buffer as past and present, so new keys and values are written in place; the buffer's size
+sets S_max. Two kinds of call are exact (ONNX Runtime's GroupQueryAttention supports no others): a prefill chunk with
+B = 1 and any S, and a decode step with S = 1 for rows of different lengths.
 
-Written by hand because onnxruntime-genai's builder holds all weights in memory, and 7 B of them in fp32 are
-30 GB.
+We do not use onnxruntime-genai's builder because it holds all weights in memory: 30 GB for 7 B weights in fp32.
 """
 
 import math
@@ -33,7 +31,7 @@ from build_engines.source.checkpoint import Checkpoint
 Precision = Literal["fp32", "int4"]
 OPSETS = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
 ALIGN_BYTES = 4096  # so that ONNX Runtime can map weights from the file instead of copying them
-EMBEDDING_ROWS = 4096  # read and written at once
+EMBEDDING_ROWS = 4096  # read and written at a time
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Shape:
 
 
 class GraphWriter:
-    """Collects nodes; appends every weight to the data file at once and keeps only its place in it."""
+    """Collects nodes; writes each weight to the data file immediately and keeps only its offset."""
 
     def __init__(self, data: Path) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -73,7 +71,7 @@ class GraphWriter:
         self._end = 0
 
     def weight(self, name: str, values: np.ndarray) -> str:
-        """Append a weight to the data file; returns its name for use as a node input."""
+        """Append a weight to the data file; returns its name as a node input."""
         start = -(-self._end // ALIGN_BYTES) * ALIGN_BYTES
         with self._data.open("ab") as file:
             file.write(b"\0" * (start - self._end))
@@ -93,7 +91,7 @@ class GraphWriter:
     def node(
         self, operator: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: Any
     ) -> str:
-        """Append a node named after its first output, which is returned."""
+        """Append a node named after its first output; returns that output."""
         self.nodes.append(
             helper.make_node(operator, inputs, outputs, name=outputs[0], domain=domain, **attributes)
         )
@@ -101,7 +99,7 @@ class GraphWriter:
 
 
 class DecoderWriter:
-    """One pass over the checkpoint's decoder, layer by layer."""
+    """Writes the checkpoint's decoder in one pass, layer by layer."""
 
     def __init__(self, checkpoint: Checkpoint, precision: Precision, data: Path) -> None:
         self.checkpoint = checkpoint
@@ -111,7 +109,7 @@ class DecoderWriter:
         self.graph = GraphWriter(data)
 
     def write(self, model: Path) -> None:
-        """Write the graph to `model`; the weights are in the data file by then."""
+        """Write the graph to `model`; the weights go to the data file."""
         shape = self.shape
         self._rotary_caches()
         residual, hidden = "inputs_embeds", self._first_norm()
@@ -124,11 +122,11 @@ class DecoderWriter:
         onnx.save(helper.make_model(graph, opset_imports=OPSETS, ir_version=10), model)
 
     def _layer(self, index: int, residual: str, hidden: str) -> tuple[str, str]:
-        """Attention and feed-forward of one layer: (residual, normed input) → those of the next layer."""
+        """Write attention and feed-forward of one layer: (residual, normed input) → those of the next layer."""
         prefix = f"language_model.layers.{index}"
         last = index == self.shape.layers - 1
         attended = self._attention(index, prefix, hidden)
-        if last:  # from here on only the last position counts
+        if last:  # only the last position is needed from here on
             attended = self._last_position(f"{prefix}.attended_last", attended)
             residual = self._last_position(f"{prefix}.residual_last", residual)
         projected = self._linear(f"{prefix}.o", attended, [f"{prefix}.self_attn.o_proj.weight"])
@@ -160,7 +158,7 @@ class DecoderWriter:
         )
 
     def _feed_forward(self, prefix: str, hidden: str) -> str:
-        """SwiGLU: down(silu(gate(x)) * up(x)), gate and up in one product."""
+        """SwiGLU: down(silu(gate(x)) * up(x)), with gate and up in one product."""
         weights = [f"{prefix}.mlp.{part}_proj.weight" for part in ("gate", "up")]
         both = self._linear(f"{prefix}.gate_up", hidden, weights)
         gate, up = f"{prefix}.gate", f"{prefix}.up"
@@ -171,7 +169,7 @@ class DecoderWriter:
         return self._linear(f"{prefix}.down", product, [f"{prefix}.mlp.down_proj.weight"])
 
     def _linear(self, name: str, hidden: str, weights: list[str]) -> str:
-        """hidden @ concat(weights).T, the weights [outputs, inputs] as the checkpoint stores them."""
+        """hidden @ concat(weights).T; the checkpoint stores weights as [outputs, inputs]."""
         matrix = torch.cat([self.checkpoint.tensor(weight) for weight in weights]).float().numpy()
         if self.precision == "fp32":
             return self.graph.node("MatMul", [hidden, self._weight(f"{name}.weight", matrix.T)], [name])
@@ -221,9 +219,9 @@ class DecoderWriter:
         return self.graph.node("Gather", [hidden, "minus_one"], [name], axis=1)
 
     def _rotary_caches(self) -> None:
-        """cos and sin float32 [positions, D / 2], from Transformers itself.
+        """Write cos and sin, float32 [positions, D / 2], computed by Transformers.
 
-        Its angles are fp32 products, off by up to 5e-4 rad at position 15 000; so must ours be.
+        Its angles are fp32 products, off by up to 5e-4 rad at position 15 000; ours must have the same error.
         """
         positions = torch.arange(self.shape.positions)[None]
         cos, sin = Qwen2RotaryEmbedding(self.config)(torch.zeros(1), positions)
@@ -255,7 +253,7 @@ class DecoderWriter:
 
 
 def head_weight(checkpoint: Checkpoint) -> str:
-    """Canonical name of the output layer's matrix, [V, H]; a tied one may be stored once, as embeddings."""
+    """Canonical name of the output layer's matrix, [V, H]; a tied one may be stored only as the embeddings."""
     tied = checkpoint.text_config.tie_word_embeddings and not checkpoint.has("lm_head.weight")
     return "language_model.embed_tokens.weight" if tied else "lm_head.weight"
 

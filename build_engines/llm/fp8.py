@@ -1,10 +1,9 @@
-"""FP8 weights and activations for the LLM: python -m build_engines.llm.fp8 --model FOLDER …
+"""Quantises the LLM's weights and activations to FP8: python -m build_engines.llm.fp8 --model FOLDER …
 
-Runs inside the pinned container on the GPU (Transformers 4.53), and on a CPU too. The ranges are the
-largest magnitudes that calibration meets, found by forward hooks: ModelOpt finds the same ones, but its
-release in the container compiles a CUDA extension first, and the container may have no compiler. The
-model answers every prompt in BF16, and calibration reads the answers too; before anything is written, the
-quantised model is compared with the full one on answers that calibration has not seen.
+Runs in the pinned container on the GPU (Transformers 4.53), and also on a CPU. Forward hooks record each layer's
+largest magnitudes. ModelOpt finds the same ranges, but its release in the container compiles a CUDA extension first,
+and the container may lack a compiler. The model answers every prompt in BF16 and is calibrated on the answers too.
+Before anything is written, the quantised model is compared with the full one on held-out answers.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from build_engines.llm import trtllm_checkpoint
 from build_engines.llm.trtllm_checkpoint import FP8_MAX, Range
 from build_engines.stage import BuildError, Figures, require
 
-HELD_OUT = 8  # every eighth sample is compared instead of calibrated on
-ANSWER_TOKENS = 64  # of each sample, at most; the first of them are compared
-# Of a model that is worth serving. A random one, with its near ties, may differ far more often.
+HELD_OUT = 8  # every eighth sample is held out for the comparison
+ANSWER_TOKENS = 64  # most tokens of each answer; held-out answers are compared over them
+# For a model worth serving. A random one, with its near ties, may differ far more often.
 DISAGREEMENT_BOUND = 0.15
 FIGURES = "figures.json"
 
@@ -37,8 +36,8 @@ Sample = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Answered:
-    """A prompt with the model's own answer: inputs_embeds [1, S, H], of which the last `answer_tokens` - 1 are
-    the answer's, each but the last token (nothing is predicted after that one).
+    """A prompt with the model's own answer: inputs_embeds [1, S, H], the last `answer_tokens` - 1 of them from the
+    answer (without its last token, after which nothing is predicted).
     """
 
     embeddings: Tensor
@@ -48,10 +47,9 @@ class Answered:
 def quantise(
     model_folder: Path, samples: Sequence[Sample], output: Path, max_positions: int, bound: float
 ) -> Figures:
-    """Write the FP8 checkpoint and `figures.json` into `output`; raises BuildError past `bound`.
+    """Write the FP8 checkpoint and `figures.json` into `output`. Raises BuildError past `bound`.
 
-    samples: (input_ids [S], prompt_table [P, H]) each; `bound` on the share of positions whose likeliest
-    token changes.
+    samples: (input_ids [S], prompt_table [P, H]) each. bound: largest share of positions whose likeliest token changes.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(model_folder, torch_dtype=torch.bfloat16)
@@ -70,7 +68,7 @@ def quantise(
 
 
 def command(model: Path, samples: Path, output: Path, max_positions: int) -> list[str]:
-    """This module as a command of the container's own Python."""
+    """The command that runs this module with the container's Python."""
     options: dict[str, object] = {
         "model": model,
         "calibration": samples,
@@ -82,15 +80,15 @@ def command(model: Path, samples: Path, output: Path, max_positions: int) -> lis
 
 
 def embed(model: PreTrainedModel, input_ids: Tensor, prompt_table: Tensor) -> Tensor:
-    """inputs_embeds [1, S, H] of a prompt whose ids past the vocabulary are rows of `prompt_table`.
+    """Embed a prompt as inputs_embeds [1, S, H]; ids past the vocabulary are rows of `prompt_table`.
 
-    Raises BuildError for a row that the table does not have.
+    Raises BuildError for a row that the table lacks.
     """
     table = cast(Tensor, model.get_input_embeddings().weight).detach()
     audio_rows = input_ids.long() - model.config.vocab_size
     is_audio = audio_rows >= 0
     if is_audio.any() and int(audio_rows.max()) >= len(prompt_table):
-        raise BuildError(f"a calibration sample asks for row {int(audio_rows.max())} of {len(prompt_table)}")
+        raise BuildError(f"a calibration sample needs row {int(audio_rows.max())} of {len(prompt_table)}")
     embeddings = table.new_empty(len(input_ids), table.shape[1])
     embeddings[~is_audio] = table[input_ids[~is_audio].long()]
     embeddings[is_audio] = prompt_table.to(table)[audio_rows[is_audio]]
@@ -99,7 +97,7 @@ def embed(model: PreTrainedModel, input_ids: Tensor, prompt_table: Tensor) -> Te
 
 @torch.inference_mode()
 def answered(model: PreTrainedModel, prompt: Tensor) -> Answered:
-    """The prompt [1, S, H] followed by the model's greedy answer."""
+    """Append the model's greedy answer to a prompt [1, S, H]."""
     mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device)
     ids = model.generate(  # type: ignore[operator]  # Transformers hides the signature
         inputs_embeds=prompt,
@@ -114,16 +112,16 @@ def answered(model: PreTrainedModel, prompt: Tensor) -> Answered:
 
 @torch.inference_mode()
 def answer_logits(model: PreTrainedModel, prompt: Answered) -> Tensor:
-    """Of every position that predicts a token of the answer, float32 [answer_tokens, V]."""
+    """Logits of every position that predicts a token of the answer, float32 [answer_tokens, V]."""
     logits = model(inputs_embeds=prompt.embeddings, use_cache=False).logits
     return logits[0, -prompt.answer_tokens :].float().cpu()
 
 
 @torch.inference_mode()
 def find_ranges(model: PreTrainedModel, prompts: Sequence[Answered]) -> dict[str, Range]:
-    """Largest magnitudes at the input of every linear layer of the blocks, and of its weight.
+    """Find the largest magnitudes of the inputs and weights of every linear layer in the blocks.
 
-    lm_head stays as it is, and so do keys and values: Qwen2.5 answers wrongly with an FP8 KV cache.
+    lm_head, keys and values stay unquantised: Qwen2.5 answers wrongly with an FP8 KV cache.
     """
     largest: dict[str, Tensor] = {}
 
@@ -154,7 +152,7 @@ def find_ranges(model: PreTrainedModel, prompts: Sequence[Answered]) -> dict[str
 
 @torch.no_grad()
 def simulate(model: PreTrainedModel, ranges: Mapping[str, Range]) -> None:
-    """Make `model` compute what FP8 would, for good: weights and inputs of its linear layers rounded."""
+    """Change `model` to compute as in FP8: rounds the weights and inputs of its linear layers."""
 
     def rounding(largest: float) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
         return lambda _, inputs: (rounded(inputs[0], largest), *inputs[1:])
@@ -165,9 +163,9 @@ def simulate(model: PreTrainedModel, ranges: Mapping[str, Range]) -> None:
 
 
 def rounded(values: Tensor, largest: float) -> Tensor:
-    """The nearest numbers that FP8 has when `largest` is its largest, in the type of `values`.
+    """Round to FP8 scaled so that `largest` is its largest number; keeps the dtype of `values`.
 
-    Multiplied by the scale's inverse, as kernels do (and ModelOpt).
+    Multiplies by the inverse of the scale, as kernels and ModelOpt do.
     """
     scale = FP8_MAX / torch.tensor(largest, device=values.device)
     near = (values.float() * scale).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn)
@@ -175,7 +173,7 @@ def rounded(values: Tensor, largest: float) -> Tensor:
 
 
 def quantised_layers(model: PreTrainedModel) -> dict[str, nn.Linear]:
-    """The linear layers of the blocks, by their paths."""
+    """The linear layers of the blocks by path."""
     return {
         path: module
         for path, module in model.named_modules()
@@ -184,7 +182,7 @@ def quantised_layers(model: PreTrainedModel) -> dict[str, nn.Linear]:
 
 
 def compare(full: Sequence[Tensor], quantised: Sequence[Tensor]) -> dict[str, float]:
-    """How often the likeliest token differs, and the mean KL divergence in nats."""
+    """Share of positions whose likeliest token differs, and the mean KL divergence in nats."""
     before, after = torch.cat(list(full)), torch.cat(list(quantised))
     divergence = nn.functional.kl_div(
         after.log_softmax(-1), before.log_softmax(-1), log_target=True, reduction="batchmean"
@@ -194,9 +192,7 @@ def compare(full: Sequence[Tensor], quantised: Sequence[Tensor]) -> dict[str, fl
 
 
 def read_samples(path: Path) -> list[Sample]:
-    """What `build_engines.llm.calibration` wrote (which cannot be imported here: it needs the server's
-    packages).
-    """
+    """Read the file of `build_engines.llm.calibration` (which cannot be imported here: it needs more packages)."""
     with safe_open(path, framework="pt") as file:
         return [
             (file.get_tensor(f"{number}.input_ids"), file.get_tensor(f"{number}.prompt_table"))

@@ -1,4 +1,4 @@
-"""LoRA adapters for vLLM, which puts one on per request: written as PEFT writes them for a Qwen2ForCausalLM."""
+"""Writes LoRA adapters for vLLM, which applies one per request, in PEFT's format for a Qwen2ForCausalLM."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from build_engines.source.think import CONFIG, LLM_PREFIX, WEIGHTS, Adapter
 from build_engines.stage import BuildError, Figures
 
 PREFIX = "base_model.model.model."
-LARGEST_RANK = 512  # that vLLM knows
+LARGEST_RANK = 512  # that vLLM supports
 
 
 def build(checkpoint: Checkpoint, adapters: Mapping[str, Adapter], folder: Path) -> Figures:
-    """Write `folder/NAME/` for each. Raises BuildError for what vLLM cannot put on one request."""
+    """Write `folder/NAME/` for each adapter. Raises BuildError for one that vLLM cannot apply per request."""
     for name, adapter in adapters.items():
         _write(checkpoint, name, adapter, folder / name)
     return {"adapters": len(adapters)}

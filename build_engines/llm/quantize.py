@@ -3,15 +3,15 @@
 import numpy as np
 
 BLOCK = 32  # weights that share a scale
-ROWS = 2048  # quantised at once; bounds the temporaries of a 150 000-row output layer
+ROWS = 2048  # quantised at a time; bounds the temporary memory for a 150 000-row output layer
 
 
 def quantize_int4(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float32 [outputs, inputs] → quants uint8 [outputs, blocks, BLOCK / 2], scales [outputs * blocks].
+    """Quantise float32 [outputs, inputs] → quants uint8 [outputs, blocks, BLOCK / 2], scales [outputs * blocks].
 
-    Symmetric: weight ≈ scale * (quant - 8), two quants a byte, the even one in the low half. The scale may be
-    negative, so that the weight of largest magnitude always falls on -8, the end of the range that reaches
-    further. Inputs are padded with zeros to whole blocks.
+    Symmetric: weight ≈ scale * (quant - 8), two quants per byte, the even one in the low half. The scale may be
+    negative, so that the weight of largest magnitude maps to -8, the longer end of the range. Inputs are zero-padded to
+    whole blocks.
     """
     outputs, inputs = matrix.shape
     blocks = -(-inputs // BLOCK)
@@ -30,7 +30,7 @@ def quantize_int4(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def dequantize_int4(quants: np.ndarray, scales: np.ndarray, inputs: int) -> np.ndarray:
-    """The float32 [outputs, inputs] that a quantised matrix stands for."""
+    """Return the float32 [outputs, inputs] that a quantised matrix represents."""
     outputs, blocks, _ = quants.shape
     matrix = np.empty((outputs, inputs), np.float32)
     for start in range(0, outputs, ROWS):

@@ -1,9 +1,8 @@
-"""The LLM of an AF3 checkpoint as a plain `Qwen2ForCausalLM` folder that Transformers 4 can read, too.
+"""Writes the LLM of an AF3 checkpoint as a plain `Qwen2ForCausalLM` folder that Transformers 4 can read too.
 
-The pinned container has Transformers 4.53, which knows neither Audio Flamingo 3 nor the configuration
-files of Transformers 5. So the folder is written here, tensor by tensor, with `rope_theta` where version
-4 looks for it: where it does not find it, it takes 10 000 instead of Qwen2.5's 1 000 000 and says
-nothing.
+The pinned container has Transformers 4.53, which supports neither Audio Flamingo 3 nor Transformers 5's config files.
+So the folder is written here, tensor by tensor, with `rope_theta` where version 4 looks for it; without it, version 4
+silently uses 10 000 instead of Qwen2.5's 1 000 000.
 """
 
 from __future__ import annotations
@@ -26,9 +25,7 @@ SHARD_BYTES = 4 << 30
 
 
 def build(checkpoint: Checkpoint, adapter: Adapter | None, folder: Path) -> Figures:
-    """Write config.json, the weights in shards, their index and the tokenizer; `adapter` is merged where
-    given.
-    """
+    """Write config.json, the weights in shards, their index and the tokenizer; merges `adapter` if given."""
     weight_map: dict[str, str] = {}
     total_bytes = 0
     for number, shard in enumerate(_shards(checkpoint, adapter)):
@@ -45,11 +42,11 @@ def build(checkpoint: Checkpoint, adapter: Adapter | None, folder: Path) -> Figu
 
 
 def config(text: Qwen2Config, dtype: str) -> dict[str, object]:
-    """config.json in the words of Transformers 4."""
+    """Build config.json in Transformers 4's format."""
     shape = Shape.of(text)
     rope = text.to_dict()["rope_parameters"]
     if rope["rope_type"] != "default":
-        raise BuildError(f"the LLM's rope_type is {rope['rope_type']!r}; only 'default' is built")
+        raise BuildError(f"the LLM's rope_type is {rope['rope_type']!r}; only 'default' is supported")
     return {
         "architectures": ["Qwen2ForCausalLM"],
         "model_type": "qwen2",
@@ -74,7 +71,7 @@ def config(text: Qwen2Config, dtype: str) -> dict[str, object]:
 
 
 def _shards(checkpoint: Checkpoint, adapter: Adapter | None) -> Iterator[dict[str, torch.Tensor]]:
-    """The LLM's weights under their names in Qwen2ForCausalLM, a few gigabytes at a time."""
+    """Yield the LLM's weights under their Qwen2ForCausalLM names, a few gigabytes at a time."""
     names = sorted(name for name in map(canonical_name, checkpoint.files) if _is_llm(name))
     shard: dict[str, torch.Tensor] = {}
     for name in tqdm(names, desc="Qwen2.5", unit="tensor", delay=2, leave=False):
@@ -93,7 +90,7 @@ def _is_llm(name: str) -> bool:
 
 
 def _write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
-    """The tokenizer, described in a way that Transformers 4 knows, for NVIDIA's quantize.py."""
+    """Write the tokenizer in Transformers 4's format, for NVIDIA's quantize.py."""
     definition = json.loads((checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8"))
     _write_json(folder / "tokenizer.json", definition)
     names = {token["id"]: token["content"] for token in definition["added_tokens"]}

@@ -1,9 +1,7 @@
-"""The commands of TensorRT-LLM 1.0.0: every flag on which its releases differ is given, none is left to a
-default.
+"""Builds the commands of TensorRT-LLM 1.0.0; sets every flag whose default differs between releases.
 
-They run inside the pinned container (`build_engines.tools`). Flags, values and reasons: `trtllm-build
---help` and `quantize.py --help` of that release; `tests/contract/test_recorded_options.py` compares them
-with the recorded lists.
+The commands run inside the pinned container (`build_engines.tools`). Flags and values come from `trtllm-build --help`
+and `quantize.py --help` of that release; `tests/contract/test_recorded_options.py` compares them with recorded lists.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from build_engines.targets.target import Target
 
 TOKENS_PER_KV_BLOCK = 32
 QUANTIZE_SCRIPT = "/app/examples/quantization/quantize.py"
-CALIBRATION_TEXTS = 32  # what quantize.py takes for AWQ, whatever is asked for
+CALIBRATION_TEXTS = 32  # quantize.py always uses this many for AWQ
 CALIBRATION_TEXT_TOKENS = 2048
 
 
@@ -28,20 +26,18 @@ def build_command(target: Target, checkpoint: Path, output: Path, timing_cache: 
         "max_beam_width": 1,
         "max_seq_len": limits.max_sequence_tokens,
         "max_num_tokens": target.max_num_tokens,
-        # One slot for each running request: the backend divides this by max_batch_size for its limit per
-        # request.
+        # One slot per running request: the backend divides this by max_batch_size for its limit per request.
         "max_multimodal_len": target.prompt_table_rows,
         "kv_cache_type": "paged",
         "tokens_per_block": TOKENS_PER_KV_BLOCK,
         "remove_input_padding": "enable",
         "context_fmha": "enable",
-        # KV-cache reuse and chunked prefill need it.
+        # Required by KV cache reuse and chunked prefill.
         "use_paged_context_fmha": "enable",
-        # Wrong answers from Qwen2.5 with FP8 attention (TensorRT-LLM #4218, #2699, #12877): BF16 KV
-        # cache, BF16 FMHA.
+        # Qwen2.5 answers wrongly with FP8 attention (TensorRT-LLM #4218, #2699, #12877): use BF16 KV cache and FMHA.
         "use_fp8_context_fmha": "disable",
         "gpt_attention_plugin": "auto",
-        # FP8 has its own matrix kernels, which the plugin would replace.
+        # FP8 has its own GEMM kernels, which the plugin would replace.
         "gemm_plugin": "disable" if target.llm_precision == "fp8" else "auto",
         "multiple_profiles": "enable",
         # Only for Llama and Mistral on several GPUs.
@@ -57,9 +53,9 @@ def build_command(target: Target, checkpoint: Path, output: Path, timing_cache: 
 
 
 def quantize_command(model: Path, texts: Path, output: Path, seed: int) -> list[str]:
-    """NVIDIA's own quantize.py: INT4 AWQ, for a GPU without FP8. Its calibration reads text only.
+    """NVIDIA's quantize.py: INT4 AWQ, for a GPU without FP8. It calibrates on text only.
 
-    `texts`: folder of JSON lines with a "text" each, so that no data set is downloaded.
+    texts: folder of JSON lines with a "text" each, so that it downloads no data set.
     """
     options: dict[str, object] = {
         "model_dir": model,

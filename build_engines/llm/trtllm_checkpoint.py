@@ -1,12 +1,10 @@
-"""A `Qwen2ForCausalLM` folder → a TensorRT-LLM checkpoint: `config.json` and `rank0.safetensors`.
+"""Converts a `Qwen2ForCausalLM` folder to a TensorRT-LLM checkpoint: `config.json` and `rank0.safetensors`.
 
-Written here rather than by ModelOpt's exporter, so that it runs and is tested on a CPU: the exporter
-wants TensorRT-LLM installed for Qwen, leaves `qwen_type` out, and with Transformers 5 `rotary_base` too
-(TensorRT-LLM then takes 10 000 instead of 1 000 000 and says nothing). Tensor by tensor it gives the same
-bytes as ModelOpt 0.47's exporter.
+We do not use ModelOpt's exporter, so that this runs and is tested on a CPU: for Qwen the exporter needs TensorRT-LLM,
+omits `qwen_type` and, with Transformers 5, `rotary_base` (TensorRT-LLM then silently uses 10 000 instead of 1 000 000).
+The tensors are byte for byte those of ModelOpt 0.47's exporter.
 
-Runs in two worlds: beside Transformers 5, and in the pinned container; so it imports torch and
-safetensors alone.
+Runs beside Transformers 5 and in the pinned container, so it imports only torch and safetensors.
 """
 
 from __future__ import annotations
@@ -25,8 +23,7 @@ from build_engines.stage import BuildError
 FP8_MAX = 448.0  # largest float8_e4m3fn
 QUANT_ALGO = {"fp8": "FP8", "bf16": None, "int8": "W8A16"}
 
-# TensorRT-LLM's linear layer → the Qwen2 layers stacked in it. Its `mlp.fc` is the half that goes through
-# SiLU.
+# TensorRT-LLM's linear layer → the Qwen2 layers stacked in it. SiLU applies to its `mlp.fc`.
 LINEARS = {
     "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "attention.dense": ("self_attn.o_proj",),
@@ -34,15 +31,13 @@ LINEARS = {
     "mlp.gate": ("mlp.up_proj",),
     "mlp.proj": ("mlp.down_proj",),
 }
-# Layers that read the same input share one kernel, which takes one scale for both.
+# Layers with the same input share one kernel, which has one scale for both.
 SHARED_SCALES = {"mlp.fc": ("mlp.gate_proj", "mlp.up_proj"), "mlp.gate": ("mlp.gate_proj", "mlp.up_proj")}
 
 
 @dataclass(frozen=True)
 class Range:
-    """Largest magnitudes of one linear layer: what calibration has seen at its input, and its weight's
-    own.
-    """
+    """Largest magnitudes of one linear layer: of its input during calibration, and of its weight."""
 
     activation: float
     weight: float
@@ -52,7 +47,7 @@ def write(model: Path, folder: Path, precision: str, max_positions: int, ranges:
     """Write the checkpoint into `folder`.
 
     precision: fp8, bf16, or int8 (BF16 in the file; trtllm-build quantises the weights).
-    max_positions: rows of the rotary table; it has to cover the longest sequence of the engine.
+    max_positions: rows of the rotary table; must cover the longest sequence of the engine.
     ranges: Qwen2 module path → Range, for FP8; empty otherwise.
     """
     source = json.loads((model / "config.json").read_text())
@@ -63,19 +58,19 @@ def write(model: Path, folder: Path, precision: str, max_positions: int, ranges:
 
 
 def config(source: Mapping[str, object], precision: str, max_positions: int) -> dict[str, object]:
-    """TensorRT-LLM's QWenConfig from Transformers' (of version 4)."""
+    """Build TensorRT-LLM's QWenConfig from a Transformers 4 config."""
     if source["model_type"] != "qwen2":
-        raise BuildError(f"config.json: model_type is {source['model_type']!r}, only 'qwen2' is built")
+        raise BuildError(f"config.json: model_type is {source['model_type']!r}; only 'qwen2' is supported")
     algorithm = QUANT_ALGO[precision]
     return {
         "producer": {"name": "audio-flamingo-server", "version": "1"},
         "architecture": "Qwen2ForCausalLM",
         "model_type": "qwen",
         "decoder": "qwen",
-        # Read by QWenConfig and left out by exporters: without it the layer layout of Qwen 1 is built.
+        # Exporters omit this. Without it QWenConfig builds the layer layout of Qwen 1.
         "qwen_type": "qwen2",
         "dtype": "bfloat16",
-        # FP16 logits of this size are 0.02 apart: near ties would be decided by rounding.
+        # FP16 logits of this size are 0.02 apart, so rounding would decide near ties.
         "logits_dtype": "float32",
         "vocab_size": source["vocab_size"],
         "hidden_size": source["hidden_size"],
@@ -117,7 +112,7 @@ def config(source: Mapping[str, object], precision: str, max_positions: int) -> 
 def tensors(
     model: Path, layers: int, precision: str, ranges: Mapping[str, Range]
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor of `rank0.safetensors`: BF16, with FP8 weights and their scales [1] where asked."""
+    """Yield every tensor of `rank0.safetensors`: BF16 or, for fp8, FP8 weights with their scales [1]."""
     read = _Weights(model)
     yield "transformer.vocab_embedding.weight", read("model.embed_tokens.weight")
     for layer in range(layers):
@@ -139,19 +134,19 @@ def tensors(
 
 
 def to_fp8(weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Nearest float8_e4m3fn of weight / scale. Clamped, as past its largest number some torch give NaN."""
+    """Round weight / scale to float8_e4m3fn. Clamps first: past the largest number some torch releases give NaN."""
     return (weight.float() / scale).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn)
 
 
 def _scales(parts: list[Range]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(activation, weight) scales, float32 [1]; of stacked layers the larger."""
+    """(activation, weight) scales, float32 [1]; stacked layers use the larger."""
     activation = max(part.activation for part in parts)
     weight = max(part.weight for part in parts)
     return torch.tensor([activation]) / FP8_MAX, torch.tensor([weight]) / FP8_MAX
 
 
 class _Weights:
-    """The model folder's weights by name, in BF16, each read when it is asked for."""
+    """The model folder's weights by name, in BF16, read on demand."""
 
     def __init__(self, model: Path) -> None:
         index = json.loads((model / "model.safetensors.index.json").read_text())

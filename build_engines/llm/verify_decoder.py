@@ -1,4 +1,4 @@
-"""Is `decoder.onnx` the checkpoint's decoder? Its greedy answers against Transformers, layer by layer."""
+"""Verifies that `decoder.onnx` is the checkpoint's decoder: compares greedy answers with Transformers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from build_engines.llm.quantize import dequantize_int4, quantize_int4
 from build_engines.source.checkpoint import Checkpoint
 from build_engines.stage import Figures, require
 
-# Rows of one batch: ragged, one shorter than a chunk and one of several chunks.
+# Ragged rows of one batch: one shorter than a chunk, one of several chunks.
 PROMPT_TOKENS = (7, 40, 90)
 CHUNK = 32
 STEPS = 8
@@ -26,7 +26,7 @@ SEED = 1
 
 ERROR_BOUND = {
     "fp32": 1e-4,
-    # The graph rounds activations to int8, the reference does not.
+    # The graph rounds activations to int8; the reference does not.
     "int4": 0.2,
 }
 
@@ -35,16 +35,16 @@ Transform = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Answer:
-    """Greedy answer of one row: what was read, float32 [S + STEPS - 1, H], and logits float32 [STEPS, V]."""
+    """The greedy answer of one row: its input embeddings float32 [S + STEPS - 1, H], and logits float32 [STEPS, V]."""
 
     embeddings: np.ndarray
     logits: np.ndarray
 
 
 def verify(checkpoint: Checkpoint, precision: Precision, folder: Path) -> Figures:
-    """Compare with torch on the same weights (int4: dequantised ones); raises BuildError past the bound.
+    """Compare with torch on the same weights (int4: dequantised). Raises BuildError past the bound.
 
-    int4 figures also say how far quantisation itself moved the logits from those of the checkpoint.
+    The figures of int4 include how far quantisation itself moved the logits.
     """
     answers = greedy_answers(Decoder(folder, len(PROMPT_TOKENS), ROW_TOKENS, threads=0))
     transforms = [dequantised, unchanged] if precision == "int4" else [unchanged]
@@ -61,7 +61,7 @@ def verify(checkpoint: Checkpoint, precision: Precision, folder: Path) -> Figure
 
 
 def greedy_answers(decoder: Decoder) -> list[Answer]:
-    """Prompts read in chunks, one row each, then decoded together: the two ways the graph is called."""
+    """Prefill prompts in chunks, one row each, then decode them together: the two ways the graph is called."""
     draw = np.random.default_rng(SEED)
     prompts = [draw.integers(0, decoder.vocab_size, tokens) for tokens in PROMPT_TOKENS]
     logits = np.empty((len(prompts), STEPS, decoder.vocab_size), np.float32)
@@ -82,16 +82,16 @@ def greedy_answers(decoder: Decoder) -> list[Answer]:
 def reference_logits(
     checkpoint: Checkpoint, answers: Sequence[Answer], transforms: Sequence[Transform]
 ) -> list[list[np.ndarray]]:
-    """Transformers' logits where each answer was given, for weights transformed in each way.
+    """Compute Transformers' logits for every answer, with the weights changed by each transform.
 
-    Returns for every transform, for every answer, float32 [STEPS, V]. Each layer is read once.
+    Returns float32 [STEPS, V] by transform and answer. Reads each layer once.
     """
     config = checkpoint.text_config
     one_layer = Qwen2Config.from_dict(config.to_dict() | {"num_hidden_layers": 1, "layer_types": None})
     with torch.device("meta"):
         block = Qwen2Model(one_layer).eval()
         norm = Qwen2RMSNorm(config.hidden_size, config.rms_norm_eps)
-    block.norm = nn.Identity()  # only behind the last layer
+    block.norm = nn.Identity()  # applied only after the last layer
     block.rotary_emb = type(block.rotary_emb)(one_layer)
     read = [torch.from_numpy(answer.embeddings)[None] for answer in answers]
     rows = [read for _ in transforms]
@@ -111,7 +111,7 @@ def reference_logits(
 
 
 def compare(answers: Sequence[Answer], reference: Sequence[np.ndarray]) -> dict[str, float]:
-    """The largest relative error ‖d‖/‖ref‖ of a row, the largest difference, and the tokens that differ."""
+    """Largest relative error ‖d‖/‖ref‖ of a row, largest difference, and number of differing tokens."""
     pairs = [(answer.logits, row) for answer, row in zip(answers, reference, strict=True)]
     return {
         "relative_error": max(float(np.linalg.norm(ours - row) / np.linalg.norm(row)) for ours, row in pairs),
@@ -126,5 +126,5 @@ def unchanged(matrix: Tensor) -> Tensor:
 
 
 def dequantised(matrix: Tensor) -> Tensor:
-    """The matrix that its int4 form stands for."""
+    """Round a matrix to int4 and back."""
     return torch.from_numpy(dequantize_int4(*quantize_int4(matrix.numpy()), matrix.shape[1]))

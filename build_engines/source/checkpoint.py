@@ -1,4 +1,4 @@
-"""A checkpoint in Hugging Face format: found or downloaded, checked, identified, read by tensor."""
+"""Finds or downloads a checkpoint in Hugging Face format, checks it, identifies it, and reads its tensors."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ from build_engines.stage import BuildError
 REQUIRED_FILES = ("config.json", "tokenizer.json")
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-# Named one by one: the hub repository also holds think/ adapters and the same weights a second time.
+# Listed one by one: the hub repository also holds think/ adapters and a second copy of the weights.
 SMALL_FILES = (
     *REQUIRED_FILES,
     "generation_config.json",
@@ -49,7 +49,7 @@ LICENCE_NOTICE = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checked folder. `name` is what the operator asked for; `files` maps tensor → safetensors file."""
+    """A checked checkpoint folder. `name` is what the operator gave; `files` maps tensor → safetensors file."""
 
     name: str
     folder: Path
@@ -67,7 +67,7 @@ class Checkpoint:
 
     @cached_property
     def sha256(self) -> str:
-        """Identity: hash of the name and content of every file that decides what the model says."""
+        """Hash of the name and content of every file that decides the model's answers."""
         digest = hashlib.sha256()
         small = [self.folder / name for name in SMALL_FILES if (self.folder / name).exists()]
         for path in [*small, *sorted(set(self.files.values()))]:
@@ -76,10 +76,10 @@ class Checkpoint:
 
     @cached_property
     def processor(self) -> Processor:
-        """Transformers' processor, of the class that the checkpoint itself names.
+        """Transformers' processor, of the class that the checkpoint names.
 
-        Raises BuildError when that is the class of another family: a renamed checkpoint would be built without
-        what its audio needs.
+        Raises BuildError when that class belongs to another family: a renamed checkpoint would be built without RoTE
+        or boundary tokens.
         """
         named = _processor_name(self.folder)
         if named not in (None, *self.family.processor_names):
@@ -92,21 +92,21 @@ class Checkpoint:
 
     @property
     def windows_per_clip(self) -> int:
-        """How many windows of 30 s Transformers' processor takes of a clip: past them the model was not taught."""
+        """Windows of 30 s that Transformers' processor accepts per clip; the model was not trained on longer ones."""
         return int(self.processor.max_audio_len // self.processor.feature_extractor.chunk_length)
 
     def has(self, name: str) -> bool:
-        """Whether a tensor of this canonical name is stored."""
+        """Whether the checkpoint has a tensor of this canonical name."""
         return name in self._stored_names
 
     def tensor(self, name: str) -> torch.Tensor:
-        """One tensor in the dtype it is stored in, by its canonical name (see `canonical_name`)."""
+        """Read one tensor by its canonical name (see `canonical_name`), in its stored dtype."""
         path, stored = self._locate(name)
         with safe_open(path, framework="pt") as file:
             return file.get_tensor(stored)
 
     def rows(self, name: str, block: int) -> Iterator[torch.Tensor]:
-        """A matrix in blocks of `block` rows, so that an embedding table is never whole in memory."""
+        """Read a matrix in blocks of `block` rows, so that an embedding table is never wholly in memory."""
         path, stored = self._locate(name)
         with safe_open(path, framework="pt") as file:
             matrix = file.get_slice(stored)
@@ -114,7 +114,7 @@ class Checkpoint:
                 yield matrix[start : start + block]
 
     def module_state(self, prefix: str) -> dict[str, torch.Tensor]:
-        """fp32 state of the module whose tensors start with `prefix`, e.g. `audio_tower.`"""
+        """The fp32 state dict of the module whose tensors start with `prefix`, e.g. `audio_tower.`"""
         names = [name for name in self._stored_names if name.startswith(prefix)]
         return {name.removeprefix(prefix): self.tensor(name).float() for name in names}
 
@@ -130,9 +130,9 @@ class Checkpoint:
 
 
 def canonical_name(stored: str) -> str:
-    """Tensor names as Transformers' modules have them, whichever of its versions wrote the checkpoint.
+    """Convert a stored tensor name, of any Transformers version, to the name in Transformers' modules.
 
-    Hub files say `language_model.model.layers…` and `language_model.lm_head…`; others say
+    Hub files have `language_model.model.layers…` and `language_model.lm_head…`; others have
     `model.language_model…` and `lm_head…`; 5.20 writes `language_model.model.model.layers…`. Canonical:
     `audio_tower.…`, `multi_modal_projector.…`, `language_model.layers.…`, `lm_head.…`.
     """
@@ -143,9 +143,9 @@ def canonical_name(stored: str) -> str:
 
 
 def open_checkpoint(source: str) -> Checkpoint:
-    """A local folder, or a hub id that is downloaded first (resumed if it was interrupted).
+    """Open a local folder, or download a hub id first (an interrupted download resumes).
 
-    Raises BuildError when it is of another model or not all of it is there.
+    Raises BuildError when it is another model or incomplete.
     """
     folder = Path(source)
     if not folder.exists():
@@ -160,7 +160,7 @@ def open_checkpoint(source: str) -> Checkpoint:
 def _read_config(folder: Path) -> tuple[Family, AudioConfig]:
     path = folder / "config.json"
     if not path.exists():
-        raise BuildError(f"{folder}: no config.json, so no checkpoint in Hugging Face format")
+        raise BuildError(f"{folder}: no config.json; give the folder of a checkpoint in Hugging Face format")
     written = json.loads(path.read_text(encoding="utf-8"))
     model_type = written.get("model_type")
     family = family_of(model_type)
@@ -186,7 +186,7 @@ def _read_config(folder: Path) -> tuple[Family, AudioConfig]:
 
 
 def _quantisation(written: Mapping[str, Any]) -> str | None:
-    """The method of a quantised checkpoint (awq, gptq, …), whichever part of it is quantised."""
+    """The quantisation method (awq, gptq, …) when any part of the checkpoint is quantised."""
     for part in (written, written.get("text_config") or {}):
         if found := part.get("quantization_config"):
             return str(found.get("quant_method", "an unknown method"))
@@ -194,7 +194,7 @@ def _quantisation(written: Mapping[str, Any]) -> str | None:
 
 
 def _processor_name(folder: Path) -> str | None:
-    """The class that the checkpoint's own files name, in the order in which Transformers reads them."""
+    """The processor class that the checkpoint's files name, searched in Transformers' order."""
     for name in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
         path = folder / name
         named = json.loads(path.read_text(encoding="utf-8")).get("processor_class") if path.exists() else None
@@ -204,7 +204,7 @@ def _processor_name(folder: Path) -> str | None:
 
 
 def _tensor_files(folder: Path) -> dict[str, Path]:
-    """Tensor → safetensors file, from the index of a sharded checkpoint or from its single file."""
+    """Map tensors to safetensors files, from the index of a sharded checkpoint or from its single file."""
     index = folder / INDEX
     if index.exists():
         files = {name: folder / shard for name, shard in json.loads(index.read_text())["weight_map"].items()}

@@ -1,4 +1,4 @@
-"""sha256 of large files, remembered: a checkpoint of 16 GB is read once, not at every `make engines`."""
+"""Caches the sha256 of large files, so that `make engines` reads a 16 GB checkpoint only once."""
 
 import json
 import os
@@ -10,9 +10,9 @@ REMEMBERED_FROM_BYTES = 64 << 20
 
 
 def content_hash(path: Path) -> str:
-    """sha256 of a file. Of a large one it is remembered by place, size and time of change.
+    """sha256 of a file; that of a large one is cached by path, size and modification time.
 
-    The hub cache needs no reading at all: its files are links to blobs named by their hash.
+    Files in the hub cache need no reading: they link to blobs named by their hash.
     """
     target = path.resolve()
     if path.is_symlink() and len(target.name) == 64:

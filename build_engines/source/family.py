@@ -1,4 +1,4 @@
-"""The classes of Transformers that a checkpoint is of. Everything else about it stands in its own files."""
+"""The families of Transformers classes that checkpoints use; their other facts are in the checkpoint's files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Processor: TypeAlias = AudioFlamingo3Processor | MusicFlamingoProcessor
 
 @dataclass(frozen=True)
 class Family:
-    """One set of classes, and the names by which checkpoints call them."""
+    """One set of classes, and the model types that checkpoints give for it."""
 
     config: type[Any]
     model: type[Any]
@@ -42,7 +42,7 @@ FAMILIES = (
         processor_names=("AudioFlamingo3Processor",),
         rotates_by_time=False,
     ),
-    # Music Flamingo 2601 and Audio Flamingo Next. The second had a name of its own for a while.
+    # Music Flamingo 2601 and Audio Flamingo Next, whose model_type was different at first.
     Family(
         MusicFlamingoConfig,
         MusicFlamingoModel,
@@ -57,5 +57,5 @@ MODEL_TYPES = tuple(name for family in FAMILIES for name in family.model_types)
 
 
 def family_of(model_type: str) -> Family | None:
-    """The family whose config.json says `model_type`; None for other models."""
+    """Find the family of a config.json's `model_type`; None for other models."""
     return next((family for family in FAMILIES if model_type in family.model_types), None)

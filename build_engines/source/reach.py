@@ -1,6 +1,6 @@
-"""How far each model of the family hears and answers: NVIDIA's own figures, and those of a checkpoint's files.
+"""The longest audio and answer of each model, from NVIDIA's model cards or from a checkpoint's files.
 
-Without torch: a dry run knows a published checkpoint by its name alone.
+Does not import torch, so that a dry run needs only a published checkpoint's name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ AUDIO_TOKENS_PER_SECOND = 25
 
 @dataclass(frozen=True)
 class Reach:
-    """clip_seconds: of one clip, and of all clips of a request; positions: of the language model."""
+    """A model's limits. clip_seconds: of one clip, and of all clips of a request; positions: of the language model."""
 
     clip_seconds: int
     answer_tokens: int
@@ -28,7 +28,7 @@ class Reach:
     rotates_by_time: bool = False  # RoTE
 
     def limits(self, max_batch_size: int, request_seconds: int | None = None) -> Limits:
-        """For so many requests at once, each with at most `request_seconds` of audio (all that it hears)."""
+        """Limits for `max_batch_size` requests at once, each of `request_seconds` of audio (default: clip_seconds)."""
         seconds = request_seconds or self.clip_seconds
         windows = -(-seconds // WINDOW_SECONDS)
         audio_tokens = windows * WINDOW_SECONDS * AUDIO_TOKENS_PER_SECOND
@@ -46,7 +46,7 @@ AUDIO_FLAMINGO_3 = Reach(MAX_CLIP_SECONDS, MAX_NEW_TOKENS, positions=32_768)
 MUSIC_FLAMINGO = Reach(1200, 2048, positions=32_768, rotates_by_time=True)
 AUDIO_FLAMINGO_NEXT = Reach(1800, 4096, positions=131_072, rotates_by_time=True)
 
-# By the model cards. music-flamingo-hf, of November 2025, is of Audio Flamingo 3's class.
+# From the model cards. music-flamingo-hf (November 2025) has Audio Flamingo 3's class.
 PUBLISHED = {
     "nvidia/audio-flamingo-3-hf": AUDIO_FLAMINGO_3,
     "nvidia/music-flamingo-hf": AUDIO_FLAMINGO_3,
@@ -59,15 +59,15 @@ PUBLISHED = {
 
 
 def published(name: str) -> Reach:
-    """Of a checkpoint that is not here, by its hub id; one that is not NVIDIA's is taken for Audio Flamingo 3's."""
+    """Limits of a checkpoint that is not here, by hub id; unknown ids get Audio Flamingo 3's."""
     return PUBLISHED.get(name, AUDIO_FLAMINGO_3)
 
 
 def of(checkpoint: Checkpoint) -> Reach:
-    """Of a checkpoint that is here.
+    """Limits of a checkpoint that is here.
 
-    Its processor says how much audio it takes of a clip, its language model how many positions it has. How long an
-    answer may be only the model cards say: it goes with the length of the clips.
+    Its processor has the longest clip, its language model the positions. Only the model cards give the longest answer;
+    it is chosen by the longest clip.
     """
     seconds = checkpoint.windows_per_clip * WINDOW_SECONDS
     known = (AUDIO_FLAMINGO_3, MUSIC_FLAMINGO)
@@ -81,7 +81,7 @@ def of(checkpoint: Checkpoint) -> Reach:
 
 
 def describe(limits: Limits) -> str:
-    """The limits as a line for the terminal."""
+    """Format the limits as a line for the terminal."""
     return (
         f"limits: clips of {limits.max_clip_seconds} s, {limits.max_audio_tokens} audio tokens and "
         f"{limits.max_text_tokens} text tokens a request, answers of {limits.max_output_tokens} tokens, sequences of "

@@ -1,7 +1,7 @@
-"""The checkpoint's `think/` LoRA, merged into the LLM's weights: W + (alpha / r) B A.
+"""Merges the checkpoint's `think/` LoRA into the LLM's weights: W + (alpha / r) B A.
 
-Audio Flamingo 3 reasons before it answers, and hears long clips better, with this adapter. Tower and
-adaptor were frozen while it was trained, so one encoder engine serves both; two LLM engines differ.
+With this adapter Audio Flamingo 3 reasons before it answers and handles long clips better. Tower and adaptor were
+frozen during its training, so both LLM engines share one encoder engine.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ FOLDER = "think"
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 NOT_LORA = "non_lora_trainables.bin"
-# Whatever wrappers the trainer had around the LLM, a layer's own path ends like this.
+# A layer's path ends like this, whatever wrappers the trainer put around the LLM.
 LORA_NAME = re.compile(r"(layers\.\d+\.(?:self_attn|mlp)\.\w+_proj)\.lora_([AB])(?:\.default)?\.weight$")
 LLM_PREFIX = "language_model."
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter folder. `names`: canonical weight name → the names of its A and its B in the file."""
+    """A LoRA adapter folder. names: canonical weight name → names of its A and B in the file."""
 
     folder: Path
     scale: float
@@ -40,13 +40,13 @@ class Adapter:
 
     @property
     def sha256(self) -> str:
-        """Identity of what it changes: the matrices, how they are scaled, and whole weights that replace others."""
+        """Hash of everything it changes: the matrices, their scale, and weights that it replaces whole."""
         files = [self.folder / name for name in (WEIGHTS, CONFIG, NOT_LORA)]
         hashes = {file.name: hash_file(file) for file in files if file.exists()}
         return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
     def merged(self, name: str, weight: torch.Tensor) -> torch.Tensor:
-        """`weight` of canonical `name` with the adapter in it, in its own dtype; computed in fp32."""
+        """Merge the adapter into `weight` of canonical `name`: computed in fp32, returned in the weight's dtype."""
         if name in self.replaced:
             return self.replaced[name].to(weight.dtype)
         if name not in self.names:
@@ -55,7 +55,7 @@ class Adapter:
         return (weight.float() + self.scale * (b.float() @ a.float())).to(weight.dtype)
 
     def matrices(self, name: str, shape: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
-        """A [r, columns] and B [rows, r] of canonical `name`, a weight of `shape`. Raises BuildError."""
+        """Read A [r, columns] and B [rows, r] for the weight `name` of `shape`. Raises BuildError."""
         with safe_open(self.folder / WEIGHTS, framework="pt") as file:
             a, b = (file.get_tensor(self.names[name][side]) for side in "AB")
         if (b.shape[0], a.shape[1]) != tuple(shape):
@@ -67,9 +67,9 @@ class Adapter:
 
 
 def open_adapter(checkpoint: Checkpoint) -> Adapter:
-    """The adapter of a checkpoint, downloaded when the checkpoint was.
+    """Open a checkpoint's adapter; it is downloaded when the checkpoint was.
 
-    Raises BuildError when there is none, when it is not plain LoRA, or when it changes more than the LLM.
+    Raises BuildError when it is missing, is not plain LoRA, or changes more than the LLM.
     """
     folder = checkpoint.folder / FOLDER
     if not folder.exists() and not Path(checkpoint.name).exists():
@@ -83,7 +83,7 @@ def open_adapter(checkpoint: Checkpoint) -> Adapter:
 
 
 def read_adapter(folder: Path, checkpoint: Checkpoint) -> Adapter:
-    """An adapter for `checkpoint`, as PEFT saves it. Raises BuildError as `open_adapter` does."""
+    """Read an adapter for `checkpoint` in PEFT's format. Raises BuildError like `open_adapter`."""
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).exists():
             raise BuildError(
@@ -116,7 +116,7 @@ def _pairs(stored: list[str], folder: Path) -> dict[str, dict[str, str]]:
     for name in stored:
         found = LORA_NAME.search(name)
         if found is None:
-            raise BuildError(f"{folder / WEIGHTS}: {name} is no LoRA matrix of a layer of the LLM")
+            raise BuildError(f"{folder / WEIGHTS}: {name} is not a LoRA matrix of an LLM layer")
         pairs.setdefault(f"{LLM_PREFIX}{found[1]}.weight", {})[found[2]] = name
     halves = sorted(name for name, pair in pairs.items() if len(pair) != 2)
     if halves:
@@ -127,9 +127,9 @@ def _pairs(stored: list[str], folder: Path) -> dict[str, dict[str, str]]:
 
 
 def _replaced(path: Path, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-    """Whole weights of the LLM that were trained beside the LoRA.
+    """Read the whole LLM weights that were trained beside the LoRA.
 
-    Those of tower and adaptor must be the checkpoint's own: their engine is shared.
+    Weights of tower and adaptor must equal the checkpoint's, because their engine is shared.
     """
     if not path.exists():
         return {}
@@ -147,7 +147,7 @@ def _replaced(path: Path, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 
 
 def _checkpoint_name(stored: str, checkpoint: Checkpoint) -> str:
-    """The checkpoint's weight whose name is the longest end of `stored`; BuildError when there is none."""
+    """Find the checkpoint's weight whose name is the longest suffix of `stored`. Raises BuildError without one."""
     known = {canonical_name(name) for name in checkpoint.files}
     words = stored.split(".")
     for start in range(len(words)):

@@ -1,4 +1,4 @@
-"""The checkpoint's tokenizer, and proof that af3/ lays out conversations as the checkpoint does."""
+"""Copies the checkpoint's tokenizer and checks that af3/ renders conversations as the checkpoint does."""
 
 import json
 from pathlib import Path
@@ -17,8 +17,8 @@ from build_engines.source.checkpoint import Checkpoint
 from build_engines.source.family import Processor
 from build_engines.stage import BuildError, Figures
 
-# What tells one chat template from another: with and without a system turn, audio and text in either order,
-# several texts, several turns, text that other templates would trim, letters of several bytes.
+# Conversations that distinguish chat templates: with and without a system turn, audio and text in either order,
+# several texts, several turns, text that other templates would trim, multi-byte letters.
 PROBES: tuple[list[dict], ...] = (
     [{"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": "What do you hear?"}]}],
     [{"role": "user", "content": [{"type": "text", "text": " Déjà vu?\n"}, {"type": "audio"}]}],
@@ -32,7 +32,7 @@ PROBES: tuple[list[dict], ...] = (
 )
 
 
-# Of the clips of the probes: one window, and more than one, since a template may mark where each begins.
+# Lengths of the probes' clips: one window, and more than one, because a template may mark where a window begins.
 PROBE_SECONDS = (0.3, 31.0)
 # Enough for every probe.
 PROBE_LIMITS = Limits(
@@ -47,7 +47,7 @@ TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 
 
 def build(checkpoint: Checkpoint, folder: Path) -> Figures:
-    """Copy `tokenizer.json` into `folder`; BuildError when a probe conversation gets other ids than ours."""
+    """Copy `tokenizer.json` into `folder`. Raises BuildError when our ids of a probe conversation differ."""
     (folder / "tokenizer.json").write_text(_definition(checkpoint), encoding="utf-8")
     facts = model_facts(checkpoint)
     prompts = PromptBuilder(Tokenizer.load(folder), facts, PROBE_LIMITS, engine_identity="")
@@ -62,7 +62,7 @@ def build(checkpoint: Checkpoint, folder: Path) -> Figures:
 
 
 def _definition(checkpoint: Checkpoint) -> str:
-    """tokenizer.json as a server wants it: never padding or cutting, and audio tokens that no text can spell."""
+    """tokenizer.json for serving: without padding or truncation, and with audio tokens that text cannot spell."""
     definition = json.loads((checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8"))
     reserved = _audio_tokens(checkpoint.processor)
     for token in definition["added_tokens"]:
@@ -71,7 +71,7 @@ def _definition(checkpoint: Checkpoint) -> str:
 
 
 def model_facts(checkpoint: Checkpoint) -> ModelFacts:
-    """What the manifest says of the model: sizes and control tokens."""
+    """The model's sizes and control tokens for the manifest."""
     shape = Shape.of(checkpoint.text_config)
     processor = checkpoint.processor
     tokenizer = Tokenizer(_definition(checkpoint))
@@ -97,7 +97,7 @@ def model_facts(checkpoint: Checkpoint) -> ModelFacts:
 
 
 def _clip_boundary(processor: Processor) -> tuple[list[str], list[str]]:
-    """The tokens before and after the audio tokens of a clip."""
+    """The tokens before and after a clip's audio tokens."""
     if isinstance(processor, MusicFlamingoProcessor):
         return [processor.audio_bos_token], [processor.audio_eos_token]
     return [], []
@@ -109,14 +109,14 @@ def _audio_tokens(processor: Processor) -> set[str]:
 
 
 def _default_system_prompt(processor: Processor) -> str | None:
-    """What the template says to a conversation without a system turn; None where it adds no such turn."""
+    """The system prompt that the template adds to a conversation without one; None when it adds none."""
     written = processor.apply_chat_template(PROBES[2], tokenize=False, add_generation_prompt=True)
     begin = f"{TURN_START}system\n"
     return written.removeprefix(begin).partition(TURN_END)[0] if written.startswith(begin) else None
 
 
 def _stop_token_ids(checkpoint: Checkpoint) -> tuple[int, ...]:
-    """Every id that ends an answer: what `generate()` stops at by default."""
+    """Every id that ends an answer: those at which `generate()` stops by default."""
     path = checkpoint.folder / "generation_config.json"
     found = GenerationConfig.from_pretrained(checkpoint.folder).eos_token_id if path.exists() else None
     if found is None:
@@ -131,14 +131,14 @@ def _stop_token_ids(checkpoint: Checkpoint) -> tuple[int, ...]:
 def _require_same_ids(
     probe: list[dict], clip: np.ndarray, checkpoint: Checkpoint, prompts: PromptBuilder, facts: ModelFacts
 ) -> None:
-    """Compare the prompt that this server builds with that of Transformers' processor, audio expanded in both."""
+    """Compare this server's prompt with that of Transformers' processor, with audio expanded in both."""
     processor = checkpoint.processor
     messages = [chat_messages.Message(**message) for message in probe]
     clips = [clip] * sum(message.clip_count for message in messages)
     text = processor.apply_chat_template(probe, tokenize=False, add_generation_prompt=True)
-    # A tokenizer that cuts (its tokenizer.json says so) would have Transformers cut the audio, too.
+    # Disable truncation: a tokenizer.json that sets it makes Transformers cut the audio too.
     uncut: dict[str, Any] = {"max_length": None, "truncation": False}
-    # Text alone never goes through the processor: it asks for as many clips as texts.
+    # The processor wants as many clips as texts, so text without a clip goes to the tokenizer.
     inputs = processor(text=[text], audio=clips, **uncut) if clips else processor.tokenizer([text], **uncut)
     theirs = np.asarray(inputs["input_ids"])[0]
     built = prompts.build(messages, clips, max_tokens=1, think=False).input_ids
@@ -153,6 +153,6 @@ def _require_same_ids(
 
 
 def _once(ids: np.ndarray, token: int) -> np.ndarray:
-    """`ids` with each row of `token` as one, to be read by a person."""
+    """Collapse each run of `token` into one, for an error message."""
     again = (ids[1:] == token) & (ids[:-1] == token)
     return ids[np.append(True, ~again)]

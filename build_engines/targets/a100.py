@@ -1,4 +1,4 @@
-"""NVIDIA A100 80 GB: no FP8, so BF16; PRECISION=int8 or int4 stores the weights smaller (weight-only)."""
+"""NVIDIA A100 80 GB: no FP8, so BF16; PRECISION=int8 or int4 stores smaller weights (weight-only)."""
 
 from build_engines.targets.target import target
 

@@ -1,6 +1,6 @@
-"""Target `any`: what vLLM and ONNX Runtime serve on any NVIDIA GPU, and the same files for a CPU.
+"""Target `any`: engines for vLLM and ONNX Runtime on any NVIDIA GPU, or on a CPU.
 
-Nothing is compiled: the LLM is the checkpoint's own weights, split off; vLLM quantises them when it loads them.
+Nothing is compiled: the LLM's weights are split off the checkpoint, and vLLM quantises them when it loads them.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ PRECISIONS: Mapping[Device, tuple[Precision, ...]] = {
     "any": ("bf16", "fp8"),
     "rtx": ("bf16", "fp8"),
 }
-# vLLM could serve them. Nobody publishes Audio Flamingo in them, and what makes them needs a GPU and days of checking.
+# vLLM could serve these, but nobody publishes Audio Flamingo in them; making them needs a GPU and days of checking.
 QUANTISED_ELSEWHERE = ("awq", "gptq")
-SLOTS = 64  # of llm/configs/vllm.pbtxt
+SLOTS = 64  # as in llm/configs/vllm.pbtxt
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What engines are built from; `adapters` by the name that a request gives."""
+    """What engines are built from. adapters: by the name that requests use."""
 
     checkpoint: Checkpoint
     adapters: Mapping[str, Adapter]
 
 
 def precision_of(device: Device, wanted: str | None) -> Precision:
-    """The precision of the LLM's weights. Raises BuildError for one that vLLM does not have there."""
+    """The precision of the LLM's weights. Raises BuildError for one that vLLM does not support on the device."""
     known = PRECISIONS[device]
     if wanted is None:
         return known[0]
@@ -61,18 +61,20 @@ def precision_of(device: Device, wanted: str | None) -> Precision:
 
 
 def open_adapters(checkpoint: Checkpoint, with_think: bool, given: list[str]) -> dict[str, Adapter]:
-    """The checkpoint's own where asked for, and those of NAME=FOLDER. Raises BuildError."""
+    """Open the checkpoint's think adapter if wanted, and each NAME=FOLDER. Raises BuildError."""
     adapters = {think.FOLDER: think.open_adapter(checkpoint)} if with_think else {}
     for pair in given:
         name, _, folder = pair.partition("=")
         if not name.isidentifier() or not folder or name in adapters:
-            raise BuildError(f"--adapter {pair}: must be NAME=FOLDER, NAME a word and given once")
+            raise BuildError(
+                f"--adapter {pair}: must be NAME=FOLDER, where NAME is a word that is not used twice"
+            )
         adapters[name] = think.read_adapter(Path(folder), checkpoint)
     return adapters
 
 
 def placed_stages(sources: Sources, device: Device, output: Path) -> list[tuple[Stage, Path]]:
-    """All stages of a device, each with the folder that it lies in."""
+    """All stages of a device, each with its folder."""
     in_output = [(stage, output) for stage in stages(sources)]
     if device != "rtx":
         return in_output
@@ -81,7 +83,7 @@ def placed_stages(sources: Sources, device: Device, output: Path) -> list[tuple[
 
 
 def stages(sources: Sources) -> list[Stage]:
-    """Tokenizer, encoder, LLM and adapters, each built from the checkpoint alone."""
+    """The stages tokenizer, encoder, LLM and adapters; each needs only the checkpoint."""
     checkpoint = sources.checkpoint
     shared = [stage for stage in cpu.stages(checkpoint, "fp32") if stage.name != "llm"]
     split = Stage(
@@ -105,9 +107,9 @@ def stages(sources: Sources) -> list[Stage]:
 def write_manifest(
     sources: Sources, device: Device, precision: Precision, stamps: dict[str, Stamp], output: Path
 ) -> None:
-    """`manifest.json` from the stamps of all stages, and the link by which the configs find these engines.
+    """Write `manifest.json` from all stages' stamps, and the link through which the configs find these engines.
 
-    A voice that was built before stays in it.
+    A voice that was built earlier stays in it.
     """
     checkpoint = sources.checkpoint
     stamps = stamps | cpu.voice_stamp(output)

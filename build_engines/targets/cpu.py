@@ -1,4 +1,4 @@
-"""Target `cpu`: the stages whose results ONNX Runtime serves."""
+"""Target `cpu`: engines for ONNX Runtime."""
 
 from functools import partial
 from pathlib import Path
@@ -14,11 +14,11 @@ from build_engines.source import reach, tokenizer_files
 from build_engines.source.checkpoint import Checkpoint
 from build_engines.stage import Stage, Stamp, read_stamp
 
-ROWS = 8  # sequences that are decoded together; more only make each slower on a CPU
+ROWS = 8  # sequences decoded together; on a CPU more only slow each other down
 
 
 def stages(source: Checkpoint, precision: Precision) -> list[Stage]:
-    """Tokenizer, encoder and decoder_graph, each built from the checkpoint alone."""
+    """The stages tokenizer, encoder and decoder; each needs only the checkpoint."""
     identity = {"checkpoint": source.sha256}
     return [
         Stage(
@@ -40,7 +40,7 @@ def stages(source: Checkpoint, precision: Precision) -> list[Stage]:
 
 
 def audio_encoder_stage(source: Checkpoint, form: type[WaveformEncoder]) -> Stage:
-    """The ONNX encoder in one of its forms: for ONNX Runtime, or for TensorRT to compile."""
+    """The stage of the ONNX encoder, in its form for ONNX Runtime or for TensorRT."""
     return Stage(
         "audio_encoder",
         build=partial(export_encoder.build, source, form),
@@ -56,7 +56,7 @@ def limits(source: Checkpoint) -> Limits:
 
 
 def write_manifest(source: Checkpoint, precision: Precision, stamps: dict[str, Stamp], output: Path) -> None:
-    """`manifest.json` from the stamps of all stages; a voice that was built before stays in it."""
+    """Write `manifest.json` from all stages' stamps; a voice that was built earlier stays in it."""
     stamps = stamps | voice_stamp(output)
     Manifest(
         target="cpu",
@@ -79,6 +79,6 @@ def write_manifest(source: Checkpoint, precision: Precision, stamps: dict[str, S
 
 
 def voice_stamp(output: Path) -> dict[str, Stamp]:
-    """The stamp of the voice that lies in `output`, by its stage's name; empty where none was built."""
+    """The stamp of the voice in `output` by stage name; empty when none was built."""
     stamp = read_stamp(output / VOICE_FOLDER)
     return {} if stamp is None else {VOICE_FOLDER: stamp}

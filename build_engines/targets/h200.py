@@ -1,6 +1,4 @@
-"""NVIDIA H200 141 GB: as the H100, with as large a prompt table as TensorRT can index and more short
-requests.
-"""
+"""NVIDIA H200 141 GB: like the H100, with the largest prompt table that TensorRT can index and more short requests."""
 
 from build_engines.targets.target import target
 

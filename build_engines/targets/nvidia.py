@@ -1,8 +1,8 @@
-"""Targets with a GPU: checkpoint → TensorRT and TensorRT-LLM engines.
+"""Builds TensorRT and TensorRT-LLM engines for the GPU targets.
 
-Two worlds that do not share a Transformers version: stages in `OUTPUT/parts/` need no GPU and run in this
-environment, those that are served run the pinned container's own tools on the parts. Killed at any point, the
-same command goes on at the stage that was running.
+Stages in `OUTPUT/parts/` need no GPU and run in this environment. The stages that are served run the pinned
+container's tools on the parts; the container has another Transformers version. A killed build resumes at the stage
+that was running.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ SERVED = ("tokenizer", "audio_encoder", "llm")
 
 @dataclass(frozen=True)
 class Sources:
-    """What engines are built from. `clips` are what FP8 is calibrated on; `adapter` is merged into the
-    LLM; `voice` is Kokoro or a VITS checkpoint, of which `Job.voice` has the shapes.
+    """What engines are built from. clips: calibrate FP8; adapter: merged into the LLM; voice: Kokoro or a VITS
+    checkpoint, whose shapes are in `Job.voice`.
     """
 
     checkpoint: Checkpoint
@@ -56,7 +56,7 @@ class Sources:
 
 
 def geometry(checkpoint: Checkpoint) -> Geometry:
-    """The sizes of a checkpoint, for the memory plan."""
+    """Read a checkpoint's sizes for the memory plan."""
     shape, tower = Shape.of(checkpoint.text_config), checkpoint.audio_config
     return Geometry(
         hidden_size=shape.hidden,
@@ -82,14 +82,14 @@ def _rotation(checkpoint: Checkpoint) -> dict[str, int]:
 
 
 def hearing(job: Job, reach: Reach, seconds: int | None) -> Job:
-    """The job for a checkpoint that hears and answers so far; `seconds` of audio a request, None: all it hears."""
+    """The job for a checkpoint with these limits. seconds: longest audio of a request; None: the model's limit."""
     return replace(job, target=job.target.hearing(reach, seconds), rotates_by_time=reach.rotates_by_time)
 
 
 def find_gpu(job: Job) -> FoundGpu:
-    """The GPU of this machine, as the container sees it. Raises BuildError when it is not the target's."""
+    """Find this machine's GPU as the container sees it. Raises BuildError when it is not the target's."""
     said = job.container.output(["python3", "-m", "serving.machine.gpu"])
-    found = FoundGpu.model_validate_json(said.splitlines()[-1])  # after the container's own greeting
+    found = FoundGpu.model_validate_json(said.splitlines()[-1])  # after the container's banner
     gpu, identity = job.target.gpu.known, found.identity
     capability = ".".join(map(str, gpu.compute_capability))
     if not gpu.is_one(identity.name) or identity.compute_capability != capability:
@@ -101,7 +101,7 @@ def find_gpu(job: Job) -> FoundGpu:
 
 
 def build(job: Job, sources: Sources, *, force: bool = False, only: str | None = None) -> dict[str, Stamp]:
-    """Bring the stages up to date; the stamps of those that were looked at. Raises BuildError."""
+    """Bring the stages up to date and return their stamps. Raises BuildError."""
     placed = stages(job, sources)
     names = [stage.name for stage, _ in placed]
     if only not in (None, *names):
@@ -123,7 +123,7 @@ def build(job: Job, sources: Sources, *, force: bool = False, only: str | None =
 
 
 def stages(job: Job, sources: Sources) -> list[tuple[Stage, Path]]:
-    """All stages in the order they are built, each with the folder that it lies in."""
+    """All stages in build order, each with its folder."""
     checkpoint, target = sources.checkpoint, job.target
     parts = job.output / PARTS
     words = next(stage for stage in cpu.stages(checkpoint, "fp32") if stage.name == "tokenizer")
@@ -186,7 +186,7 @@ def stages(job: Job, sources: Sources) -> list[tuple[Stage, Path]]:
 
 
 def _voice_stages(job: Job, checkpoint: str) -> list[tuple[Stage, Path]]:
-    """Kokoro is served by ONNX Runtime everywhere; a VITS voice is compiled."""
+    """The stages of a voice: ONNX Runtime serves Kokoro everywhere; a VITS voice is compiled."""
     if kokoro_files.is_kokoro(checkpoint):
         return [(choose_voice.stage(checkpoint), job.output)]
     exported = export_voice.stage(checkpoint)
@@ -207,7 +207,7 @@ def _voice_stages(job: Job, checkpoint: str) -> list[tuple[Stage, Path]]:
 
 
 def write_manifest(job: Job, sources: Sources, stamps: dict[str, Stamp], found: FoundGpu) -> None:
-    """`manifest.json`, and the link by which the configs find these engines."""
+    """Write `manifest.json`, and the link through which the configs find these engines."""
     checkpoint, target = sources.checkpoint, job.target
     stamps = stamps | cpu.voice_stamp(job.output)
     served = [name for name in (*SERVED, VOICE_FOLDER) if name in stamps]
@@ -228,7 +228,7 @@ def write_manifest(job: Job, sources: Sources, stamps: dict[str, Stamp], found: 
 
 
 def _require_disk(job: Job, sources: Sources, wanted: list[tuple[Stage, Path]], force: bool) -> None:
-    """Raise BuildError before anything is built when the stages to build are larger than the room left."""
+    """Raise BuildError, before anything is built, when the disk has too little room for the stages."""
     sizes = tool_commands.disk_bytes(job, geometry(sources.checkpoint))
     needed = sum(sizes[stage.name] for stage, folder in wanted if force or not is_current(stage, folder))
     free = shutil.disk_usage(job.output).free
@@ -240,14 +240,14 @@ def _require_disk(job: Job, sources: Sources, wanted: list[tuple[Stage, Path]], 
 
 
 def _is_full_disk(error: Exception) -> bool:
-    """Safetensors reports the system's error as text."""
+    """Whether an error means a full disk; safetensors reports it only as text."""
     return (isinstance(error, OSError) and error.errno == errno.ENOSPC) or f"os error {errno.ENOSPC})" in str(
         error
     )
 
 
 def _build_half_encoder(job: Job, folder: Path) -> Figures:
-    """The graph in mixed precision, and the FP32 graph's answers for the comparison on the GPU."""
+    """Write the graph in mixed precision, and the FP32 graph's answers for the comparison on the GPU."""
     source = job.part("encoder_onnx") / "model.onnx"
     tensorrt_build.write_mixed_precision(source, folder / "model.onnx")
     tool_commands.reference(job, folder).run(folder)
@@ -255,7 +255,7 @@ def _build_half_encoder(job: Job, folder: Path) -> Figures:
 
 
 def _build_voice_onnx(job: Job, export: Callable[[Path], Figures], folder: Path) -> Figures:
-    """The graphs that a CPU would serve, and ONNX Runtime's answers for the comparison on the GPU."""
+    """Write the ONNX graphs, and ONNX Runtime's answers for the comparison on the GPU."""
     figures = export(folder)
     tool_commands.voice_reference(job, folder).run(folder)
     return figures
@@ -267,7 +267,7 @@ def _build_voice(job: Job, folder: Path) -> Figures:
 
 
 def _build_calibration(job: Job, sources: Sources, folder: Path) -> Figures:
-    """Samples for FP8, texts for INT4, nothing for the precisions that are not calibrated."""
+    """Write samples for FP8 or texts for INT4; other precisions need no calibration."""
     if job.target.llm_precision == "fp8":
         facts = tokenizer_files.model_facts(sources.checkpoint)
         encoder, words = job.part("encoder_onnx"), job.output / "tokenizer"
@@ -289,10 +289,10 @@ def _build_trtllm_checkpoint(job: Job, folder: Path) -> Figures:
 
 
 def _run(step_of: Callable[[Path], Step], result: str, folder: Path) -> Figures:
-    """Run a stage's commands; they have to leave `result`."""
+    """Run a stage's commands; they must write `result`."""
     step = step_of(folder)
     step.run(folder)
     if not (folder / result).exists():
         program = step.commands[0][0]
-        raise BuildError(f"{program} ended without an error and without {result}; see its output above")
+        raise BuildError(f"{program} succeeded but did not write {result}; see its output above")
     return {}

@@ -1,7 +1,7 @@
-"""Target `rtx`: as `any`, with the encoder compiled by TensorRT for RTX. No container, and a GPU only to compare.
+"""Target `rtx`: like `any`, with the encoder compiled by TensorRT for RTX.
 
-An engine is built anywhere; where this machine has a GPU that runs it, its answers are compared with ONNX Runtime's
-before it is served.
+Building needs neither a container nor a GPU. When this machine has a GPU that runs the engine, its answers are compared
+with ONNX Runtime's before it is served.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PLAN = "model.plan"
 
 
 def encoder_stages(checkpoint: Checkpoint, output: Path) -> list[tuple[Stage, Path]]:
-    """What lies in `OUTPUT/parts/`, and the engine that is served."""
+    """The stages in `OUTPUT/parts/`, and the engine that is served."""
     parts = output / PARTS
     placed = checkpoint.family.rotates_by_time
     onnx = replace(cpu.audio_encoder_stage(checkpoint, RaggedEncoder), name="encoder_onnx")
@@ -71,7 +71,7 @@ def _build(half: Path, source: Path, placed: bool, folder: Path) -> Figures:
         found = gpu.find().identity
     except ManifestError as error:
         reason = str(error).partition(";")[0]
-        print(f"  built and not compared: {reason}; build again on the GPU that serves")
+        print(f"  built but not compared: {reason}; build again on the GPU that will serve it")
         return figures
     require_rtx(found.name, found.compute_capability)
     engine = HostEncoder(TensorRTEncoder.load(folder, TENSORRT_RTX_MODULE))
@@ -81,14 +81,14 @@ def _build(half: Path, source: Path, placed: bool, folder: Path) -> Figures:
 
 
 def relative_error(engine: HostEncoder, reference: AudioEncoder) -> float:
-    """The largest over the probes of every profile, of valid positions."""
+    """The largest relative error of the valid positions over all profiles' probes."""
     return max(_error(engine.encode(windows), reference.encode(windows)) for windows in probes())
 
 
 def probes() -> list[list[Window]]:
-    """The windows of a probe of every profile, without the padding behind them.
+    """The windows of every profile's probe, without padding.
 
-    The last have two of one length, which share a call.
+    The last probe has two windows of one length, which share a call.
     """
     short, full, many = (
         [row[:length] for row, length in zip(feed["pcm"], feed["pcm_lengths"], strict=True)]

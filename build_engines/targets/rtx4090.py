@@ -1,6 +1,4 @@
-"""NVIDIA GeForce RTX 4090 24 GB: FP8 (Ada), a few requests. A desktop on the same card takes some of its
-memory.
-"""
+"""NVIDIA GeForce RTX 4090 24 GB: FP8 (Ada), a few requests. A desktop on the same card uses some of its memory."""
 
 from build_engines.targets.target import target
 

@@ -1,4 +1,4 @@
-"""What one GPU is asked to hold: a target names the hardware, the precision and the limits of its engines."""
+"""Targets: the hardware, precision and limits of a set of engines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BITS_PER_WEIGHT: dict[Precision, int] = {"fp8": 8, "bf16": 16, "int8": 8, "int4"
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU as nvidia-smi describes it, and all of its memory."""
+    """A GPU as nvidia-smi describes it, with its total memory."""
 
     known: KnownGpu
     memory_bytes: int
@@ -36,12 +36,11 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Target:
-    """`limits` reach trtllm-build, the encoder's profiles, the manifest and `preprocess`: change them
-    here only.
+    """A target. `limits` go to trtllm-build, the encoder's profiles, the manifest and `preprocess`: change them here.
 
-    table_rows: of the LLM's prompt table, at most. Each running request has a slot in it for all the audio it
-    may bring, so the table holds few requests of ten minutes or many short ones (`with_audio`).
-    most_requests: that run together, however short. max_num_tokens: tokens of one prefill step.
+    table_rows: most rows of the LLM's prompt table. Each running request has a slot for the longest audio it may have,
+    so the table holds few requests of ten minutes or many short ones (`with_audio`).
+    most_requests: most concurrent requests, however short. max_num_tokens: tokens of one prefill step.
     encoder_windows: 30 s windows of one encoder call.
     """
 
@@ -60,19 +59,19 @@ class Target:
         return self.limits.max_audio_tokens * self.limits.max_batch_size
 
     def with_audio(self, seconds: int, longest: int = MAX_CLIP_SECONDS) -> Target:
-        """This target for requests with at most so much audio each, rounded up to whole windows.
+        """This target for requests of at most `seconds` of audio each, rounded up to whole windows.
 
-        longest: what the checkpoint hears. Raises BuildError outside 1 to `longest`.
+        longest: the model's limit. Raises BuildError outside 1 to `longest`.
         """
         if not 0 < seconds <= longest:
             raise BuildError(f"AUDIO={seconds}: a request may have 1 to {longest} s of audio")
         return replace(self, limits=_limits(seconds, self.table_rows, self.most_requests))
 
     def hearing(self, reach: Reach, seconds: int | None = None) -> Target:
-        """This target for a checkpoint that hears and answers so far.
+        """This target for a checkpoint with these limits.
 
-        seconds: of audio that one request may bring, at most, in whole windows; all that the checkpoint hears where it
-        is None. Raises BuildError when that is more. The longer a request may be, the fewer run together.
+        seconds: longest audio of a request, rounded up to whole windows; None: the model's limit. The longer a request
+        may be, the fewer run together. Raises BuildError when `seconds` exceeds the model's limit.
         """
         seconds = reach.clip_seconds if seconds is None else seconds
         if not 0 < seconds <= reach.clip_seconds:
@@ -84,10 +83,10 @@ class Target:
         return precision != "fp8" or self.gpu.has_fp8
 
     def with_precision(self, precision: str) -> Target:
-        """This target with another LLM precision; BuildError where the GPU or the builder lacks it."""
+        """This target with another LLM precision. Raises BuildError when the GPU or the builder lacks it."""
         known = next((name for name in BITS_PER_WEIGHT if name == precision), None)
         if known is None:
-            raise BuildError(f"PRECISION={precision}: {self.name} knows {', '.join(BITS_PER_WEIGHT)}")
+            raise BuildError(f"PRECISION={precision}: {self.name} supports {', '.join(BITS_PER_WEIGHT)}")
         if not self.can_run(known):
             raise BuildError(
                 f"PRECISION=fp8: {self.name} has compute capability "
@@ -107,7 +106,7 @@ def target(
     max_num_tokens: int,
     encoder_windows: int,
 ) -> Target:
-    """A target for requests with as much audio as Audio Flamingo 3 hears."""
+    """Make a target for requests with Audio Flamingo 3's longest audio."""
     return Target(
         name=name,
         gpu=Gpu(GPUS[name], int(memory_gib * GIB)),
@@ -121,7 +120,7 @@ def target(
 
 
 def _limits(audio_seconds: int, table_rows: int, most_requests: int) -> Limits:
-    """A slot holds the audio of one request, whether of one clip or of several."""
+    """Compute the limits; a slot of the prompt table holds all audio of one request."""
     windows = -(-audio_seconds // WINDOW_SECONDS)
     audio_tokens = windows * AUDIO_TOKENS_PER_WINDOW
     return Limits(

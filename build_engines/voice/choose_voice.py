@@ -1,4 +1,4 @@
-"""The build step of the voice that VOICE= names."""
+"""Chooses the build stage for VOICE=."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from build_engines.voice import kokoro_files
 
 
 def stage(voice: str) -> Stage:
-    """Kokoro by its name, a hub id or a folder; anything else is a VITS checkpoint. Raises BuildError."""
+    """Return the stage: Kokoro for its name, hub id or folder; else a VITS checkpoint. Raises BuildError."""
     if kokoro_files.is_kokoro(voice):
         from build_engines.voice import kokoro_voice
 
         return kokoro_voice.stage(voice)
-    from build_engines.voice import export_voice  # torch and transformers, which Kokoro does not need
+    from build_engines.voice import export_voice  # imports torch and Transformers, which Kokoro does not need
 
     return export_voice.stage(voice)

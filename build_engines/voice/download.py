@@ -1,4 +1,4 @@
-"""Files from package registries: resumable, with a progress bar, checked against their sha256."""
+"""Downloads files from package registries, resumably, with a progress bar, and checks their sha256."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TIMEOUT_S = 60
 
 
 def from_url(url: str, sha256: str, path: Path) -> Path:
-    """`path`, downloaded from `url` unless it is there already. What a broken download left is gone on with.
+    """Download `url` to `path` unless it exists; an interrupted download resumes.
 
-    Raises BuildError when the address cannot be reached or sends another file.
+    Raises BuildError when the URL cannot be reached or the file's hash is wrong.
     """
     if path.is_file() and hash_file(path) == sha256:
         return path
@@ -38,19 +38,19 @@ def from_url(url: str, sha256: str, path: Path) -> Path:
                 break
     if failure is not None:
         raise BuildError(
-            f"{url} could not be downloaded ({failure}); the same command goes on where it stopped"
+            f"{url} could not be downloaded ({failure}); run the same command again to resume"
         ) from failure
     if hash_file(part) != sha256:
         part.unlink()
         raise BuildError(
-            f"{url} is another file than the one that was checked for this build; it was thrown away"
+            f"{url} is not the file that was checked for this build (its hash differs); it was deleted"
         )
     part.replace(path)
     return path
 
 
 def _fetch(url: str, part: Path) -> None:
-    """Append what is missing to `part`; all of it where the server does not know ranges."""
+    """Append the missing bytes to `part`; starts over when the server does not support ranges."""
     had = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={had}-"} if had else {})
     try:
@@ -74,9 +74,9 @@ def _fetch(url: str, part: Path) -> None:
 
 
 def wheel(package: str, version: str, sha256: str, folder: Path) -> Path:
-    """A wheel of a package, by pip and whatever index it is set up for. It is not installed.
+    """Download a package's wheel with pip from its configured index, without installing it.
 
-    Raises BuildError when pip cannot get it or gets another file.
+    Raises BuildError when pip fails or the file's hash is wrong.
     """
     path = folder / f"{package.replace('-', '_')}-{version}-py3-none-any.whl"
     if path.is_file() and hash_file(path) == sha256:

@@ -1,13 +1,13 @@
-"""A VITS checkpoint in Hugging Face format (such as facebook/mms-tts-eng) → the neural voice of a server.
+"""Exports a VITS checkpoint in Hugging Face format (such as facebook/mms-tts-eng) as a server's neural voice.
 
 Long because one export and the two changes that Transformers' model needs for it.
 
     make engines VOICE=FOLDER|HUB_ID
 
-Three ONNX files, each with one input. `text.onnx` gives every character its latent means and its duration;
-`flow.onnx` takes the latents, repeated so often by `numpy.repeat` (the length of the speech is not known before),
-to those that `decoder.onnx` turns into a waveform, piece by piece (`vits.py`). Nothing in a graph depends
-on the values of a tensor. Both noise scales are 0: the same text gives the same speech.
+There are three ONNX files with one input each. `text.onnx` computes each character's latent means and duration;
+`numpy.repeat` repeats the means by their durations (only now is the length of the speech known); `flow.onnx`
+transforms them to latents that `decoder.onnx` turns into a waveform, piece by piece (`vits.py`). No shape in a graph
+depends on a tensor's values. Both noise scales are 0, so the same text gives the same speech.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ def stage(checkpoint: str) -> Stage:
 
 
 def build(checkpoint: Path, name: str, output: Path) -> Figures:
-    """Export, write `voice.json`, compare with Transformers. Raises BuildError for what cannot be a voice."""
+    """Export, write `voice.json`, compare with Transformers. Raises BuildError for an unsupported checkpoint."""
     model = _load(checkpoint)
     settings = _settings(VitsTokenizer.from_pretrained(checkpoint), model.config, name)
     plain = _exportable(_load(checkpoint))
@@ -70,7 +70,7 @@ def build(checkpoint: Path, name: str, output: Path) -> Figures:
 
 
 def verify(model: VitsModel, folder: Path) -> Figures:
-    """The voice in `folder` against `model`, whose noise scales are 0, on random characters."""
+    """Compare the voice in `folder` with `model`, whose noise scales are 0, on random characters."""
     synthesizer = VitsSynthesizer.load(folder)
     generator = np.random.default_rng(0)
     worst = 0.0
@@ -110,7 +110,7 @@ class Text(nn.Module):
 
 
 class Flow(nn.Module):
-    """latents float32 [1, flow_size, frames] → the same, as the decoder takes them."""
+    """latents float32 [1, flow_size, frames] → the decoder's latents of the same shape."""
 
     def __init__(self, model: VitsModel) -> None:
         super().__init__()
@@ -134,10 +134,9 @@ class Decoder(nn.Module):
 
 
 class WaveNet(nn.Module):
-    """`VitsWaveNet` of one speaker and one sequence: no conditioning to add, and nothing masked.
+    """`VitsWaveNet` for one speaker and one sequence: without conditioning or mask.
 
-    Transformers adds zeros for the conditioning that is not there; TensorRT takes them for a convolution's bias and
-    builds nothing.
+    Transformers adds zeros for missing conditioning; TensorRT mistakes them for a convolution's bias and fails.
     """
 
     def __init__(self, source: modeling_vits.VitsWaveNet) -> None:
@@ -158,8 +157,8 @@ class WaveNet(nn.Module):
 class RelativeAttention(nn.Module):
     """`VitsAttention` for one sequence of any length.
 
-    Transformers pads and reshapes by the length as a Python number, which a traced graph would keep. Here the
-    2w + 1 relative positions are gathered instead.
+    Transformers pads and reshapes by the length as a Python number, which a traced graph would freeze. This gathers
+    the 2w + 1 relative positions instead.
     """
 
     def __init__(self, attention: modeling_vits.VitsAttention) -> None:
@@ -192,9 +191,9 @@ class RelativeAttention(nn.Module):
 
 @contextmanager
 def _spline_without_selection() -> Iterator[None]:
-    """The duration predictor's spline on all values, of which those outside its range are then replaced.
+    """Apply the duration predictor's spline to all values, then replace those outside its range.
 
-    Transformers selects the values inside first, which makes the shape depend on them.
+    Transformers first selects the values inside, which makes the shape depend on them.
     """
     transformers_own: Any = modeling_vits
     original = transformers_own._unconstrained_rational_quadratic_spline
@@ -225,15 +224,15 @@ def _spline_without_selection() -> Iterator[None]:
 
 
 def _load(checkpoint: Path) -> VitsModel:
-    """Transformers' model, without noise."""
+    """Load Transformers' model with noise scales of 0."""
     model = VitsModel.from_pretrained(checkpoint, noise_scale=0.0, noise_scale_duration=0.0).eval()
     model.noise_scale = model.noise_scale_duration = 0.0
     return model
 
 
 def _exportable(model: VitsModel) -> VitsModel:
-    """`model` itself, changed: attention without selections, a WaveNet without conditioning, weights instead of their
-    norms and directions (which the graph would multiply out for every sentence).
+    """Change `model` in place for the export: attention without selections, a WaveNet without conditioning, and plain
+    weights instead of weight norm (which the graph would multiply out for every sentence).
     """
     layers: Any = model.text_encoder.encoder.layers
     for layer in layers:
@@ -269,7 +268,7 @@ def _export(module: nn.Module, example: Tensor, path: Path, axes: dict[str, dict
 def _settings(tokenizer: VitsTokenizer, config: VitsConfig, name: str) -> VitsSettings:
     if tokenizer.is_uroman or tokenizer.phonemize:
         needed = "uroman" if tokenizer.is_uroman else "a phonemizer"
-        raise BuildError(f"VOICE={name}: its text has to go through {needed} first, which is not supported")
+        raise BuildError(f"VOICE={name}: its text must first pass through {needed}, which is not supported")
     if config.num_speakers > 1:
         raise BuildError(f"VOICE={name}: it has {config.num_speakers} speakers; only one is supported")
     vocabulary = {token: index for token, index in tokenizer.get_vocab().items() if len(token) == 1}
@@ -287,11 +286,11 @@ def _settings(tokenizer: VitsTokenizer, config: VitsConfig, name: str) -> VitsSe
 
 
 def context_frames(config: VitsConfig) -> int:
-    """How many frames before and after its own a sample of HiFi-GAN depends on.
+    """Compute how many frames before and after its own a sample of HiFi-GAN depends on.
 
-    Its first and last convolutions reach 3 steps to either side, an upsampling one step, and a residual block of
-    kernel k and dilations d, each followed by a convolution without one, (k - 1) / 2 · Σ(d + 1) steps; a step is
-    shorter after each upsampling.
+    The first and last convolutions reach 3 steps to either side, an upsampling 1 step, and a residual block of kernel k
+    and dilations d, each followed by an undilated convolution, (k - 1) / 2 · Σ(d + 1) steps. A step gets shorter with
+    each upsampling.
     """
     widest = max(
         (kernel - 1) // 2 * sum(dilation + 1 for dilation in dilations)

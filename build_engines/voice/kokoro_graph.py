@@ -1,9 +1,9 @@
-"""Kokoro's published ONNX graph → one that computes the same integers in half the time.
+"""Rewrites Kokoro's published ONNX graph to compute the same integers in half the time.
 
-ONNX Runtime multiplies unsigned with signed bytes by the processor's VNNI instructions and unsigned with unsigned ones
-without them, and its integer convolution always asks for the second. Here a convolution gathers the inputs of each
-output into a row and is a matrix product with signed weights, packed once. The sums are the same integers, so the
-waveform is the published graph's to the last bit. Squares by `Pow` become products, which are equal too.
+ONNX Runtime uses the processor's VNNI instructions only for unsigned × signed bytes, but its integer convolution always
+multiplies unsigned × unsigned. Here each convolution becomes a gather of its inputs and a matrix product with signed
+weights, packed once. The sums are the same integers, so the waveform is bit-identical. Squares by `Pow` become
+products, which are equal too.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-SHIFT = 128  # from unsigned to signed bytes, of the weights and of their zero point
+SHIFT = 128  # from unsigned to signed bytes, for the weights and their zero point
 
 
 def faster(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same function; `model` itself, changed. A graph without integer convolutions stays as it is."""
+    """Rewrite `model` in place; the function stays the same. A graph without integer convolutions stays unchanged."""
     graph = model.graph
     rewriting = _Rewriting({tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer})
     for node in graph.node:
@@ -42,7 +42,7 @@ class _Rewriting:
     constants: dict[str, NDArray[Any]]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     made: dict[str, NDArray[Any]] = field(default_factory=dict)
-    rows_first: dict[str, str] = field(default_factory=dict)  # a tensor [1, C, T] → the same as [1, T, C]
+    rows_first: dict[str, str] = field(default_factory=dict)  # tensor [1, C, T] → its transpose [1, T, C]
 
     def take(self, node: onnx.NodeProto) -> None:
         if node.op_type == "ConvInteger" and _is_plain(node, self.constants):
@@ -82,7 +82,7 @@ class _Rewriting:
         return self._add("Pad", [rows, amounts, zero], f"{name}_padded")
 
     def _gathered(self, rows: str, shape: tuple[int, ...], dilation: int, stride: int, name: str) -> str:
-        """[1, T, C] → [1, T', k * C]: for each output the inputs that it sees."""
+        """[1, T, C] → [1, T', k * C]: the inputs of each output in one row."""
         channels, kernel = shape
         reach = dilation * (kernel - 1)
         length = self._add("Shape", [rows], f"{name}_length", start=1, end=2)

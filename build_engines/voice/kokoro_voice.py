@@ -1,8 +1,8 @@
-"""Kokoro-82M → the natural voice of a server.
+"""Builds the natural voice of a server from Kokoro-82M.
 
     make engines VOICE=kokoro|FOLDER|HUB_ID
 
-The published graph is made faster (`kokoro_graph.py`) and the result compared with it, waveform by waveform.
+The published graph is made faster (`kokoro_graph.py`), and the waveforms of both are compared.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from build_engines.stage import BuildError, Figures, Stage, require
 from build_engines.voice import kokoro_graph
 from build_engines.voice.kokoro_files import LICENCE, NAME, KokoroFiles, find
 
-BOUND = 1e-4  # of the waveform, whose full scale is 1; on the machine that this was written on it is 0
+BOUND = 1e-4  # of the waveform, whose full scale is 1; measured: 0
 _SPOKEN = (
     ("ðə spˈikəɹ sˈɛz θɹˈi.", 1.0),
     ("ˈI kæn hˈɪɹ ɐ dˈɔɡ bˈɑɹkɪŋ, ænd ɐ kˈɑɹ dɹˈIvz əwˈA slˈOli.", 1.0),
@@ -53,7 +53,7 @@ def build(files: KokoroFiles, output: Path) -> Figures:
     tokens = next((name for name in names if name in ("tokens", "input_ids")), None)
     if tokens is None or not {"style", "speed"} <= set(names):
         raise BuildError(
-            f"{files.graph}: takes {', '.join(names)}, and not tokens, style and speed; it is no Kokoro"
+            f"{files.graph}: its inputs are {', '.join(names)}, not tokens, style and speed: this is not Kokoro"
         )
     settings = KokoroSettings(
         engine=kokoro.ENGINE,
@@ -73,7 +73,7 @@ def build(files: KokoroFiles, output: Path) -> Figures:
 
 
 def verify(files: KokoroFiles, folder: Path) -> Figures:
-    """The voice in `folder` against the published graph, in the first of its voices."""
+    """Compare the voice in `folder` with the published graph, in the first of its voices."""
     settings, styles = KokoroSettings.read(folder), files.styles()
     built, published = (
         KokoroGraph(settings.tokens_input, kokoro.load_session(path, "CPUExecutionProvider", threads=1))

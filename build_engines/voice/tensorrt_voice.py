@@ -1,4 +1,4 @@
-"""The voice's ONNX files → TensorRT engines, by Polygraphy, each compared with ONNX Runtime's answer.
+"""Compiles the voice's ONNX files to TensorRT engines with Polygraphy, and compares each with ONNX Runtime.
 
 FP32, as on a CPU: a voice is small. None of these commands has run on a GPU.
 """
@@ -14,29 +14,27 @@ from af3.speech.engines.vits import PIECES
 from af3.speech.engines.vits_interface import DECODER, FLOW, GRAPHS, TEXT
 from build_engines.voice.export_voice import context_frames
 
-MOST_CHARACTERS = (
-    2048  # with blanks between them; a segment has 400 at most before its numbers are spelled out
-)
+MOST_CHARACTERS = 2048  # including blanks; a segment has at most 400 before its numbers are spelled out
 MOST_FRAMES = 16384
 ABSOLUTE, RELATIVE = "1e-2", "1e-2"  # TensorRT multiplies FP32 in TF32
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """What the shapes of a voice's graphs depend on."""
+    """The sizes that a voice's graph shapes depend on."""
 
     flow_size: int
     context_frames: int
 
     @classmethod
     def of(cls, checkpoint: str) -> Shapes:
-        """Of a folder; a checkpoint that is not here is taken to be of the size of facebook/mms-tts-eng."""
+        """Read the sizes of a folder; a checkpoint that is not here gets those of facebook/mms-tts-eng."""
         here = Path(checkpoint).is_dir()
         config = VitsConfig.from_pretrained(checkpoint) if here else VitsConfig()
         return cls(config.flow_size, context_frames(config))
 
     def bounds(self, name: str) -> list[str]:
-        """Least, best and most of a graph's input, as Polygraphy reads them."""
+        """Minimum, optimum and maximum shapes of a graph's input, as Polygraphy's options."""
         most_decoded = PIECES[-1] + 2 * self.context_frames
         if name == TEXT:
             return [f"input_ids:[1,{length}]" for length in (1, 64, MOST_CHARACTERS)]
@@ -45,7 +43,7 @@ class Shapes:
 
 
 def reference_commands(onnx: Path, shapes: Shapes) -> list[list[str]]:
-    """ONNX Runtime's answers to Polygraphy's seeded inputs, beside each graph."""
+    """Commands that save ONNX Runtime's answers to Polygraphy's seeded inputs beside each graph."""
     return [
         ["polygraphy", "run", str(onnx / f"{name}.onnx"), "--model-type", "onnx", "--onnxrt"]
         + _inputs(name, shapes)
@@ -55,7 +53,7 @@ def reference_commands(onnx: Path, shapes: Shapes) -> list[list[str]]:
 
 
 def engine_commands(onnx: Path, engines: Path, shapes: Shapes) -> list[list[str]]:
-    """Each graph's engine, then its comparison with those answers."""
+    """Commands that build each graph's engine, then compare it with those answers."""
     commands = []
     for name in GRAPHS:
         engine = str(engines / f"{name}.plan")
@@ -70,6 +68,6 @@ def engine_commands(onnx: Path, engines: Path, shapes: Shapes) -> list[list[str]
 
 
 def _inputs(name: str, shapes: Shapes) -> list[str]:
-    """The best shape; characters from the beginning of the vocabulary, which every voice has."""
+    """The optimum shape, and characters from the beginning of the vocabulary, which every voice has."""
     ranges = "input_ids:[0,9]" if name == TEXT else "latents:[-1,1]"
     return ["--input-shapes", shapes.bounds(name)[1], "--val-range", ranges]

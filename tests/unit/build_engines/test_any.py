@@ -66,7 +66,7 @@ def test_an_adapter_of_the_encoder_is_refused_with_the_reason(
     name: str, checkpoint: Checkpoint, folder: Path
 ) -> None:
     change(folder, f"base_model.model.{name}.lora_A.weight", torch.zeros(vllm.RANK, 4))
-    with pytest.raises(BuildError, match="is no LoRA matrix of a layer of the LLM"):
+    with pytest.raises(BuildError, match="is not a LoRA matrix of an LLM layer"):
         think.read_adapter(folder, checkpoint)
 
 

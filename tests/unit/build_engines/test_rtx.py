@@ -52,7 +52,7 @@ def test_a_machine_without_a_gpu_builds_engines_that_the_vllm_configs_serve(
     output = tmp_path / "engines" / "rtx"
     words = ("--target", "rtx", "--checkpoint", random_checkpoint(family=family), "--output", output)
     assert run(monkeypatch, *words) == 0
-    assert "built and not compared: there is no nvidia-smi here" in capsys.readouterr().out
+    assert "built but not compared: there is no nvidia-smi here" in capsys.readouterr().out
     manifest = Manifest.read(output)
     assert (manifest.target, manifest.device) == ("rtx", "cuda")
     assert (manifest.precision.audio_encoder, manifest.precision.llm) == ("bf16", "bf16")

@@ -185,7 +185,7 @@ def test_a_calibration_sample_is_spliced_as_the_server_splices_it(llm, samples):
 def test_a_sample_that_asks_for_a_row_it_has_not_is_refused(llm, samples):
     model = AutoModelForCausalLM.from_pretrained(llm, dtype=torch.float32)
     ids, table = samples[0]
-    with pytest.raises(BuildError, match=f"asks for row {len(table) - 1} of {len(table) - 1}"):
+    with pytest.raises(BuildError, match=f"needs row {len(table) - 1} of {len(table) - 1}"):
         fp8.embed(model, ids, table[:-1])
 
 
