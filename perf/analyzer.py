@@ -1,4 +1,4 @@
-"""NVIDIA's perf_analyzer: where it is found, how it is asked for one load, what it measured."""
+"""Finds NVIDIA's perf_analyzer, runs it with one load and reads what it measured."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ INPUTS, EXPORT = "inputs.json", "profile.json"
 
 
 class AnalyzerError(Exception):
-    """perf_analyzer is missing or failed; the sentence says why."""
+    """perf_analyzer is missing or failed; the message says why."""
 
 
 @dataclass(frozen=True)
 class Load:
     """One cell of a sweep.
 
-    concurrency: requests in flight at any time; or rate: requests a second, sent as a Poisson process whether or
-    not the earlier ones are answered. Exactly one of them. lengths_s: of the clips, in turn. distinct: how many
-    different clips; None: no clip twice. max_tokens: longest answer.
+    Exactly one of concurrency (requests in flight at any time) and rate (requests/s as a Poisson process, whether or
+    not earlier ones are answered). lengths_s: lengths of the clips, in turn. distinct: number of different clips; None:
+    no clip repeats. max_tokens: longest answer.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Load:
 
 
 def command(load: Load, url: str) -> list[str]:
-    """perf_analyzer's arguments, the files named relative to its working directory."""
+    """Build perf_analyzer's arguments; file names are relative to its working directory."""
     if load.rate is None:
         pace = ["--concurrency-range", str(load.concurrency)]
     else:
@@ -59,7 +59,7 @@ def command(load: Load, url: str) -> list[str]:
 
 
 def program(folder: Path) -> list[str]:
-    """What to put before the arguments: the binary of `make setup`, one on PATH, or the one in NVIDIA's SDK image."""
+    """Find the program: the binary of `make setup`, one on PATH, or the one in NVIDIA's SDK image."""
     if install.PERF_ANALYZER.is_file():
         return [str(install.PERF_ANALYZER)]
     if found := shutil.which("perf_analyzer"):
@@ -104,5 +104,5 @@ def _run(words: Sequence[str], folder: Path) -> None:
 
 
 def _bound_files() -> None:
-    """perf_analyzer 2.51 has been seen to write messages without end: it is killed before the disk is full."""
+    """Limit file sizes: perf_analyzer 2.51 can write messages without end, and must die before the disk is full."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_BYTES, MOST_BYTES))

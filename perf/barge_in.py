@@ -1,7 +1,7 @@
-"""How soon an answer that is interrupted is silent. Part of `perf.speech`.
+"""Measures how soon an interrupted answer falls silent; part of `perf.speech`.
 
-Counted from the first sample of a voice that a microphone hears in real time: until the loudspeaker is told to be
-silent, and until the server has said that it stopped.
+Counts from the first loud sample that a real-time microphone hears until the loudspeaker is stopped, and until the
+server confirms that it stopped.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from clients.sound.microphone import FRAME_SAMPLES, HZ, Frame
 from clients.sound.playback import Nowhere, Pcm
 
 ROOM_RMS = 30  # of 32768
-ROOM_S = 0.5  # before the voice
+ROOM_S = 0.5  # quiet before the voice
 VOICE = Path("checkpoints/samples/question.wav")
-AUDIBLE = 500  # of 32768: where the voice begins in its file
+AUDIBLE = 500  # of 32768: the first sample as loud as this begins the voice
 TIMEOUT_S = 60.0
 
 
@@ -35,12 +35,12 @@ TIMEOUT_S = 60.0
 class BargeIn:
     """Seconds from the first loud sample."""
 
-    silent_s: float  # the loudspeaker is stopped
-    stopped_s: float  # the server has stopped
+    silent_s: float  # until the loudspeaker was stopped
+    stopped_s: float  # until the server had stopped
 
 
 def measure_all(url: str, clip: Path, prompt: str, parameters: Sequence[Parameters]) -> list[BargeIn]:
-    """An answer for each of `parameters`, one after the other, each interrupted when it is heard."""
+    """Ask once for each of `parameters`, in turn, and interrupt each answer as soon as it is heard."""
     quiet = contextlib.redirect_stdout(io.StringIO())  # a talk prints its answers
     with quiet, TimedClient(url, contract.AUDIO_FLAMINGO_SPEECH.name) as flamingo:
         return [_measure(flamingo, clip, prompt, given) for given in parameters]
@@ -58,7 +58,7 @@ def summary(found: Sequence[BargeIn]) -> str:
 
 
 class TimedClient(AudioFlamingo):
-    """Remembers when the server last said that it stopped."""
+    """Records when the server last confirmed a stop."""
 
     stopped_s = 0.0
 
@@ -68,7 +68,7 @@ class TimedClient(AudioFlamingo):
 
 
 class SoundCard(Nowhere):
-    """Plays until it is silenced, and tells when that was."""
+    """Plays until it is stopped, and records when."""
 
     def __init__(self) -> None:
         self.given, self.silenced = threading.Event(), threading.Event()
@@ -86,7 +86,7 @@ class SoundCard(Nowhere):
 
 
 class Microphone:
-    """Quiet, then a voice, in real time."""
+    """Yields quiet, then a voice, in real time."""
 
     def __init__(self) -> None:
         self.spoke_s = 0.0
@@ -101,7 +101,7 @@ class Microphone:
 
 
 def _room_and_voice() -> Frame:
-    """int16 [n], whole frames: the voice begins at ROOM_S."""
+    """Build int16 [n] in whole frames; the voice begins at ROOM_S."""
     voice, hz = soundfile.read(VOICE, dtype="int16")
     assert hz == HZ
     voice = voice[np.argmax(np.abs(voice) > AUDIBLE) :]

@@ -1,4 +1,4 @@
-"""Transformers' `generate()`, as its documentation shows it: padded to 30 s, one by one, and batched.
+"""Times Transformers' `generate()` as its documentation uses it: padded to 30 s, one by one or batched.
 
 Runs in a process of its own: `python -m perf.baseline --checkpoint … --seconds 5 --batch 8` prints JSON.
 """
@@ -24,9 +24,9 @@ from perf import traffic
 
 @dataclass(frozen=True)
 class Baseline:
-    """`requests` answers of exactly `tokens` tokens, `batch` at a time. Seconds.
+    """Seconds for `requests` answers of exactly `tokens` tokens, `batch` at a time.
 
-    first_token_s: median, from the start of a batch; nobody waits for a batch before it.
+    first_token_s: median, from the start of a batch; time in a queue does not count.
     """
 
     audio_s: float
@@ -41,7 +41,7 @@ class Baseline:
 def measure(
     checkpoint: str, audio_s: float, tokens: int, batch: int, requests: int, threads: int
 ) -> Baseline:
-    """In a process of its own, so that torch's memory and threads are not this one's."""
+    """Measure in a separate process, so that torch's memory and threads stay out of this one."""
     command = [sys.executable, "-m", "perf.baseline", "--checkpoint", checkpoint, "--threads", str(threads)]
     command += ["--seconds", str(audio_s), "--tokens", str(tokens), "--batch", str(batch)]
     done = subprocess.run(
@@ -51,7 +51,7 @@ def measure(
 
 
 class _FirstToken:
-    """A streamer that notes when the first token came; `generate` gives it the prompt before that."""
+    """A streamer that records when the first token came; `generate` passes it the prompt first."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -79,7 +79,7 @@ def _measure(arguments: argparse.Namespace) -> Baseline:
         batches = [turns[at : at + arguments.batch] for at in range(0, len(turns), arguments.batch)]
         for number, batch in enumerate([batches[0], *batches]):
             first_s, end_s = _answer(model, processor, batch, arguments)
-            if number:  # the first is the warm-up
+            if number:  # the first round is the warm-up
                 firsts.append(first_s)
                 ends.append(end_s)
     return Baseline(
@@ -104,14 +104,14 @@ def _turn(folder: Path, seconds: float, number: int) -> list[dict[str, Any]]:
 def _answer(
     model: Any, processor: Any, batch: list[Any], arguments: argparse.Namespace
 ) -> tuple[float, float]:
-    """Seconds to the first token and to the end, from files to token ids."""
+    """Answer one batch from files to token ids; returns seconds to the first token and to the end."""
     started = time.perf_counter()
     inputs = processor.apply_chat_template(
         batch, tokenize=True, add_generation_prompt=True, return_dict=True
     ).to(model.device, model.dtype)
     streamer = _FirstToken() if len(batch) == 1 else None
     lengths = {"min_new_tokens": arguments.tokens, "max_new_tokens": arguments.tokens}
-    if streamer is None:  # streamers take one sequence: a batch's first token is a run of one token
+    if streamer is None:  # streamers take one sequence: time a batch's first token as a run of one token
         model.generate(**inputs, do_sample=False, max_new_tokens=1)
         first_s = time.perf_counter() - started
         started = time.perf_counter()

@@ -1,7 +1,7 @@
-"""Did anything get slower? `make bench`: a minute or two, no server, compared with the last release's result.
+"""`make bench`: finds parts that got slower than at the last release, in a minute or two and without a server.
 
-Every part is timed beside a yardstick that no change of ours can touch, turn by turn, so that a slow or busy
-machine slows both. What is kept and compared is the ratio. Exit code 1 when a part is slower than the noise.
+Each part is timed in turn with a reference that our changes cannot affect, so that a slow or busy machine slows both;
+the ratio is stored and compared. The exit code is 1 when a part is slower by more than the noise.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from perf.report import table
 
 BASELINE = Path(__file__).with_name("baseline.json")
 ROUNDS = 9
-LEAST_SLOWER = 1.25  # less is noise on a shared machine, however steady the rounds look
+LEAST_SLOWER = 1.25  # smaller changes are noise on a shared machine, however steady the rounds look
 
 
 @dataclass(frozen=True)
 class Result:
-    """Time of a part over that of its yardstick, by round: the median and the middle half."""
+    """Time of a part divided by that of its reference: median and interquartile range over the rounds."""
 
     median: float
     low: float
@@ -48,7 +48,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A part now and at the last release; None: new since then."""
+    """A part now and at the last release (None when it is new)."""
 
     name: str
     now: Result
@@ -60,7 +60,7 @@ class Verdict:
 
     @property
     def slower(self) -> bool:
-        """Beyond what is noise in general, and with no overlap of the rounds then and now."""
+        """Slower than the general noise, and the ranges of then and now do not overlap."""
         return self.before is not None and self.change > LEAST_SLOWER and self.now.low > self.before.high
 
 
@@ -70,7 +70,7 @@ def result(ratios: Sequence[float]) -> Result:
 
 
 def compare(now: Mapping[str, Result], before: Mapping[str, Result]) -> list[Verdict]:
-    """Every part of now, in its order."""
+    """Compare every present part with the last release, in order."""
     return [Verdict(name, found, before.get(name)) for name, found in now.items()]
 
 
@@ -99,13 +99,13 @@ class Part:
 
 
 def measure(part: Part, rounds: int) -> Result:
-    """The first round is the warm-up."""
+    """Measure a part in `rounds` rounds after a warm-up."""
     ratios = [_seconds(part.run) / _seconds(part.yardstick) for _ in range(rounds + 1)]
     return result(ratios[1:])
 
 
 def parts(engines: Path) -> list[Part]:
-    """What a request goes through, each part on one thread."""
+    """The parts of a request's path, each on one thread."""
     manifest = Manifest.read(engines)
     preprocessor = Preprocessor.load(engines)
     encoder = AudioEncoder.load(engines / "audio_encoder", threads=1)
@@ -127,7 +127,7 @@ def parts(engines: Path) -> list[Part]:
 
 
 def arithmetic() -> float:
-    """Matrix products of numpy: the kind of work of the engines."""
+    """Reference for the engines' kind of work: numpy matrix products."""
     size = np.linspace(-1, 1, 384 * 384, dtype=np.float32).reshape(384, 384)
     made = size
     for _ in range(12):
@@ -136,7 +136,7 @@ def arithmetic() -> float:
 
 
 def interpreter() -> int:
-    """Plain Python: the kind of work between the engines."""
+    """Reference for the work between the engines: plain Python."""
     counts: dict[int, int] = {}
     for number in range(60_000):
         counts[number % 997] = counts.get(number % 997, 0) + number
@@ -144,7 +144,7 @@ def interpreter() -> int:
 
 
 def _seconds(run: Callable[[], object]) -> float:
-    """Processor time: waiting for a core is not ours."""
+    """Measure processor time, which leaves out waiting for a core."""
     started = time.process_time()
     run()
     return time.process_time() - started
@@ -172,7 +172,7 @@ def _decode(decoder: Decoder, rows: int) -> None:
 
 
 def _postprocess(engines: Path) -> None:
-    """Four answers at a time; none ends before its last token."""
+    """Push four interleaved answers; none ends before its last token."""
     postprocessor = Postprocessor.load(engines, lambda request_id: None, 60.0, 1e9)
     given = {"max_tokens": min(500, contract.MAX_NEW_TOKENS)}
     for _ in range(500):
@@ -187,7 +187,7 @@ def main() -> int:
     parser.add_argument("--engines", type=Path, default=Path("engines/cpu"), help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
     parser.add_argument("--baseline", type=Path, default=BASELINE, help="default: %(default)s")
-    parser.add_argument("--save", action="store_true", help="keep the result as that of a release")
+    parser.add_argument("--save", action="store_true", help="store the result as the new release's")
     arguments = parser.parse_args()
     before = (
         {name: Result(**kept) for name, kept in json.loads(arguments.baseline.read_text())["parts"].items()}

@@ -1,8 +1,8 @@
-"""How much traffic a machine carries: python -m perf.capacity --audio 30 --tokens 128 --price h100=2.5
+"""Predicts how much traffic a machine carries: python -m perf.capacity --audio 30 --tokens 128 --price h100=2.5
 
-GPU figures are predictions of a roofline, never measured: time is the larger of arithmetic and memory traffic, each
-at the stated part of the data sheet's peak. With `--raw` (of a sweep on a CPU) the same question is answered from
-measured processor time per stage, and the answer is checked against what was measured.
+GPU figures come from a roofline model and were never measured: time is the larger of arithmetic and memory traffic,
+each at a stated fraction of the data sheet's peak. With `--raw` (from a sweep on a CPU) the prediction uses measured
+processor time per stage and is checked against measured throughput.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from af3.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES, audio_token_count
 from build_engines.targets import TARGETS
 from perf.report import table
 
-# Audio Flamingo 3, from its shapes: encoder and adaptor 1.89 TFLOP (linear) and 0.41 (attention, convolutions) for a
-# window of 30 s; Qwen2.5-7B 13.1 GFLOP a token and, causal, 0.2 MFLOP for every pair of tokens.
+# Audio Flamingo 3, from its shapes: encoder and adaptor take 1.89 TFLOP (linear) and 0.41 TFLOP (attention,
+# convolutions) per 30 s window; Qwen2.5-7B takes 13.1 GFLOP per token and, causal, 0.2 MFLOP per pair of tokens.
 WINDOW_LINEAR_FLOP, WINDOW_ATTENTION_FLOP = 1.89e12, 0.41e12
 TOKEN_FLOP = 13.1e9
 TOKEN_PAIR_FLOP = 0.2e6
@@ -32,16 +32,14 @@ ENCODER_BYTES = 0.65e9 * 2
 PROMPT_TABLE_ROW_BYTES = 3584 * 2
 KV_BYTES_PER_TOKEN = 57_344  # BF16, 28 layers of 4 heads of 128
 BYTES_PER_WEIGHT = {"fp8": 1.0, "bf16": 2.0, "int8": 1.0, "int4": 0.5}
-RESERVED_BYTES = (
-    6e9  # activations, contexts and the embedding cache; build_engines.memory_plan has them one by one
-)
-# What is left of the peak in practice; assumptions, to be replaced by measurement.
+RESERVED_BYTES = 6e9  # activations, contexts and the embedding cache; build_engines.memory_plan lists them
+# Fractions of the peak reached in practice: assumptions, to be replaced by measurements.
 ARITHMETIC_PART, BANDWIDTH_PART = 0.5, 0.7
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """Dense peaks of the data sheet: FLOP/s in BF16 and in the LLM's precision, bytes/s, bytes."""
+    """Dense peaks from the data sheet: FLOP/s in BF16 and in the LLM's precision, memory bytes/s, memory bytes."""
 
     name: str
     bf16_flop_s: float
@@ -60,9 +58,8 @@ GPUS = {
 
 @dataclass(frozen=True)
 class Traffic:
-    """One kind of request. heard_before: part of the requests whose clip is in the embedding cache.
-
-    think_s: from the end of an answer to the next question of the same session.
+    """One kind of request. heard_before: fraction of requests whose clip is in the embedding cache.
+    think_s: from the end of an answer to the next question of the session.
     """
 
     audio_s: float = 30.0
@@ -77,7 +74,7 @@ class Traffic:
 
     @property
     def encoder_flop(self) -> float:
-        """Of all windows: linear layers grow with a window, its attention with the square."""
+        """FLOP for all windows: linear layers grow with the window's length, attention with its square."""
         parts = [samples / WINDOW_SAMPLES for samples in self._windows]
         return sum(WINDOW_LINEAR_FLOP * part + WINDOW_ATTENTION_FLOP * part**2 for part in parts)
 
@@ -94,7 +91,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What one GPU carries at its best batch. first_token_s: encoder and prefill of a request nobody waits for."""
+    """What one GPU carries at its best batch size. first_token_s: encoder and prefill without queueing."""
 
     batch: int
     requests_per_s: float
@@ -105,9 +102,9 @@ class Capacity:
 
 
 def predict(gpu: Gpu, precision: str, most_at_once: int, traffic: Traffic, table_rows: int = 0) -> Capacity:
-    """The roofline's answer.
+    """Predict one GPU's capacity by the roofline.
 
-    most_at_once: sequences the engine is built for; KV memory may allow fewer. table_rows: of its prompt table.
+    most_at_once: batch size of the engine; KV cache memory may allow fewer. table_rows: rows of its prompt table.
     """
     weights = LINEAR_WEIGHTS * BYTES_PER_WEIGHT[precision] + OTHER_WEIGHT_BYTES
     context = traffic.prompt_tokens + traffic.output_tokens
@@ -120,10 +117,10 @@ def predict(gpu: Gpu, precision: str, most_at_once: int, traffic: Traffic, table
         (weights + kv_bytes) / (gpu.bytes_s * BANDWIDTH_PART),
         batch * TOKEN_FLOP / (gpu.llm_flop_s * ARITHMETIC_PART),
     )
-    # One GPU does all three: each request takes its own encoder and prefill, and its share of every step.
+    # One GPU does all three: a request takes its own encoder and prefill time and its share of every decode step.
     own_s = encode_s * (1 - traffic.heard_before) + prefill_s
     busy_s = own_s + traffic.output_tokens * step_s / batch
-    answer_s = batch * busy_s  # Little: `batch` requests in flight, each taking this long
+    answer_s = batch * busy_s  # Little's law: `batch` requests are in flight, each for this long
     return Capacity(
         batch=batch,
         requests_per_s=1 / busy_s,
@@ -136,7 +133,7 @@ def predict(gpu: Gpu, precision: str, most_at_once: int, traffic: Traffic, table
 
 @dataclass(frozen=True)
 class ProcessorCost:
-    """Processor seconds of a request on a CPU: a part of its own, and by the second of audio and the token."""
+    """Processor seconds of a request on a CPU: a fixed part, a part per second of audio and a part per token."""
 
     own_s: float
     audio_second_s: float
@@ -148,12 +145,13 @@ class ProcessorCost:
 
 CALIBRATED_ON = ("audio length", "output length")
 CHECKED_ON = ("concurrency", "mixed")
-LINEAR_TO_S = 30  # longer prompts cost more than their share: attention grows with the square
+LINEAR_TO_S = 30  # beyond this, attention's quadratic cost shows
 
 
 def fit(cells: Sequence[Mapping[str, Any]]) -> ProcessorCost:
-    """Least squares, none below zero, over the loads that vary audio and output length. Raises ValueError for fewer
-    than three of them.
+    """Fit by non-negative least squares over the loads that vary audio or output length.
+
+    Raises ValueError for fewer than three such loads.
     """
     used = [cell for cell in cells if cell["group"] in CALIBRATED_ON and _usable(cell)]
     if len(used) < 3:
@@ -162,7 +160,7 @@ def fit(cells: Sequence[Mapping[str, Any]]) -> ProcessorCost:
         )
     rows = np.array([[1.0, _audio_s(cell), cell["figures"]["tokens_per_request"]] for cell in used])
     spent = np.array([_spent(cell) for cell in used])
-    # Relative errors count: else one long clip would drown all the others.
+    # Weigh relative errors; absolute ones would let one long clip outweigh all others.
     solved = np.linalg.lstsq(rows / spent[:, None], np.ones(len(spent)), rcond=None)[0]
     return ProcessorCost(*(max(0.0, float(value)) for value in solved))
 
@@ -170,7 +168,7 @@ def fit(cells: Sequence[Mapping[str, Any]]) -> ProcessorCost:
 def check(
     cells: Sequence[Mapping[str, Any]], cost: ProcessorCost, cores: int
 ) -> list[tuple[str, float, float]]:
-    """Loads that kept every core busy: name, predicted and measured requests/s. None of them was calibrated on."""
+    """Predict the loads that kept every core busy and were not fitted: name, predicted and measured requests/s."""
     found = []
     for cell in cells:
         at_once = cell["load"]["concurrency"] or 0
@@ -191,13 +189,13 @@ def _audio_s(cell: Mapping[str, Any]) -> float:
 
 
 def _spent(cell: Mapping[str, Any]) -> float:
-    """Processor seconds a request, of every process that is seen, the client included."""
+    """Processor seconds per request over all processes that can be seen, including the client."""
     seconds = [stage["processor_s"] or 0.0 for stage in cell["stages"].values()]
     return float(sum(seconds) / cell["figures"]["requests"])
 
 
 def gpu_table(traffic: Traffic, prices: Mapping[str, float]) -> str:
-    """Markdown. Prices in money an hour; a GPU without one gets no cost."""
+    """Render Markdown. prices: money per hour; a GPU without a price gets no cost."""
     rows = []
     for name, gpu in GPUS.items():
         target = TARGETS[name]
@@ -229,20 +227,23 @@ def main() -> int:
     parser.add_argument("--text", type=int, default=traffic.text_tokens, help="tokens (default: %(default)s)")
     parser.add_argument("--tokens", type=int, default=traffic.output_tokens, help="default: %(default)s")
     parser.add_argument(
-        "--heard-before", type=float, default=0.0, help="part of requests whose clip is cached (default: 0)"
+        "--heard-before",
+        type=float,
+        default=0.0,
+        help="fraction of requests whose clip is cached (default: 0)",
     )
     parser.add_argument(
         "--think", type=float, default=traffic.think_s, help="seconds before a session asks again"
     )
     parser.add_argument(
-        "--price", nargs="*", default=[], metavar="GPU=MONEY", help="an hour: --price h100=2.5 l40s=0.8"
+        "--price", nargs="*", default=[], metavar="GPU=MONEY", help="per hour: --price h100=2.5 l40s=0.8"
     )
     parser.add_argument("--raw", type=Path, help="raw.json of a sweep on a CPU, to check the model")
     given = parser.parse_args()
     asked = Traffic(given.audio, given.text, given.tokens, given.heard_before, given.think)
     prices = {name: float(money) for name, _, money in (pair.partition("=") for pair in given.price)}
     if unknown := set(prices) - set(GPUS):
-        parser.error(f"--price {sorted(unknown)[0]}: known are {', '.join(GPUS)}")
+        parser.error(f"--price {sorted(unknown)[0]}: unknown GPU; choose from {', '.join(GPUS)}")
     print(
         f"Predictions of a roofline at {ARITHMETIC_PART:.0%} of the arithmetic and {BANDWIDTH_PART:.0%} of the"
     )
@@ -254,7 +255,7 @@ def main() -> int:
 
 
 def cpu_tables(raw: Mapping[str, Any], asked: Traffic) -> str:
-    """Markdown: what this machine carries of that traffic, and how far the model was off where it was measured."""
+    """Render Markdown: what this machine carries of that traffic, and the model's error where it was measured."""
     cores = raw["machine"]["cores"]
     cost = fit(raw["cells"])
     carried = cores / cost.of(asked.audio_s, asked.output_tokens)

@@ -1,8 +1,8 @@
-"""The same checkpoint, machine and run: our encoder and decoder against Transformers, as ratios.
+"""Compares our encoder and decoder with Transformers on the same checkpoint and machine, in one run.
 
-Encoder and adaptor: one clip, Transformers pads it to 30 s. Decode: greedy tokens after a short text prompt,
-alone and for eight requests in flight, against one `generate()` per request and one for all eight. Every figure
-is the median of interleaved repeats; the spread is the range of the ratios.
+Encoder and adaptor: one clip, which Transformers pads to 30 s. Decode: greedy tokens after a short text prompt, for
+one request and for eight in flight, against one `generate()` per request and one for all eight. Each figure is the
+median of interleaved repeats; the spread is the range of the ratios.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STREAMS = 8
 
 
 class _Waiter:
-    """Listener that only waits for the end."""
+    """A listener that only waits for the end of an answer."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()
@@ -82,7 +82,7 @@ def _compare(what: str, theirs: Callable[[], object], ours: Callable[[], object]
 def _compare_rates(
     model: AudioFlamingo3ForConditionalGeneration, arguments: argparse.Namespace, streams: int, batch: int
 ) -> None:
-    """`streams` requests at once here; `batch` of them in each `generate()`."""
+    """Compare tokens/s: `streams` concurrent requests here, `generate()` on batches of `batch`."""
     manifest = Manifest.read(arguments.engines)
     decoder = Decoder(
         arguments.engines / "llm", STREAMS, manifest.limits.max_sequence_tokens, arguments.threads
@@ -146,7 +146,7 @@ def _encoders(
 def _interleaved(
     theirs: Callable[[], object], ours: Callable[[], object], repeats: int
 ) -> list[tuple[float, float]]:
-    """Seconds of both, one after the other, so that a busy moment of the machine meets both. First pair: warm-up."""
+    """Time both in turn, so that a busy moment hits both; the first pair is the warm-up."""
     pairs = [(_seconds(theirs), _seconds(ours)) for _ in range(repeats + 1)]
     return pairs[1:]
 

@@ -1,8 +1,8 @@
-"""What an hour of audio costs on 1, 10, 100 and 1 000 GPUs: python -m perf.fleet --gpu h100 --price 2.5
+"""Simulates the cost of an hour of audio on 1, 10, 100 and 1 000 GPUs: python -m perf.fleet --gpu h100 --price 2.5
 
-A simulation of servers behind a proxy that sends a clip where it has been heard (`perf.capacity` has the time of each
-stage: a roofline, never measured on a GPU). Clients come at random, ask several times about a clip and think between.
-Each size of the fleet is loaded until the slowest twentieth waits longer for a first token than allowed.
+Servers stand behind a proxy that sends a clip to the server that has heard it. Stage times come from `perf.capacity`'s
+roofline and were never measured on a GPU. Clients arrive at random and ask several questions about a clip, with pauses.
+For each fleet size, the load is the highest at which 95 % of first tokens are in time.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from perf.capacity import ARITHMETIC_PART, GPUS, PROMPT_TABLE_ROW_BYTES, Gpu, Tr
 from perf.report import table
 
 SIZES = (1, 10, 100, 1000)
-BOUND = 1.5  # of the mean that one server may have in flight; deploy/chart's balanceFactor
+BOUND = 1.5  # most requests in flight on one server, relative to the mean; deploy/chart's balanceFactor
 HALVINGS = 6
 SEED = 0
 ROUNDS = 2
-CACHE_MIB = 256  # model_repository/audio_encoder/configs/gpu.pbtxt
+CACHE_MIB = 256  # as in model_repository/audio_encoder/configs/gpu.pbtxt
 Routing = Literal["affinity", "random"]
 ROUTINGS: tuple[Routing, ...] = ("affinity", "random")
 
 
 @dataclass(frozen=True)
 class Service:
-    """One server. encode_s, prefill_s: each request's own, one after another; decode_s: of a whole answer in a full
-    batch, beside others; slots: answers at once; cached_clips: whose embeddings it keeps.
+    """One server. encode_s, prefill_s: per request, run one at a time; decode_s: a whole answer's decode in a full
+    batch; slots: concurrent answers; cached_clips: clips whose embeddings it keeps.
     """
 
     encode_s: float
@@ -47,7 +47,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Demand:
-    """questions: about one clip, on average; think_s: between them, on average."""
+    """questions: mean number about one clip; think_s: mean pause between them."""
 
     questions: float = 3.0
     think_s: float = 20.0
@@ -55,7 +55,7 @@ class Demand:
 
 @dataclass(frozen=True)
 class Outcome:
-    """wait_s: for the first token, one of each request, sorted."""
+    """wait_s: each request's wait for its first token, sorted."""
 
     wait_s: Sequence[float]
     hits: float
@@ -68,8 +68,8 @@ class _Server:
     def __init__(self, service: Service):
         self._service = service
         self._own_until_s = 0.0  # encoder and prefill are busy until then
-        self._ends_s: list[float] = []  # a heap: of all answers in flight, waiting ones included
-        self._slots_s: list[float] = []  # a heap: when each slot that was ever taken is free again
+        self._ends_s: list[float] = []  # a heap: ends of all answers in flight, including waiting ones
+        self._slots_s: list[float] = []  # a heap: when each used slot becomes free
         self._clips: OrderedDict[int, None] = OrderedDict()
 
     def in_flight(self, now_s: float) -> int:
@@ -78,7 +78,7 @@ class _Server:
         return len(self._ends_s)
 
     def answer(self, now_s: float, clip: int) -> tuple[float, bool]:
-        """Seconds to the first token, and whether the clip was known."""
+        """Answer a request; returns seconds to the first token and whether the clip was cached."""
         service, known = self._service, clip in self._clips
         start_s = max(now_s, self._own_until_s)
         full = len(self._slots_s) >= service.slots
@@ -102,11 +102,11 @@ class _Server:
 def simulate(
     service: Service, servers: int, requests_per_s: float, requests: int, demand: Demand, routing: Routing
 ) -> Outcome:
-    """`requests` answered by `servers`, at this rate of all together; the first fifth is warming up, not counted."""
+    """Simulate `requests` at a total rate over `servers`; the first fifth is warm-up and is not counted."""
     chance = random.Random(SEED)
     fleet = [_Server(service) for _ in range(servers)]
     again = 1 - 1 / demand.questions
-    arrivals: list[tuple[float, int]] = []  # a heap: when, which clip
+    arrivals: list[tuple[float, int]] = []  # a heap of (time, clip)
     next_new_s, clips, in_flight = 0.0, 0, 0
     ends_s: list[float] = []
     waits: list[float] = []
@@ -151,9 +151,9 @@ def _place(
 def most_carried(
     service: Service, servers: int, wait_s: float, demand: Demand, routing: Routing = "affinity"
 ) -> tuple[float, Outcome]:
-    """The highest rate a server (requests/s) at which the slowest twentieth has its first token within `wait_s`."""
+    """Find the highest requests/s per server at which 95 % of first tokens come within `wait_s`."""
     low, high = 0.0, service.slots / (service.prefill_s + service.decode_s)
-    # Twice as long as a client asks about one clip: in less nobody would come back, and no clip be known.
+    # Twice as long as a client stays with one clip; in a shorter run no client would return to a cached clip.
     visit_s = demand.questions * (demand.think_s + service.decode_s)
     requests = max(4000, int(2 * visit_s * high * servers))
     best = simulate(service, servers, 0.01 * high * servers, requests, demand, routing)
@@ -168,7 +168,7 @@ def most_carried(
 
 
 def service_of(gpu: Gpu, target: str, traffic: Traffic, hits: float, cache_mib: int) -> Service:
-    """By the roofline of `perf.capacity`, where encoders and prefills of others slow an answer down."""
+    """Build a Service from `perf.capacity`'s roofline; encoder and prefill of other requests slow a decode down."""
     limits, rows = TARGETS[target].limits, TARGETS[target].prompt_table_rows
     assumed = Traffic(traffic.audio_s, traffic.text_tokens, traffic.output_tokens, hits)
     found = predict(gpu, TARGETS[target].llm_precision, limits.max_batch_size, assumed, rows)
@@ -187,7 +187,7 @@ def service_of(gpu: Gpu, target: str, traffic: Traffic, hits: float, cache_mib: 
 def carried(
     gpu: str, traffic: Traffic, demand: Demand, servers: int, wait_s: float, cache_mib: int, routing: Routing
 ) -> tuple[float, float]:
-    """Requests/s a server, and hits. What is known slows nobody down: so the hits are put in, and found again."""
+    """Return requests/s per server and the hit rate. Cached clips cost no encoder time, so the hit rate is iterated."""
     rate, hits = 0.0, 0.5
     for _ in range(ROUNDS):
         service = service_of(GPUS[gpu], gpu, traffic, hits, cache_mib)
@@ -197,7 +197,7 @@ def carried(
 
 
 def draw(rows: Sequence[tuple[int, float, float]], audio_s: float, path: Path) -> None:
-    """rows: servers, cost an audio hour with affinity and without."""
+    """Plot rows of (servers, cost per audio hour with affinity, without)."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -210,14 +210,14 @@ def draw(rows: Sequence[tuple[int, float, float]], audio_s: float, path: Path) -
         [cost for _, cost, _ in rows],
         marker="o",
         color="#1b4965",
-        label="a clip finds its server again",
+        label="clip affinity",
     )
     axis.plot(sizes, [cost for _, _, cost in rows], marker="s", color="#ca6702", label="any server")
     axis.set_xscale("log")
     axis.set_ylim(bottom=0)
     axis.set_xlabel("GPUs")
-    axis.set_ylabel("cost an audio hour")
-    axis.set_title(f"simulated: clips of {audio_s:g} s, first token of 95 % in time", fontsize=10)
+    axis.set_ylabel("cost per audio hour")
+    axis.set_title(f"simulated: clips of {audio_s:g} s, 95 % of first tokens in time", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=8)
     figure.tight_layout()
@@ -230,7 +230,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--gpu", choices=sorted(GPUS), default="h100")
-    parser.add_argument("--price", type=float, default=2.5, help="money a GPU hour (default: %(default)s)")
+    parser.add_argument("--price", type=float, default=2.5, help="money per GPU hour (default: %(default)s)")
     parser.add_argument("--audio", type=float, default=300.0, help="seconds of a clip (default: %(default)s)")
     parser.add_argument("--tokens", type=int, default=128, help="of an answer (default: %(default)s)")
     parser.add_argument("--questions", type=float, default=3.0, help="about a clip (default: %(default)s)")
@@ -242,7 +242,7 @@ def main() -> int:
     given = parser.parse_args()
     demand, traffic = Demand(given.questions), Traffic(given.audio, 40, given.tokens)
     service = service_of(GPUS[given.gpu], given.gpu, traffic, 0.0, given.cache_mib)
-    print(f"Simulated from a roofline; nothing of it was measured on a GPU. {GPUS[given.gpu].name}:")
+    print(f"Simulated from a roofline; nothing was measured on a GPU. {GPUS[given.gpu].name}:")
     print(
         f"encoder {1000 * service.encode_s:.0f} ms, prefill {1000 * service.prefill_s:.0f} ms,"
         f" {service.slots} at once, {service.cached_clips} clips cached\n"

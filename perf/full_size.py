@@ -1,7 +1,7 @@
-"""Encoder and adaptor in AF3's own sizes, random weights, against Transformers: `python -m perf.full_size`.
+"""Compares encoder and adaptor at AF3's full size (random weights) with Transformers: `python -m perf.full_size`.
 
-650 M parameters, 2.6 GB in each of the two; exported once into `.cache/perf/` (a minute). Transformers pads every
-clip to 30 s. `--windows 20` asks instead what a window costs when twenty come at once, and in how much memory.
+650 M parameters; ours and Transformers' take 2.6 GB each. The export goes to `.cache/perf/` once (a minute).
+Transformers pads every clip to 30 s. `--windows 20` measures instead the time and memory of twenty windows at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SEED = 0
 def modules(
     layers: int,
 ) -> tuple[af3_model.AudioFlamingo3Encoder, af3_model.AudioFlamingo3MultiModalProjector]:
-    """AF-Whisper and adaptor as in nvidia/audio-flamingo-3-hf, with so many layers and random weights."""
+    """Build AF-Whisper and adaptor as in nvidia/audio-flamingo-3-hf, with `layers` layers and random weights."""
     config = AudioFlamingo3Config(audio_config={"num_hidden_layers": layers})
     torch.manual_seed(SEED)
     tower = af3_model.AudioFlamingo3Encoder._from_config(config.audio_config)
@@ -40,7 +40,7 @@ def modules(
 
 
 def engine(layers: int) -> Path:
-    """Folder of the exported encoder, made at the first call."""
+    """Export the encoder at the first call; return its folder."""
     folder = CACHE / f"encoder-{layers}-layers-fused"
     if not (folder / "done").is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def engine(layers: int) -> Path:
 
 
 def ratios(layers: int, threads: int, repeats: int, lengths: Sequence[int]) -> str:
-    """A Markdown table: seconds of both by clip length, and how many times faster, round by round."""
+    """Render a Markdown table: seconds of both by clip length, and the speed-up per round."""
     encoder = AudioEncoder.load(engine(layers), threads=threads)
     tower, projector = modules(layers)
     extractor = WhisperFeatureExtractor(feature_size=128)
@@ -89,7 +89,7 @@ def ratios(layers: int, threads: int, repeats: int, lengths: Sequence[int]) -> s
 
 
 def many_windows(layers: int, threads: int, windows: int) -> str:
-    """What a full window costs alone and among many, in processor seconds; and what the many add to memory."""
+    """Render processor seconds of a full window alone and among many, and the memory that the many add."""
     encoder = AudioEncoder.load(engine(layers), threads=threads)
     clips = [window for _ in range(windows) for window in clip_windows(_sound(30))]
     encoder.encode(clips[:1])

@@ -1,11 +1,11 @@
-"""What can be measured of a GPU with PyTorch alone, in under ten minutes: python -m perf.gpu_probe --out probe.json
+"""Measures a GPU with PyTorch alone in under ten minutes: python -m perf.gpu_probe --out probe.json
 
 Long because the measurements are short and read side by side.
 
-Needs torch with CUDA and Transformers, no TensorRT, no container, no weights: AF-Whisper and adaptor in AF3's own sizes
-with random weights. One window and twenty, each of 30 s and of 5 s padded and not; the matrix products of Qwen2.5-7B in
-BF16 and in FP8; ONNX Runtime's CUDA provider and TensorRT for RTX where they are installed and take the card. Prints a
-table and writes JSON. `--tiny --device cpu` runs all that is no CUDA in seconds: how it is tested.
+Needs torch with CUDA and Transformers, but no TensorRT, container or weights: AF-Whisper and adaptor have AF3's full
+size and random weights. Measures one window and twenty, of 30 s and of 5 s, padded and not; the matrix products of
+Qwen2.5-7B in BF16 and FP8; and ONNX Runtime's CUDA provider and TensorRT for RTX where they are installed. Prints a
+table and writes JSON. `--tiny --device cpu` runs everything but CUDA in seconds, for the tests.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from transformers.models.audioflamingo3 import modeling_audioflamingo3 as af3_mo
 from build_engines.encoder.export_encoder import RaggedEncoder, export
 from perf.report import table
 
-LIMIT_S = 540.0  # of everything: what does not fit any more is left out, and said to be
+LIMIT_S = 540.0  # time for everything; a measurement that no longer fits is left out and listed as such
 SAMPLE_RATE = 16_000
 FP8_MAX = 448.0
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """layers of AF-Whisper; windows of a call; rows of a matrix product (tokens), and its inner and outer sizes."""
+    """Layers of AF-Whisper; windows per call; tokens (rows) of a matrix product and its input and output sizes."""
 
     layers: int
     audio: dict[str, int]
@@ -55,7 +55,7 @@ FULL = Sizes(
     windows=(1, 20),
     seconds=(5, 30),
     tokens=(1, 64, 4096),
-    # Of one layer of Qwen2.5-7B: inputs, outputs.
+    # The matrices of one layer of Qwen2.5-7B: inputs, outputs.
     matrices={"qkv": (3584, 4608), "out": (3584, 3584), "gate and up": (3584, 37888), "down": (18944, 3584)},
     repeats=20,
 )
@@ -72,7 +72,7 @@ TINY = Sizes(
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: milliseconds (median), what it comes to per window or in TFLOP/s, or why there is none."""
+    """One measurement: median milliseconds, ms per window or TFLOP/s, or a note why it is missing."""
 
     what: str
     ms: float | None = None
@@ -82,7 +82,7 @@ class Row:
 
 
 def encoder_module(sizes: Sizes, hidden: int = 3584) -> RaggedEncoder:
-    """Log-mel, AF-Whisper and adaptor, float32, random."""
+    """Build log-mel, AF-Whisper and adaptor in float32 with random weights."""
     text = {"model_type": "qwen2", "hidden_size": hidden if not sizes.audio else 64}
     config = AudioFlamingo3Config(
         audio_config={"num_hidden_layers": sizes.layers, **sizes.audio}, text_config=text
@@ -95,7 +95,7 @@ def encoder_module(sizes: Sizes, hidden: int = 3584) -> RaggedEncoder:
 
 
 class HalfEncoder(torch.nn.Module):
-    """Log-mel in float32, the rest in BF16, attention by torch's fused kernel: what a GPU server would run."""
+    """Log-mel in float32, the rest in BF16 with torch's fused attention, as a GPU server would run it."""
 
     def __init__(self, source: RaggedEncoder) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class HalfEncoder(torch.nn.Module):
 
 
 class Probe:
-    """Runs what there is time for, and keeps the rows."""
+    """Runs the measurements that fit into the time limit and keeps their rows."""
 
     def __init__(self, sizes: Sizes, device: str, limit_s: float = LIMIT_S):
         self.sizes = sizes
@@ -135,13 +135,13 @@ class Probe:
         self._end_s = time.monotonic() + limit_s
 
     def add(self, what: str, measure: Callable[[], Row]) -> None:
-        """A measurement that fails, or for which no time is left, is a row that says so."""
+        """Run a measurement; one that fails, or has no time left, becomes a row with a note."""
         if time.monotonic() > self._end_s:
             row = Row(what, note="left out: no time left")
         else:
             try:
                 row = measure()
-            except Exception as error:  # of this one: the others are wanted all the same
+            except Exception as error:  # the other measurements still run
                 row = Row(
                     what,
                     note=f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}",
@@ -150,7 +150,7 @@ class Probe:
         print(f"{row.what}: {'-' if row.ms is None else f'{row.ms:.2f} ms'} {row.note}", flush=True)
 
     def ms(self, call: Callable[[], object]) -> float:
-        """Median of the calls after two that compile and allocate; each waited for."""
+        """Median time of synchronised calls, after two that compile and allocate."""
         found = []
         for number in range(self.sizes.repeats + 2):
             self._wait()
@@ -166,14 +166,14 @@ class Probe:
             torch.cuda.synchronize()
 
     def encoder(self) -> None:
-        """AF-Whisper in BF16 through PyTorch: the padded window, and only as much as there is."""
+        """Time AF-Whisper in BF16 on PyTorch, with padded and unpadded windows."""
         module = HalfEncoder(encoder_module(self.sizes)).to(self.device)
         for windows in self.sizes.windows:
             for seconds in self.sizes.seconds:
                 for padded in (True, False):
                     fed = max(self.sizes.seconds) if padded else seconds
                     if padded and fed == seconds:
-                        continue  # the longest is its own padding
+                        continue  # the longest window needs no padding
                     what = f"encoder, PyTorch BF16, {windows} × {seconds} s" + (
                         f" padded to {fed} s" if padded else ""
                     )
@@ -187,7 +187,7 @@ class Probe:
         return Row(what, ms, ms / windows, flop / ms / 1e9)
 
     def matrices(self) -> None:
-        """Products of one LLM layer in BF16 and FP8, by the number of tokens."""
+        """Time the matrix products of one LLM layer in BF16 and FP8 by number of tokens."""
         for name, (inputs, outputs) in self.sizes.matrices.items():
             for tokens in self.sizes.tokens:
                 for kind, make in (("BF16", bf16_product), ("FP8", fp8_product)):
@@ -201,7 +201,7 @@ class Probe:
                     )
 
     def exported(self) -> None:
-        """The graph that is served, on ONNX Runtime's CUDA provider and on TensorRT for RTX."""
+        """Time the served graph on ONNX Runtime's CUDA provider and on TensorRT for RTX."""
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             export(encoder_module(self.sizes), folder)
@@ -230,7 +230,7 @@ class Probe:
         rtx_build.write_engine(folder / "half.onnx", folder / "model.plan", most, placed=False)
         built = f"built in {time.monotonic() - began:.0f} s"
         if self.device.type != "cuda":
-            return Row(what, note=f"{built}; it runs on a GPU only")
+            return Row(what, note=f"{built}; runs on a GPU only")
         from af3.encoder.interface import TENSORRT_RTX_MODULE, Window
         from af3.encoder.tensorrt_encoder import TensorRTEncoder
 
@@ -246,7 +246,7 @@ class Probe:
 
 
 def encoder_flop(module: HalfEncoder, seconds: int) -> float:
-    """Of one window: products of the layers and attention; two a multiply-add."""
+    """FLOP of one window: matrix products and attention; a multiply-add counts as two."""
     frames = 50 * seconds
     layers = list(module.tower.layers)
     width, inner = layers[0].fc1.in_features, layers[0].fc1.out_features
@@ -260,7 +260,7 @@ def bf16_product(tokens: int, inputs: int, outputs: int, device: torch.device) -
 
 
 def fp8_product(tokens: int, inputs: int, outputs: int, device: torch.device) -> Callable[[], torch.Tensor]:
-    """As TensorRT-LLM's and vLLM's: one scale a tensor. Rows in sixteens, which the kernel wants."""
+    """An FP8 product like TensorRT-LLM's and vLLM's: one scale per tensor; rows are a multiple of 16 for the kernel."""
     rows = -(-tokens // 16) * 16
     one = torch.ones((), device=device)
 
@@ -276,7 +276,7 @@ def _rated(what: str, ms: float, flop: float) -> Row:
 
 
 def machine(device: str) -> dict[str, str]:
-    """What the figures are of."""
+    """Describe the machine that was measured."""
     found = {"torch": torch.__version__, "python": platform.python_version(), "cpus": str(os.cpu_count())}
     if device != "cuda":
         return found | {"device": device}
@@ -303,12 +303,12 @@ def _cell(value: float | None) -> str:
 def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m perf.gpu_probe", description=__doc__.split(":")[0])
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="default: %(default)s")
-    parser.add_argument("--tiny", action="store_true", help="small sizes: does it run at all?")
+    parser.add_argument("--tiny", action="store_true", help="small sizes, to see that everything runs")
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds in all; default: %(default)s")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     arguments = parser.parse_args(given)
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        print("torch finds no CUDA device here; --tiny --device cpu shows what would be measured")
+        print("torch finds no CUDA device; --tiny --device cpu shows what would be measured")
         return 1
     probe = Probe(TINY if arguments.tiny else FULL, arguments.device, arguments.limit)
     for part in (probe.encoder, probe.matrices, probe.exported):

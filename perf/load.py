@@ -1,7 +1,7 @@
-"""What perf_analyzer cannot do: sessions that come back, clients that leave, read slowly or come all at once.
+"""Puts loads on a server that perf_analyzer cannot: returning sessions, clients that cancel, slow readers, bursts.
 
-`python -m perf.load --url HOST:PORT`, or without `--url` against a server started for it. Each kind of client runs
-on its own, all of them at the same time; the figures are by kind, and what is left behind in the server is said.
+`python -m perf.load --url HOST:PORT`; without `--url` it starts a server. All kinds of clients run at the same time.
+Prints figures by kind, and the state that the server still holds afterwards.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from perf.report import table
 
 QUESTIONS = ("What do you hear?", "And what comes after it?", "Is it loud?")
 CLIP_S = 3.0
-SLOW_READ_S = 0.05  # between two responses
-PAUSE_S = 0.5  # between two bursts, and before a session comes back
+SLOW_READ_S = 0.05  # pause of a slow reader between two responses
+PAUSE_S = 0.5  # pause between two bursts, and between two turns of a session
 SETTLE_S = 20.0
 LEFT_BEHIND = ("af3_llm_running", "af3_llm_waiting", "af3_answers_live")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request. Seconds after it was sent. status: OK, CANCELLED by us, or that of an error."""
+    """One request; times are seconds after it was sent. status: OK, CANCELLED (by us) or an error's status."""
 
     kind: str
     status: str
@@ -44,18 +44,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Mix:
-    """How many clients of each kind, the tokens of an answer, and how long they go on."""
+    """Number of clients of each kind, tokens per answer, and duration."""
 
     sessions: int = 2
     cancelling: int = 2
     slow: int = 2
-    burst: int = 8  # requests at once, again and again
+    burst: int = 8  # requests per burst
     max_tokens: int = 32
     seconds: float = 20.0
 
 
 async def run(url: str, mix: Mix, seed: int = 0) -> list[Outcome]:
-    """Put the mix on the server at `url`; what became of every request."""
+    """Put the mix on the server at `url`; returns the outcome of every request."""
     outcomes: list[Outcome] = []
     end = time.monotonic() + mix.seconds
     clips = [traffic.clip(CLIP_S, number) for number in range(8)]
@@ -93,7 +93,7 @@ class _Load:
         self._outcomes = outcomes
 
     async def session(self) -> None:
-        """A conversation about one clip: every turn sends all earlier ones again, after a pause."""
+        """Hold a conversation about one clip; every turn, after a pause, resends all earlier ones."""
         clip = self._random.choice(self._clips)
         messages: list[dict[str, object]] = []
         for number, question in enumerate(QUESTIONS):
@@ -106,17 +106,17 @@ class _Load:
             await asyncio.sleep(PAUSE_S)
 
     async def cancelling(self) -> None:
-        """Leaves in the middle of an answer, or before its first word."""
+        """Cancel in the middle of an answer, or before its first token."""
         await self._read(
             "cancelling", self._ask(), leave_after=self._random.randint(0, self._max_tokens // 2)
         )
 
     async def slow(self) -> None:
-        """Reads far slower than the server writes."""
+        """Read far slower than the server writes."""
         await self._read("slow", self._ask(), pause_s=SLOW_READ_S)
 
     async def burst(self, size: int) -> None:
-        """Many at once, and then nobody."""
+        """Send many requests at once, then pause."""
         await asyncio.gather(*(self._read("burst", self._ask()) for _ in range(size)))
         await asyncio.sleep(PAUSE_S)
 
@@ -127,7 +127,7 @@ class _Load:
     async def _read(
         self, kind: str, answer: AsyncAnswer, leave_after: int | None = None, pause_s: float = 0.0
     ) -> bool:
-        """Until its end, or until `leave_after` responses have come; true when the answer is complete."""
+        """Read to the end, or cancel after `leave_after` responses; returns True when the answer is complete."""
         sent = time.monotonic()
         times: list[float] = []
         status = "OK"
@@ -148,7 +148,7 @@ class _Load:
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """A Markdown table by kind. A cancelled answer is an error for those alone who did not cancel."""
+    """Render a Markdown table by kind. CANCELLED is an error only for clients that did not cancel."""
     rows = []
     for kind in sorted({outcome.kind for outcome in outcomes}):
         own = [outcome for outcome in outcomes if outcome.kind == kind]
@@ -160,13 +160,13 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 
 
 def errors(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Those that ended otherwise than their client wanted."""
+    """Return the requests that did not end as their client intended."""
     wanted = {"cancelling": {"OK", "CANCELLED"}}
     return [outcome for outcome in outcomes if outcome.status not in wanted.get(outcome.kind, {"OK"})]
 
 
 def left_behind(place: Place, timeout_s: float = SETTLE_S) -> dict[str, float]:
-    """What the server still holds once nobody asks any more; empty is right. Waits until it is."""
+    """Return the state that the server still holds without clients; waits until it is empty, which is right."""
     assert place.metrics_url is not None
     end = time.monotonic() + timeout_s
     while True:
@@ -186,14 +186,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--url", help="gRPC address of a running server (default: one is started)")
-    parser.add_argument("--metrics-url", help="of that server, to see what is left behind")
+    parser.add_argument("--url", help="gRPC address of a running server (default: start one)")
+    parser.add_argument("--metrics-url", help="metrics address of that server, to check what it still holds")
     parser.add_argument("--target", default="cpu", help="of the server to start (default: %(default)s)")
     for name, meaning in (
         ("sessions", "conversations at a time"),
-        ("cancelling", "clients that leave in the middle"),
+        ("cancelling", "clients that cancel in the middle"),
         ("slow", "clients that read slowly"),
-        ("burst", "requests that come at once"),
+        ("burst", "requests per burst"),
         ("max_tokens", "of an answer"),
     ):
         flag = f"--{name.replace('_', '-')}"

@@ -1,7 +1,7 @@
-"""What the natural voice costs by itself: `python -m perf.natural_voice`, with `make engines VOICE=kokoro` built.
+"""Measures the natural voice alone: `python -m perf.natural_voice`, after `make engines VOICE=kokoro`.
 
-For segments of several lengths: processor and wall seconds per second of speech, and the time from the text to its
-speech. Everything of the voice counts: phonemes, graph, level. `perf.speech` measures it in the server.
+For segments of several lengths: processor and wall seconds per second of speech, and the time from text to speech.
+Phonemes, graph and level adjustment all count. `perf.speech` measures the voice inside the server.
 """
 
 from __future__ import annotations

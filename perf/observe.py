@@ -1,4 +1,4 @@
-"""What a server says of itself while it is under load: time per stage, processor time and memory per process."""
+"""Reads a server's own figures under load: time per stage, processor time and memory per process."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ COMPUTE = ("compute_input_duration_us", "compute_infer_duration_us", "compute_ou
 
 @dataclass(frozen=True)
 class Stage:
-    """One step between two readings. Milliseconds are means over its executions.
+    """One step between two readings; milliseconds are means over its executions.
 
-    For the decoupled llm and tts Triton counts until the request was taken over, not until its last response:
-    their cost is in processor_s. None where the server's processes cannot be seen.
+    For the decoupled llm and tts, Triton counts until the step accepted the request, not until its last response; see
+    processor_s for their cost. processor_s is None when the server's processes cannot be seen.
     """
 
     executions: int
@@ -35,27 +35,27 @@ class Stage:
 
 @dataclass(frozen=True)
 class Reading:
-    """At one moment: executions, queue and compute microseconds by step; processor seconds by process."""
+    """Counters at one moment: executions, queue and compute microseconds by step; processor seconds by process."""
 
     steps: dict[str, tuple[float, float, float]]
     processor_s: dict[str, float]
 
 
 def read(place: Place) -> Reading:
-    """Triton's metrics, and the server's processes where they are on this machine."""
+    """Read Triton's metrics and, when they are on this machine, the server's processes."""
     steps = {} if place.metrics_url is None else _steps(metrics(place.metrics_url))
     return Reading(steps, {} if place.pid is None else processor_seconds(place.pid))
 
 
 def metrics(url: str) -> str:
-    """The text at /metrics."""
+    """Fetch the text of /metrics."""
     with urllib.request.urlopen(url, timeout=30) as reply:
         text: str = reply.read().decode()
     return text
 
 
 def between(before: Reading, after: Reading) -> dict[str, Stage]:
-    """Stages by name; `tritonserver` and `door` are processes without a stage of their own."""
+    """Compute the stages by name; `tritonserver` and `door` are processes without a stage."""
     stages = {}
     for name in STEPS:
         now, earlier = after.steps.get(name, (0, 0, 0)), before.steps.get(name, (0, 0, 0))
@@ -69,7 +69,7 @@ def between(before: Reading, after: Reading) -> dict[str, Stage]:
 
 
 def processes(pid: int) -> dict[int, str]:
-    """Process id → step, of the process `make serve` is and all it started."""
+    """Map process ids to steps, for `make serve` and everything it started."""
     children: dict[int, list[int]] = {}
     for entry in PROC.iterdir():
         fields = _stat(int(entry.name)) if entry.name.isdigit() else []
@@ -85,7 +85,7 @@ def processes(pid: int) -> dict[int, str]:
 
 
 def processor_seconds(pid: int) -> dict[str, float]:
-    """User and system time so far, by step."""
+    """User plus system time so far, by step."""
     ticks = os.sysconf("SC_CLK_TCK")
     seconds: dict[str, float] = {}
     for each, step in processes(pid).items():
@@ -95,7 +95,7 @@ def processor_seconds(pid: int) -> dict[str, float]:
 
 
 def memory_bytes(pid: int) -> int:
-    """Proportional set size of all processes of the server: pages they share count once."""
+    """Proportional set size of all the server's processes; shared pages count once."""
     return sum(map(_pss, processes(pid)))
 
 
@@ -118,7 +118,7 @@ def _spent(before: Reading, after: Reading, name: str) -> float | None:
 
 
 def _stat(pid: int) -> list[str]:
-    """Fields of /proc/<pid>/stat after the command's name (proc(5)); none when the process has ended."""
+    """Fields of /proc/<pid>/stat after the command name (proc(5)); empty when the process has ended."""
     try:
         return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -126,7 +126,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def _name(pid: int) -> str:
-    """The model whose folder is among a stub's arguments."""
+    """The name of the model whose folder is among a stub's arguments."""
     try:
         words = (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace")
     except OSError:

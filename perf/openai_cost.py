@@ -1,10 +1,10 @@
-"""What the OpenAI API costs beside gRPC, and what a large clip costs the door's loop: `python -m perf.openai_cost`.
+"""Measures what the OpenAI API costs against gRPC, and a large clip the door's loop: `python -m perf.openai_cost`.
 
-Starts a server on engines/cpu (or --engines) and its door in this process, so that the loop's processor time can be
-read. First token: one client asks the same question about the same clip over gRPC, KServe HTTP and the OpenAI API in
-turns, in an order that changes from round to round; the clip of a round is new, and asked about once before, so that
-what differs is the protocol and not the encoder. Connections are kept open. Loop time: processor seconds of the thread
-that carries every stream, from before the upload of a clip to the end of its answer.
+Starts a server on engines/cpu (or --engines) with its door in this process, to read the loop's processor time.
+First token: one client asks the same question about the same clip over gRPC, KServe HTTP and the OpenAI API, in an
+order that changes each round. Each round has a new clip, which is asked about once beforehand, so only the protocol
+differs. Connections stay open. Loop time: processor seconds of the event loop's thread, from before the upload of a
+clip to the end of its answer.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ GENERATE = "/v2/models/audio_flamingo/generate_stream"
 
 
 def clip(seconds: float, seed: int) -> bytes:
-    """A WAV file of noise: no two are the same."""
+    """Make a WAV file of noise; each seed gives another."""
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:
         writer.setnchannels(1)
@@ -61,7 +61,7 @@ def chat_body(data: bytes, stream: bool) -> bytes:
 
 
 class Clients:
-    """One client of each protocol, with its connection kept."""
+    """One client per protocol, each with a connection that stays open."""
 
     def __init__(self, door: Door):
         self._channel = grpc.insecure_channel(door.url)
@@ -99,7 +99,7 @@ class Clients:
 
 
 def first_tokens(door: Door, rounds: int) -> dict[str, list[float]]:
-    """Seconds to the first text by protocol."""
+    """Measure seconds to the first text by protocol."""
     clients = Clients(door)
     asks: list[Callable[[bytes], float]] = [clients.grpc, clients.kserve, clients.openai]
     found: dict[str, list[float]] = {ask.__name__: [] for ask in asks}
@@ -109,14 +109,14 @@ def first_tokens(door: Door, rounds: int) -> dict[str, list[float]]:
         order = asks[turn % 3 :] + asks[: turn % 3]
         for ask in order if turn % 2 else order[::-1]:
             seconds = ask(data)
-            if turn >= 3:  # the first rounds warm everything up
+            if turn >= 3:  # the first rounds are the warm-up
                 found[ask.__name__].append(seconds)
     return found
 
 
 def loop_times(door: Door, megabytes: int, times: int) -> list[float]:
-    """Processor seconds of the door's loop for a clip of so many megabytes, sent as JSON. The server refuses it after
-    it has decoded the base64: it is longer than a clip may be, so the model costs nothing here."""
+    """Processor seconds of the door's loop for a clip of `megabytes`, sent as JSON. The clip is longer than allowed:
+    the server refuses it after decoding the base64, so the model costs nothing here."""
 
     async def used_s() -> float:
         return time.thread_time()

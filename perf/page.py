@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs no other file. Knows the Markdown that `perf.report` writes, no other."""
+"""Renders the report as one self-contained HTML page; understands only the Markdown that `perf.report` writes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ th { background: #f2f4f6; font-weight: 600 } img { max-width: 100% } code { back
 
 
 def html(text: str, images: Sequence[Path]) -> str:
-    """`text`: Markdown of headings, paragraphs, tables and `code`. images: PNG files, embedded."""
+    """Render `text` (Markdown headings, paragraphs, tables and `code`); PNG `images` are embedded."""
     blocks = [_block(block) for block in text.strip().split("\n\n")]
     pictures = [_picture(path) for path in images]
     title = markup.escape(text.partition("\n")[0].lstrip("# "))

@@ -1,4 +1,4 @@
-"""The server under measurement: what `make serve` starts, on ports of the system's choice, always stopped."""
+"""Starts the server under measurement like `make serve`, on free ports, and always stops it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ADDRESS = re.compile(r"^ +(gRPC|metrics) +(?:http://)?([^\s/]+)")
 
 
 class PlaceError(Exception):
-    """The server did not start; the sentence holds what it said."""
+    """The server did not start; the message holds its last output."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """url: gRPC, host:port. metrics_url: of /metrics; None: not known. pid: of the process that `make serve` is;
-    None: on another machine. ready_s: from its start.
+    """A running server. url: gRPC, host:port. metrics_url: of /metrics, None when unknown. pid: of `make serve`, None
+    on another machine. ready_s: seconds from start to ready.
     """
 
     url: str
@@ -64,7 +64,7 @@ def served(target: str, folder: Path) -> Iterator[Place]:
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
-    # A server that says nothing at all must not be waited for without end.
+    # Do not wait forever for a server that prints nothing.
     deadline = threading.Timer(READY_TIMEOUT_S[config] + STOP_TIMEOUT_S, process.kill)
     deadline.start()
     try:
@@ -79,7 +79,7 @@ def served(target: str, folder: Path) -> Iterator[Place]:
 
 
 def end(process: subprocess.Popen[Any], timeout_s: float) -> None:
-    """Tell a server to stop, and wait; killed when it takes longer. One that has ended is left alone."""
+    """Stop a server and wait; kill it when it takes longer. Does nothing when it has already ended."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(timeout_s)
@@ -90,7 +90,7 @@ def end(process: subprocess.Popen[Any], timeout_s: float) -> None:
 
 @contextmanager
 def endless_served(target: str) -> Iterator[Place]:
-    """Serve `engines/<target>`, with answers of full length."""
+    """Serve `engines/<target>` so that every answer has full length."""
     with tempfile.TemporaryDirectory(prefix="af3-perf-engines-") as folder:
         endless.link(Path("engines") / target, Path(folder))
         with served(target, Path(folder)) as place:
@@ -98,7 +98,7 @@ def endless_served(target: str) -> Iterator[Place]:
 
 
 def _addresses(process: subprocess.Popen[str]) -> dict[str, str]:
-    """Read what the server says until it has named its addresses."""
+    """Read the server's output until it has printed its addresses."""
     assert process.stdout is not None
     said: list[str] = []
     found: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Which loads a sweep puts on the server, by size: `quick` for a look, `full` for the report."""
+"""The loads of a sweep by size: `quick` for a first look, `full` for the report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIXED_S = (2.0, 5.0, 2.0, 10.0, 2.0, 5.0, 30.0, 2.0)
 
 @dataclass(frozen=True)
 class Plan:
-    """groups: what is varied → its loads. load_factors: arrival rates, as parts of the most requests/s that the
+    """groups: varied quantity → its loads. load_factors: arrival rates as fractions of the highest requests/s that the
     concurrency sweep reached.
     """
 
@@ -27,7 +27,7 @@ class Plan:
 
 
 def plan(target: str, size: Size) -> Plan:
-    """A GPU is asked for more at once and more often than a CPU."""
+    """Choose the loads; a GPU gets more concurrency and more requests than a CPU."""
     gpu = target != "cpu"
     if size == "quick":
         return _quick(16 if gpu else 4)
@@ -35,7 +35,7 @@ def plan(target: str, size: Size) -> Plan:
 
 
 def rate_loads(plan: Plan, capacity: float) -> tuple[Load, ...]:
-    """Poisson arrivals at parts of `capacity`, requests a second."""
+    """Poisson arrivals at fractions of `capacity` (requests/s)."""
     return tuple(
         Load(
             f"{factor:.0%} of capacity",

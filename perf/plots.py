@@ -1,4 +1,4 @@
-"""The plots of a report, PNG."""
+"""Draws the plots of a report as PNG."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LATENCY = (("p50", SHADES[0]), ("p90", SHADES[1]), ("p99", SHADES[3]))
 
 
 def draw(raw: Mapping[str, Any], folder: Path) -> list[Path]:
-    """One file a question; none for a group without figures."""
+    """Draw one file per group; groups without figures are left out."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for cell in raw["cells"]:
         if cell["figures"]:
@@ -31,7 +31,7 @@ def draw(raw: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def _group(group: str, cells: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    """Left what the server carries, right how long an answer's first token and end take."""
+    """Draw throughput on the left, time to first token and to the end on the right."""
     labels = [_short(cell["load"]["name"]) for cell in cells]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=SIZE_INCHES)
     left.bar(labels, [cell["figures"]["tokens_per_s"] for cell in cells], color=SHADES[1])

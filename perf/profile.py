@@ -1,7 +1,7 @@
-"""perf_analyzer's profile export → the figures of a streaming server.
+"""Turns perf_analyzer's profile export into the figures of a streaming server.
 
-perf_analyzer itself knows "latency to the first response" and no more of a streamed answer; its export has the
-time of every request and response in nanoseconds (docs of perf_analyzer: profile export schema).
+perf_analyzer itself reports only the latency to the first response of a streamed answer. Its export has the time of
+every request and response in nanoseconds (perf_analyzer's documentation: profile export schema).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PERCENTILES = (50, 90, 95, 99)
 
 @dataclass(frozen=True)
 class Spread:
-    """Of one quantity over all its samples: percentiles interpolated linearly. None where there is no sample."""
+    """Mean and percentiles (linearly interpolated) of one quantity; None without samples."""
 
     samples: int
     mean: float | None
@@ -39,11 +39,11 @@ def spread(values: Sequence[float]) -> Spread:
 
 @dataclass(frozen=True)
 class Request:
-    """One request of an export. Times in seconds after it was sent.
+    """One request of an export; times are seconds after it was sent.
 
-    row: the text of its `prompt`, by which the traffic tells its rows apart.
-    texts: when each response with text came, and the tokens of the answer up to there.
-    speech_s: when each response with speech came. complete: the one with the finish reason has come.
+    row: its `prompt`, which identifies the row of the traffic.
+    texts: time of each response with text, and the answer's tokens so far.
+    speech_s: time of each response with speech. complete: the response with the finish reason arrived.
     """
 
     row: str
@@ -67,10 +67,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one load. Seconds; rates are over the time from the first request to the last response.
+    """Figures of one load, in seconds; rates count from the first request to the last response.
 
-    inter_token_s: gaps before the responses of an answer, shared by the tokens that each brought.
-    response_gap_s: the same gaps whole, which is what a reader sees as a stall.
+    inter_token_s: gap before a response divided by its number of tokens.
+    response_gap_s: the same gaps undivided, which a reader sees as a stall.
     """
 
     requests: int
@@ -91,16 +91,16 @@ class Figures:
 
 
 def read(export: Path) -> list[Request]:
-    """The requests of the first experiment in `export`.
+    """Read the requests of the first experiment in `export`.
 
-    The export repeats binary inputs as they are, which is no UTF-8: what cannot be read is replaced.
+    The export repeats binary inputs raw, which is not valid UTF-8; such bytes are replaced.
     """
     profile = json.loads(export.read_text(encoding="utf-8", errors="replace"), strict=False)
     return [_request(entry) for entry in profile["experiments"][0]["requests"]]
 
 
 def figures(requests: Sequence[Request], audio_s: Mapping[str, float]) -> Figures:
-    """`audio_s`: seconds of audio in the request of each row. An answer without its end is an error."""
+    """Compute the figures. audio_s: seconds of audio by row. An answer without its end counts as an error."""
     complete = [request for request in requests if request.complete]
     first_sent = min((request.sent_s for request in complete), default=0.0)
     last_response = max((request.sent_s + request.ended_s for request in complete), default=0.0)
@@ -128,15 +128,16 @@ def figures(requests: Sequence[Request], audio_s: Mapping[str, float]) -> Figure
 
 
 def _gaps(request: Request) -> list[tuple[float, int]]:
-    """Seconds since the response before, and the tokens it brought; the last response may bring none."""
+    """List (seconds since the previous response, tokens in this one); the last response may have no token."""
     pairs = pairwise(request.texts)
     return [(after - before, now - sofar) for (before, sofar), (after, now) in pairs if now > sofar]
 
 
 def _request(entry: Mapping[str, Any]) -> Request:
-    """For an output that a response lacks perf_analyzer 2.51 exports whatever lay in memory, as a number.
+    """Parse one request of the export.
 
-    So a response is one with speech when that is a list, and one with text when it is the next in order.
+    For an output that a response lacks, perf_analyzer 2.51 exports uninitialised memory as a number. So a response has
+    speech when its speech is a list, and text when its index is the next in order.
     """
     sent = int(entry["timestamp"])
     texts: list[tuple[float, int]] = []

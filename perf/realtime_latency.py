@@ -1,9 +1,9 @@
-"""How soon Realtime answers: from the end of speech, and from the end of the turn, to the first sound of the answer.
+"""Measures Realtime's latency from the end of speech, and from the end of the turn, to the first audio of the answer.
 
     .venv/bin/python -m perf.realtime_latency [--url ws://127.0.0.1:8000] [--turns 30]
 
-The question is sent as a microphone sends it, in real time. The end of speech is the last loud sample that was sent;
-the end of the turn is `speech_stopped`, after the pause that the session asks for. With `commit` there is no pause.
+The question is sent in real time, like a microphone's. The end of speech is the last loud sample sent; the end of
+the turn is `speech_stopped`, after the pause that the session configures. `commit` needs no pause.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TARGET_MS = 400
 
 
 class Caller:
-    """One session that asks one question again and again."""
+    """A session that repeats one question."""
 
     def __init__(self, connection: ClientConnection, pcm: np.ndarray, hz: int):
         self._connection = connection
@@ -49,7 +49,7 @@ class Caller:
                 raise SystemExit(event["error"]["message"])
 
     async def by_pause(self) -> tuple[float, float]:
-        """Seconds from the end of speech, and from the end of the turn, to the first sound."""
+        """Ask and pause; returns seconds from the end of speech, and of the turn, to the first audio."""
         speaking = asyncio.ensure_future(self._speak())
         await self.until("input_audio_buffer.speech_stopped")
         stopped_s = time.perf_counter()
@@ -60,7 +60,7 @@ class Caller:
         return first_s - self._ended_s, first_s - stopped_s
 
     async def by_commit(self) -> float:
-        """Seconds from `commit` to the first sound."""
+        """Ask and commit; returns seconds from `commit` to the first audio."""
         await self._append(self._pcm.tobytes())
         began_s = time.perf_counter()
         await self.send("input_audio_buffer.commit")
@@ -71,7 +71,7 @@ class Caller:
         return first_s - began_s
 
     async def _speak(self) -> None:
-        """In real time, with quiet behind it for as long as anybody listens."""
+        """Send the question in real time, then silence until cancelled."""
         block = round(BLOCK_S * self._hz)
         began_s = time.perf_counter()
         place = 0
@@ -88,7 +88,7 @@ class Caller:
 
 
 async def measured(url: str, turns: int) -> dict[str, list[float]]:
-    """Milliseconds by what they are of; every turn in a session of its own, as a first question is."""
+    """Measure milliseconds by kind; every turn is the first question of a new session."""
     found: dict[str, list[float]] = {"speech": [], "turn": [], "commit": []}
     pcm, hz = soundfile.read(QUESTION, dtype="int16")
     fmt = {"type": "audio/pcm", "rate": hz}
@@ -107,14 +107,14 @@ async def measured(url: str, turns: int) -> dict[str, list[float]]:
                 else:
                     speech_s, turn_s = await caller.by_pause()
                     times = {"speech": speech_s, "turn": turn_s}
-            if turn:  # the first one starts the process that hears
+            if turn:  # the first turn starts the process that detects speech
                 for name, seconds in times.items():
                     found[name].append(1000 * seconds)
     return found
 
 
 def _changed(pcm: np.ndarray) -> np.ndarray:
-    """Not the clip of the turn before, so that no cache answers: a whisper of noise, another one each time."""
+    """Add faint random noise, so that the clip is new and no cache answers."""
     noise = np.random.default_rng(time.time_ns()).integers(-2, 3, len(pcm))
     return np.clip(pcm.astype(int) + noise, -32768, 32767).astype("<i2")
 

@@ -1,4 +1,4 @@
-"""Raw figures of a sweep → Markdown, plots and one self-contained HTML page: `python -m perf.report raw.json`."""
+"""Turns the raw figures of a sweep into Markdown, plots and a self-contained page: `python -m perf.report raw.json`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PERCENTILES = ("p50", "p90", "p95", "p99")
 
 
 def write(raw: Raw, folder: Path) -> None:
-    """`report.md`, the plots beside it, and `report.html`, which needs no other file."""
+    """Write `report.md`, its plots, and the self-contained `report.html`."""
     text = markdown(raw)
     images = plots.draw(raw, folder)
     linked = "\n\n".join(f"![{path.stem}]({path.name})" for path in images)
@@ -31,7 +31,7 @@ def write(raw: Raw, folder: Path) -> None:
 
 
 def markdown(raw: Raw) -> str:
-    """Every table of the report."""
+    """Render every table of the report."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for cell in raw["cells"]:
         groups.setdefault(cell["group"], []).append(cell)
@@ -50,7 +50,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def ratios(rounds: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[float]]]:
-    """Server against Transformers, by round: (what, how many times better)."""
+    """Compare the server with Transformers by round: (quantity, how many times better)."""
 
     def of(ours: str, theirs: str, figure: str, baseline: str) -> list[float]:
         found = []
@@ -164,7 +164,7 @@ def _percentiles(spread: Mapping[str, float | None]) -> str:
 
 
 def _stages(cells: Sequence[Mapping[str, Any]]) -> str:
-    """Milliseconds of processor per request and, where one execution is one request, of waiting."""
+    """Render processor milliseconds per request, and queue and compute per execution."""
     names = sorted({name for cell in cells for name in cell["stages"]})
     head = ["load", *(f"{name}: queue + compute, processor" for name in names), "memory, MiB", "load average"]
     rows = []

@@ -1,8 +1,8 @@
-"""How soon and how steadily a server speaks: `python -m perf.speech`, with `make serve` running.
+"""Measures how soon and how steadily a server speaks: `python -m perf.speech`, while `make serve` runs.
 
-First audio is counted from the moment the client has the text that the first segment speaks: what the voice adds to
-the language model, the wait for the end of the phrase included. An underrun is a block that came after a listener, who
-plays at once, had run dry, whether the text or the voice was late.
+First audio counts from the moment the client has the text of the first segment: the delay that the voice adds to the
+language model, including the wait for the end of the phrase. An underrun is a block that arrives after a listener who
+plays at once has run out of audio, whether the text or the voice was late.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ class Measured:
     """One answer. Seconds."""
 
     first_text_s: float
-    first_audio_s: float | None  # after the request
-    voice_s: float | None  # first audio after the text of the first segment
+    first_audio_s: float | None  # from the request
+    voice_s: float | None  # from the text of the first segment to the first audio
     speech_s: float
     underruns: int
-    dry_s: float  # silence between blocks that no listener expects
+    dry_s: float  # total time that the listener was out of audio
     real_time_factor: float | None
 
 
 def measure(flamingo: AudioFlamingo, clip: Path, prompt: str, parameters: Parameters) -> Measured:
-    """Ask once and take the times."""
+    """Ask once and measure."""
     sent_s = time.monotonic()
     first_text_s = first_audio_s = segment_s = None
     last_s = sent_s
     playhead = Playhead()
-    text_at_s: list[tuple[int, float]] = []  # characters so far, and when
+    text_at_s: list[tuple[int, float]] = []  # (characters so far, time)
     for delta in flamingo.ask(clip, prompt, **parameters):
         now = time.monotonic()
         if delta.text and first_text_s is None:
@@ -70,7 +70,7 @@ def measure(flamingo: AudioFlamingo, clip: Path, prompt: str, parameters: Parame
 
 
 def sweep(arguments: argparse.Namespace, streams: int) -> list[Measured]:
-    """`answers` answers for each of `streams` callers at once, after one that warms up."""
+    """Measure `answers` answers for each of `streams` concurrent callers, after a warm-up."""
 
     def caller(number: int) -> list[Measured]:
         with AudioFlamingo(arguments.url, contract.AUDIO_FLAMINGO_SPEECH.name) as flamingo:

@@ -1,7 +1,7 @@
-"""`make perf`: start a server, put every load of a plan on it with perf_analyzer, keep the raw figures, report.
+"""`make perf`: starts a server, runs every load of a plan with perf_analyzer, stores raw figures, writes a report.
 
-The baseline (Transformers on the same checkpoint and machine) runs in turns with the load it is compared with, so
-that a busy moment of the machine meets both.
+The baseline (Transformers on the same checkpoint and machine) alternates with the load it is compared with, so that
+a busy moment hits both.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from perf.place import Place, endless_served
 from perf.plan import CLIP_S, MAX_TOKENS, Plan, plan, rate_loads
 
 RESULTS = Path("perf/results")
-CLIENTS = 8  # at once, where the server is compared with Transformers
+CLIENTS = 8  # concurrent, where the server is compared with Transformers
 
 
 def main() -> int:
@@ -71,7 +71,7 @@ def _cells(wanted: Plan, place: Place) -> Iterator[dict[str, Any]]:
 
 
 def measure(group: str, load: Load, place: Place) -> dict[str, Any]:
-    """One cell: its load, figures, stages, memory after it, and the machine's load average before it."""
+    """Measure one cell: load, figures, stages, memory after it, and the machine's load average before it."""
     busy = os.getloadavg()[0]
     before, client_before = observe.read(place), _client_seconds()
     found, error = None, ""
@@ -94,7 +94,7 @@ def measure(group: str, load: Load, place: Place) -> dict[str, Any]:
 
 
 def compared(place: Place, checkpoint: str, rounds: int) -> Iterator[dict[str, Any]]:
-    """Rounds of: the server with eight clients and with one, `generate()` one by one, `generate()` on eight."""
+    """Yield rounds of: the server with eight clients and with one, `generate()` one by one and on eight."""
     for number in range(rounds):
         eight, one = (
             analyzer.run(
@@ -116,7 +116,7 @@ def compared(place: Place, checkpoint: str, rounds: int) -> Iterator[dict[str, A
 
 
 def _client_seconds() -> float:
-    """Processor time of the perf_analyzers so far: it is spent on the same cores."""
+    """Processor time of perf_analyzer so far; it runs on the same cores."""
     times = os.times()
     return times.children_user + times.children_system
 
@@ -160,10 +160,12 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--target", default="cpu", help="which engines/<target> (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="two or three minutes instead of a quarter hour")
-    parser.add_argument("--url", help="gRPC address of a running server; its processes are not seen then")
-    parser.add_argument("--metrics-url", help="of that server: http://HOST:8002/metrics")
+    parser.add_argument("--url", help="gRPC address of a running server (its processes cannot be observed)")
+    parser.add_argument("--metrics-url", help="metrics address of that server: http://HOST:8002/metrics")
     parser.add_argument("--no-baseline", action="store_true", help="without Transformers")
-    parser.add_argument("--checkpoint", help="of the baseline (default: the one the engines were built from)")
+    parser.add_argument(
+        "--checkpoint", help="the baseline's checkpoint (default: the one the engines were built from)"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="default: %(default)s")
     return parser.parse_args()
 

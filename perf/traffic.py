@@ -1,7 +1,7 @@
-"""Requests for the sweeps: clips of any length out of the real samples, as perf_analyzer's input file.
+"""Makes the sweeps' requests: clips of any length cut from the real samples, as perf_analyzer's input file.
 
-Every row is a clip of its own, so that no cache answers unless a load asks for that; and its prompt is unique, by
-which an export tells rows apart.
+Every row has a clip of its own, so that no cache answers unless a load wants it, and a unique prompt, which
+identifies the row in an export.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from af3.inputs.decoding import decode
 from af3.inputs.file_kind import file_kind
 
 SAMPLES = Path(__file__).resolve().parents[1] / "checkpoints" / "samples"
-# Long clips compressed, which is how people send them, and because an export repeats the bytes of every request.
+# Long clips are compressed: people send them so, and an export repeats the bytes of every request.
 FLAC_FROM_S = 30
 PIECE_SAMPLES = audio.SAMPLE_RATE // 4
-QUIET = 0.02  # peak of a piece that is left out of the traffic as silence
-NOISE = 0.001  # -60 dB: a room, and what makes equal stretches of two clips differ
+QUIET = 0.02  # pieces with a lower peak are silence and left out
+NOISE = 0.001  # -60 dB: room noise, which makes equal stretches of two clips differ
 _numbers = count_from()
 
 
 @dataclass(frozen=True)
 class Row:
-    """One request. audio_s: 0 for one without a clip."""
+    """One request. audio_s: 0 without a clip."""
 
     prompt: str
     audio_s: float
@@ -42,14 +42,14 @@ class Row:
 
 
 def rows(lengths_s: Sequence[float], count: int, question: str = "What do you hear?") -> list[Row]:
-    """`count` rows whose clips take the given lengths in turn. No call gives a clip that an earlier one gave."""
+    """Make `count` rows whose clips take the given lengths in turn; no clip repeats, also across calls."""
     return [_row(lengths_s[number % len(lengths_s)], next(_numbers), question) for number in range(count)]
 
 
 def clip(seconds: float, number: int) -> bytes:
-    """Clip `number` of that length, a whole file: sounds of the samples in an order, at a loudness of its own.
+    """Make clip `number` of that length as a file: sounds of the samples, in an order and at a loudness of its own.
 
-    No window of it equals one of another number, so no cache knows it; and none is silence, which would.
+    None of its windows equals one of another number, so no cache has it; none is silence, which every clip could share.
     """
     length = round(seconds * audio.SAMPLE_RATE)
     file = io.BytesIO()
@@ -60,7 +60,7 @@ def clip(seconds: float, number: int) -> bytes:
 
 @cache
 def samples() -> np.ndarray:
-    """What sounds in all samples, one after the other, float32 [n] at 16 kHz; their silence is left out."""
+    """Concatenate the audible parts of all samples: float32 [n] at 16 kHz."""
     files = sorted(path for path in SAMPLES.iterdir() if file_kind(path.read_bytes()).is_sound)
     pcm = np.concatenate([decode(path.read_bytes(), path.name) for path in files])
     pieces = pcm[: len(pcm) // PIECE_SAMPLES * PIECE_SAMPLES].reshape(-1, PIECE_SAMPLES)
@@ -69,7 +69,7 @@ def samples() -> np.ndarray:
 
 
 def _sound(length: int, number: int) -> np.ndarray:
-    """float32 [length]. The samples from a place on, at a loudness, over a noise, all drawn from `number`."""
+    """Cut float32 [length] from the samples; `number` draws the place, the loudness and the noise."""
     random = np.random.default_rng(number)
     start, gain = random.integers(len(samples())), random.uniform(0.4, 0.9)
     noise = random.standard_normal(length, np.float32) * NOISE
@@ -78,7 +78,7 @@ def _sound(length: int, number: int) -> np.ndarray:
 
 
 def write(rows: Sequence[Row], path: Path) -> None:
-    """perf_analyzer's input file. BYTES go as base64 of the element with its length, as on the wire."""
+    """Write perf_analyzer's input file. BYTES are base64 of the length-prefixed element, as on the wire."""
     data = [
         {
             contract.AUDIO.name: {"content": {"b64": _element(row.file)}, "shape": [1]},

@@ -1,4 +1,4 @@
-"""The samples of docs/speech.md: `python -m perf.voice_samples`, with `make engines VOICE=kokoro` built."""
+"""Makes the samples of docs/speech.md: `python -m perf.voice_samples`, after `make engines VOICE=kokoro`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""`make acceptance GPU=…`: one command for whoever has the GPU; a report to send back."""
+"""`make acceptance GPU=…`: tests a GPU with one command and writes a report to send back."""

@@ -1,7 +1,7 @@
-"""Does this machine's GPU serve Audio Flamingo 3 as it should? python -m perf.acceptance --target h100
+"""Checks that this machine's GPU serves Audio Flamingo 3: python -m perf.acceptance --target h100
 
-Builds and serves af3-tiny, then the real model; compares answers, measures speed, disturbs the server. About an hour;
-run again, it goes on where it failed. The report is FOLDER/report.md and report.json: send both back.
+Builds and serves af3-tiny, then the real model; compares answers, measures speed, sends bad requests. Takes about an
+hour and resumes at the step that failed. The report is FOLDER/report.md and report.json: please send both back.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def main() -> int:
         "--checkpoint", default=plan.CHECKPOINT, help="folder or hub id (default: %(default)s)"
     )
     parser.add_argument("--folder", type=Path, default=Path(".cache/acceptance"), help="default: %(default)s")
+    parser.add_argument("--calibration", type=Path, help="folder of 32 clips or more to calibrate FP8 with")
     parser.add_argument(
-        "--calibration", type=Path, help="folder of 32 clips or more that FP8 is calibrated on"
+        "--dry-run", action="store_true", help="print the commands and what is missing; run nothing"
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done and what is missing")
     parser.add_argument("--only", help="this step alone")
     arguments = parser.parse_args()
     folder = arguments.folder.absolute()
@@ -42,7 +42,7 @@ def main() -> int:
     if arguments.only is not None:
         steps = [step for step in steps if step.name == arguments.only]
         if not steps:
-            parser.error(f"--only {arguments.only}: there is no such step")
+            parser.error(f"--only {arguments.only}: no step has this name")
     missing = doctor.missing_to_build(arguments.target)
     if TARGETS[arguments.target].llm_precision == "fp8":
         clips = arguments.calibration or calibration.DEFAULT_CLIPS

@@ -1,4 +1,4 @@
-"""Ask a running server the questions of checkpoints/samples, compare two sets of answers, disturb the server."""
+"""Asks a running server the questions of checkpoints/samples, compares two sets of answers, sends bad requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_TOKENS = 64
 
 
 def ask(url: str) -> list[dict[str, Any]]:
-    """Greedy answers, one after the other: file, question, answer and its token ids."""
+    """Ask each question in turn, greedily; returns file, question, answer and token ids."""
     found = []
     with AudioFlamingo(url) as server:
         for sample in json.loads((SAMPLES / "samples.json").read_text(encoding="utf-8")):
@@ -35,7 +35,7 @@ def ask(url: str) -> list[dict[str, Any]]:
 
 
 def compare(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> dict[str, Any]:
-    """The share of questions with the same token ids, and for the others where they part."""
+    """Return the share of questions with equal token ids and, for the others, where the ids first differ."""
     if [entry["file"] for entry in one] != [entry["file"] for entry in other]:
         raise ValueError("the two files answer different questions")
     parted = {}
@@ -52,7 +52,7 @@ def compare(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> dict[str,
 
 
 def disturb(url: str) -> dict[str, str]:
-    """What each bad request is answered, by its name; raises AssertionError when the server does not live on."""
+    """Send bad requests; returns the answer to each by name. Raises AssertionError when the server stops answering."""
     clip = SAMPLES / "digits.wav"
     bad: dict[str, tuple[Any, str, dict[str, Any]]] = {
         "no audio at all in the file": (b"RIFF no sound", "Transcribe.", {}),
@@ -78,7 +78,7 @@ def disturb(url: str) -> dict[str, str]:
 
 
 def _common(first: list[int], second: list[int]) -> list[int]:
-    """The tokens that both begin with."""
+    """Return the common prefix of both."""
     shared = []
     for one, other in zip(first, second, strict=False):
         if one != other:
@@ -97,7 +97,7 @@ def main() -> int:
     comparing = verbs.add_parser("compare")
     comparing.add_argument("one", type=Path)
     comparing.add_argument("other", type=Path)
-    comparing.add_argument("--least", type=float, default=1.0, help="share of the questions")
+    comparing.add_argument("--least", type=float, default=1.0, help="share of questions that must be equal")
     comparing.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

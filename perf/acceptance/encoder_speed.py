@@ -1,4 +1,4 @@
-"""Milliseconds per 30 s window of the encoder's TensorRT engine: run inside the container, on the GPU."""
+"""Times the encoder's TensorRT engine in ms per 30 s window; run it inside the container, on the GPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REPEATS = 20
 
 
 def measure(encoder: Encoder, windows: int, repeats: int = REPEATS) -> dict[str, float]:
-    """Median of `repeats` calls with `windows` full windows, after two that capture the graph."""
+    """Time `repeats` calls with `windows` full windows, after two that capture the graph; returns the median."""
     draw = np.random.default_rng(0)
     pcm = [draw.standard_normal(30 * SAMPLE_RATE).astype(np.float32) * 0.1 for _ in range(windows)]
     for _ in range(2):

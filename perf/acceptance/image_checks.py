@@ -1,6 +1,6 @@
-"""What could not be seen without NVIDIA's image: run inside it, `python3 -m perf.acceptance.image_checks --out FILE`.
+"""Examines NVIDIA's image from inside: `python3 -m perf.acceptance.image_checks --out FILE`.
 
-The standard library alone. Nothing fails here but a missing answer: the report is the result.
+Needs only the standard library. A check that fails is written into the report; only a missing one is an error.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ FORWARD_COMPATIBILITY = Path("/usr/local/cuda/compat")
 
 
 def options_in(help_text: str) -> set[str]:
-    """Names of the options that a --help lists."""
+    """Find the names of the options in a --help text."""
     return {name.replace("-", "_") for name in re.findall(r"--([a-zA-Z][\w-]*)", help_text)}
 
 
 def missing_options(help_text: str, recorded: dict[str, object]) -> list[str]:
-    """Recorded options that this release does not list."""
+    """Return the recorded options that this release does not list."""
     return sorted({name.replace("-", "_") for name in recorded} - options_in(help_text))
 
 
 def output(*command: str) -> str:
-    """What a command prints, or why it does not."""
+    """Run a command; return what it prints, or why it failed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     except (OSError, subprocess.TimeoutExpired) as error:

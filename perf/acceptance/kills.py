@@ -1,4 +1,4 @@
-"""Kill the processes of a running server, one after the other, while it is asked: who saw what, and for how long."""
+"""Kills the processes of a running server one by one under load; reports what clients saw and for how long."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from perf.place import Place, served
 from serving.host.probe import answers
 
 VICTIMS = ("audio_encoder", "preprocess", observe.TRITON)
-ENDED_S = 120.0  # of a question whose server was killed
-BACK_S = 900.0  # engines are loaded again
+ENDED_S = 120.0  # by then every question must have ended after a kill
+BACK_S = 900.0  # by then the server must answer again; it reloads its engines
 CLIENTS = 4
 
 
 def kill(place: Place, victim: str, alive: Callable[[str], bool] = answers) -> dict[str, Any]:
-    """SIGKILL for one process while CLIENTS ask.
+    """Send SIGKILL to one process while CLIENTS ask.
 
-    Raises AssertionError where a question hangs or the server stays away.
+    Raises AssertionError when a question hangs or the server does not come back.
     """
     assert place.pid is not None
     victims = [pid for pid, name in observe.processes(place.pid).items() if name == victim]
@@ -72,21 +72,21 @@ def _ask(url: str, said: list[str]) -> None:
 
 
 def report(place: Place, victims: Sequence[str] = VICTIMS) -> list[Mapping[str, Any]]:
-    """One entry a victim; what went wrong is in its entry."""
+    """Kill each victim in turn and report one entry for each, with what went wrong."""
     found: list[Mapping[str, Any]] = []
     for victim in victims:
         try:
             found.append(kill(place, victim))
         except AssertionError as error:
             found.append({"victim": victim, "failed": str(error)})
-            break  # the server may not live any more
+            break  # the server may be dead
     return found
 
 
 def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m perf.acceptance.kills", description=__doc__)
     parser.add_argument("--target", required=True)
-    parser.add_argument("--folder", type=Path, required=True, help="folder that holds engines/TARGET")
+    parser.add_argument("--folder", type=Path, required=True, help="folder with engines/TARGET")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(given)
     with served(arguments.target, arguments.folder) as place:

@@ -1,4 +1,4 @@
-"""Run the steps, keep what passed, write the report: report.json and report.md."""
+"""Runs the steps, remembers which passed, and writes report.json and report.md."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ REPORT = "report.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """`state`: passed, failed, or skipped for a step that it needs. `commands` makes a changed step run again."""
+    """Result of a step. state: passed, failed, or skipped because a step that it needs did not pass. commands: identify
+    the step, so that a changed one runs again."""
 
     name: str
     state: str
@@ -38,7 +39,7 @@ class ServerFailed(Exception):
 
 
 def run(steps: Sequence[Step], folder: Path) -> list[Outcome]:
-    """Every step that has not passed yet; the report is written after each."""
+    """Run every step that has not passed yet; write the report after each."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = {outcome.name: outcome for outcome in read(folder) if outcome.state == "passed"}
     outcomes: dict[str, Outcome] = {}
@@ -65,7 +66,7 @@ def read(folder: Path) -> list[Outcome]:
 
 
 def write(steps: Sequence[Step], outcomes: Sequence[Outcome], folder: Path) -> None:
-    """report.json with every result file, report.md for people. Neither has paths of the home folder or tokens."""
+    """Write report.json with every result file, and report.md for people; neither names the home folder or tokens."""
     found = {outcome.name: outcome for outcome in outcomes}
     results = {
         path.name: json.loads(path.read_text())
@@ -91,7 +92,7 @@ def write(steps: Sequence[Step], outcomes: Sequence[Outcome], folder: Path) -> N
 
 
 def describe(steps: Sequence[Step]) -> str:
-    """What a run would do, nothing started."""
+    """Describe what a run would do, without starting anything."""
     lines = []
     for step in steps:
         lines.append(f"{step.name}: {step.does}")
@@ -129,7 +130,7 @@ def _call(words: Sequence[str], output: object) -> int:
 
 @contextmanager
 def _server(step: Step, folder: Path) -> Iterator[None]:
-    """The server that the step needs, up and answering, stopped at the end; none where it needs none."""
+    """Start the server that the step needs, wait until it answers, and stop it at the end."""
     if step.serves is None:
         yield
         return
@@ -165,5 +166,5 @@ def _identity(step: Step) -> str:
 
 
 def _without_home(text: str) -> str:
-    """Nothing in a report says who ran it, or where."""
+    """Remove the home folder from a text, so that a report does not name its user."""
     return text.replace(str(Path.home()), "~") if os.fspath(Path.home()) != "/" else text

@@ -1,4 +1,4 @@
-"""Time to first token, time between tokens and tokens a second of a running server, at several numbers of streams."""
+"""Measures TTFT, inter-token latency and tokens/s of a running server at several numbers of streams."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOKENS = 64
 
 @dataclass
 class Stream:
-    """One client's answers: seconds to the first token, seconds between responses, tokens in all."""
+    """The answers of one client: seconds to first token, seconds between responses, total tokens."""
 
     first_s: list[float] = field(default_factory=list)
     between_s: list[float] = field(default_factory=list)
@@ -28,9 +28,9 @@ class Stream:
 
 
 def measure(url: str, streams: int, rounds: int) -> dict[str, float]:
-    """`streams` clients, each asking `rounds` questions one after the other. Raises RuntimeError for a failed one.
+    """Run `streams` clients that each ask `rounds` questions in turn. Raises RuntimeError when one fails.
 
-    Sampled, so that answers are long; a prompt of its own each, so that no cache answers.
+    Answers are sampled, which makes them long, and each prompt is unique, so that no cache answers.
     """
     found = [Stream() for _ in range(streams)]
     threads = [
@@ -81,7 +81,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(given)
-    measure(arguments.url, 1, 1)  # graphs and kernels of the first shapes
+    measure(arguments.url, 1, 1)  # warm-up: CUDA graphs and kernels of the first shapes
     rows = [measure(arguments.url, streams, arguments.rounds) for streams in arguments.streams]
     text = json.dumps(rows, indent=1)
     arguments.out.write_text(text + "\n")

@@ -1,4 +1,4 @@
-"""The questions of checkpoints/samples, answered by Transformers itself on this machine, and how fast it was."""
+"""Answers the questions of checkpoints/samples with Transformers on this machine, and times it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from perf.acceptance.compare_answers import MOST_TOKENS, SAMPLES
 def answers(
     checkpoint: str, device: str, dtype: torch.dtype
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Greedy answers in the form of `compare_answers.ask`, and seconds and tokens of all of them together."""
+    """Answer greedily; returns answers as `compare_answers.ask` does, and their total seconds and tokens."""
     source = open_checkpoint(checkpoint)
     processor = AutoProcessor.from_pretrained(source.folder)
     model = _class(source.config.model_type).from_pretrained(source.folder, dtype=dtype).to(device).eval()
@@ -74,7 +74,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda", help="default: %(default)s")
     arguments = parser.parse_args(given)
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        print("torch finds no CUDA device here; that of .venv is for a CPU unless another was installed")
+        print("torch finds no CUDA device; the torch in .venv is a CPU build unless you installed another")
         return 1
     dtype = torch.bfloat16 if arguments.device == "cuda" else torch.float32
     found, speed = answers(arguments.checkpoint, arguments.device, dtype)

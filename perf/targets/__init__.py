@@ -1,1 +1,1 @@
-"""What must be fast, each as a command of its own: `python -m perf.targets NAME…`, or all of them."""
+"""Performance targets: `python -m perf.targets NAME…` measures them, without names all."""

@@ -1,4 +1,4 @@
-"""Measure targets by name and print their table; exit code 1 when one is missed."""
+"""Measures targets by name and prints their table; the exit code is 1 when one is missed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help=f"of {', '.join(TARGETS)} (default: all)")
     names = parser.parse_args().names or list(TARGETS)
     if unknown := set(names) - set(TARGETS):
-        parser.error(f"{sorted(unknown)[0]} is none of {', '.join(TARGETS)}")
+        parser.error(f"unknown target {sorted(unknown)[0]}; choose from {', '.join(TARGETS)}")
     rows, missed = [], False
     for name in names:
         busy = os.getloadavg()[0]

@@ -1,6 +1,6 @@
-"""The path after the LLM alone: an LLM that costs nothing, 16 streams, on Triton itself.
+"""Measures the path after the LLM with an LLM that costs nothing and 16 streams, on Triton itself.
 
-And what Triton adds to a request: one client, the first response's time without the steps' own.
+Also measures Triton's overhead: one client's time to the first response less the time of the steps.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ STREAMS, TOKENS, REQUESTS = 16, 500, 64
 ROUNDS = 3
 CLIP_S = 0.5
 LEAST_TOKENS_PER_S = 6000.0
-EVERY_TOKEN_ALONE = 10**9  # responses a second
+EVERY_TOKEN_ALONE = 10**9  # responses/s: so high that each token is a response of its own
 HOST = "127.0.0.1"
 STEPS = ("audio_flamingo", "preprocess", "audio_encoder", "postprocess")
 
 
 def tokens() -> list[Finding]:
-    """Tokens a second, the median round, and the processor time that each took; also with a response for each."""
+    """Measure tokens/s (median round) and processor time per token, also with one response per token."""
     with _server() as triton, _door(triton) as door:
         carried = _findings("on Triton", triton, least=LEAST_TOKENS_PER_S)
         carried += _findings("through the door", door)
@@ -55,7 +55,7 @@ def _findings(name: str, place: Place, least: float | None = None) -> list[Findi
 
 
 def overhead() -> list[Finding]:
-    """Milliseconds to the first response without preprocess, encoder and postprocess, one client."""
+    """Measure ms to the first response less preprocess, encoder and postprocess, with one client."""
     findings = []
     with _server() as triton, _door(triton) as door:
         for name, place in (("Triton", triton), ("Triton and the door", door)):
@@ -63,7 +63,7 @@ def overhead() -> list[Finding]:
             found = analyzer.run(Load("one client", 100, (CLIP_S,), 1, 1), place.url)
             stages = observe.between(before, observe.read(place))
             steps_ms = sum(stages[step].compute_ms for step in STEPS[1:])
-            first_ms = 1000 * (found.first_token_s.mean or 0.0)  # Triton knows only means of its steps
+            first_ms = 1000 * (found.first_token_s.mean or 0.0)  # Triton reports only means of its steps
             findings.append(
                 Finding(
                     f"{name} to the first response beyond the steps, one client, mean",
@@ -76,7 +76,7 @@ def overhead() -> list[Finding]:
 
 
 def _round(load: Load, place: Place) -> tuple[float, int, float]:
-    """Tokens/s, errors, processor seconds a token."""
+    """Run one round; returns tokens/s, errors, and processor seconds per token."""
     before, client = observe.read(place), os.times()
     found = analyzer.run(load, place.url)
     after = os.times()
@@ -88,9 +88,9 @@ def _round(load: Load, place: Place) -> tuple[float, int, float]:
 
 @contextmanager
 def _server(most_responses_per_s: int | None = None) -> Iterator[Place]:
-    """Triton with the real steps, but for `llm`, which is `token_source.py`.
+    """Serve Triton with the real steps, except that `llm` is `token_source.py`.
 
-    most_responses_per_s: of postprocess, instead of what its config says.
+    most_responses_per_s: overrides the setting of postprocess.
     """
     with tempfile.TemporaryDirectory(prefix="af3-perf-") as name:
         models = Path(name) / "models"
@@ -109,7 +109,7 @@ def _server(most_responses_per_s: int | None = None) -> Iterator[Place]:
 
 
 def _override(step: Path, key: str, value: int) -> None:
-    """A copy of the CPU config with another value, in the place of the link to it."""
+    """Replace the link to the CPU config by a copy with another value."""
     config = (step / "configs" / "cpu.pbtxt").read_text()
     changed = re.sub(rf'(key: "{key}" value: {{ string_value: ")[^"]*', rf"\g<1>{value}", config)
     (step / "configs").unlink()
@@ -119,7 +119,7 @@ def _override(step: Path, key: str, value: int) -> None:
 
 @contextmanager
 def _door(triton: Place) -> Iterator[Place]:
-    """The door before it, in this process: its processor time is not seen, that of Triton is."""
+    """Run the door before it in this process; processor time is measured for Triton only."""
     grpc = int(triton.url.rpartition(":")[2])
     metrics = int((triton.metrics_url or "").rpartition(":")[2].partition("/")[0])
     with Door(TritonAddress(Ports(grpc, 0, metrics), ""), HOST, claim(Ports(0, 0, 0), HOST)) as door:

@@ -1,4 +1,4 @@
-"""How soon the server is ready, what it holds at rest, and whether that grows over ten thousand requests."""
+"""Measures start-up time, memory at rest, and memory growth over ten thousand requests."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from perf.targets.target_finding import Finding
 
 REQUESTS, AT_ONCE, STEPS = 10_000, 16, 5
 MIB = 1 << 20
-FLAT = 1.05  # of the memory after the first fifth, which fills caches and arenas
+FLAT = 1.05  # allowed growth after the first fifth, which fills caches and arenas
 
 
 def at_rest() -> list[Finding]:
-    """Of `make serve GPU=cpu` on engines that are there."""
+    """Measure `make serve GPU=cpu` on existing engines."""
     with served("cpu", Path.cwd()) as place:
         assert place.pid is not None and place.ready_s is not None
         memory = observe.memory_bytes(place.pid)
@@ -30,7 +30,7 @@ def at_rest() -> list[Finding]:
 
 
 def soak() -> list[Finding]:
-    """Memory after each fifth of ten thousand requests: clips of many lengths, every tenth without one."""
+    """Measure memory after each fifth of ten thousand requests: clips of many lengths, every tenth without a clip."""
     with served("cpu", Path.cwd()) as place:
         assert place.pid is not None
         used = [observe.memory_bytes(place.pid)]

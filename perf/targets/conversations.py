@@ -1,4 +1,4 @@
-"""Whole requests: against Transformers, and about a clip that was heard before."""
+"""Measures whole requests: against Transformers, and about a clip that is in the embedding cache."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WANTED = {
 
 
 def end_to_end() -> list[Finding]:
-    """Clips of 5 s, 32 tokens."""
+    """Compare with Transformers on clips of 5 s and answers of 32 tokens."""
     with endless_served("cpu") as place:
         checkpoint = Manifest.read(Path("engines/cpu")).checkpoint.name
         rounds = list(sweep.compared(place, checkpoint, ROUNDS))
@@ -40,7 +40,7 @@ def end_to_end() -> list[Finding]:
 
 
 def heard_before() -> list[Finding]:
-    """First token about a new clip of 30 s and about one that was asked about before, one client."""
+    """Measure the first token for a new 30 s clip and for a cached one, with one client."""
     with endless_served("cpu") as place:
         miss = analyzer.run(Load("new", 10, (CLIP_S,), 8, 1), place.url).first_token_s
         hit = analyzer.run(Load("again", 11, (CLIP_S,), 8, 1, distinct=1), place.url).first_token_s

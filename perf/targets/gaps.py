@@ -1,4 +1,4 @@
-"""What uploads do to the streams of others: the time between two responses of theirs, before and meanwhile."""
+"""Measures how uploads disturb other streams: the gaps between their responses, before and during the uploads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUIET_S = 10.0
 
 @dataclass(frozen=True)
 class Gaps:
-    """Seconds. answered_s: until all uploads had their first token."""
+    """Gaps in seconds. answered_s: until all uploads had their first token."""
 
     quiet: list[float]
     busy: list[float]
@@ -23,7 +23,7 @@ class Gaps:
 
 
 async def beside(url: str, files: Sequence[bytes]) -> Gaps:
-    """READERS endless text streams on the server at `url`: quiet, while all files are asked about at once, quiet."""
+    """Run READERS endless text streams at `url`: alone, while all `files` are asked about at once, and alone again."""
     quiet: list[float] = []
     busy: list[float] = []
     gaps = quiet

@@ -1,6 +1,4 @@
-"""The longest clip that the served model hears, as the largest file that people have of it: what it takes, and what the
-streams of others notice.
-"""
+"""Measures the longest clip that the served model accepts, as a large file, and its effect on other streams."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ MIB = 1 << 20
 
 
 def longest() -> list[Finding]:
-    """44.1 kHz stereo WAV of engines/cpu's longest clip: time, peak memory by process, gaps in two other streams."""
+    """Measure time, peak memory by process and gaps in two other streams for a 44.1 kHz stereo WAV."""
     seconds = Manifest.read(Path("engines/cpu")).limits.max_clip_seconds
     file = recording(seconds)
     with endless_served("cpu") as place:
@@ -54,7 +52,7 @@ def longest() -> list[Finding]:
 
 
 def recording(seconds: int) -> bytes:
-    """The samples over and over, stereo, 16 bit."""
+    """Repeat the samples as a stereo 16-bit WAV."""
     mono = np.resize(traffic.samples(), seconds * RATE_HZ)
     file = io.BytesIO()
     with soundfile.SoundFile(file, "w", RATE_HZ, 2, "PCM_16", format="WAV") as writer:
@@ -66,7 +64,7 @@ def recording(seconds: int) -> bytes:
 
 @contextmanager
 def _peaks(pid: int) -> Iterator[dict[str, int]]:
-    """Bytes of resident memory at their highest so far, by process of the server; those of one name together."""
+    """Track peak resident memory in bytes by process name."""
     highest: dict[int, tuple[str, int]] = {}
     found: dict[str, int] = {}
     done = threading.Event()

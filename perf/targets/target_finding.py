@@ -1,4 +1,4 @@
-"""What a target's measurement says."""
+"""The result of measuring a target."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table. met: None where there is nothing to be met, only to be known."""
+    """One line of the table. met: None when there is no target."""
 
     what: str
     wanted: str

@@ -1,7 +1,7 @@
-"""In the place of `llm` while the path after it is measured: an LLM that costs nothing.
+"""Replaces `llm` while the path after it is measured: an LLM that costs nothing.
 
-Loaded by Triton as a model.py. Answers `request_output_len` tokens to every request in flight in turn, one a
-response, as fast as it can; stopped by `stop` and the same request id as the real one.
+Triton loads it as a model.py. It sends `request_output_len` tokens to each request, one per response, in turns and
+as fast as it can. Like the real LLM it stops on `stop` with the same request id.
 """
 
 import threading
@@ -16,7 +16,7 @@ TOKEN = 40
 
 
 class TritonPythonModel:
-    """Tokens out of nothing, in the TensorRT-LLM backend's contract."""
+    """Sends made-up tokens in the TensorRT-LLM backend's contract."""
 
     def initialize(self, args):
         self._left = {}  # request id → (sender, tokens still to send)
@@ -68,5 +68,5 @@ class TritonPythonModel:
         with self._changed:
             if final:
                 del self._left[name]
-            elif self._left[name][1]:  # not stopped meanwhile
+            elif self._left[name][1]:  # not stopped in the meantime
                 self._left[name] = sender, left - 1

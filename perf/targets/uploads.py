@@ -1,4 +1,4 @@
-"""Ten minutes of MP3: what preprocess takes for it, and what eight uploads at once do to the streams of others."""
+"""Measures preprocess on ten minutes of MP3, and how eight uploads at once disturb other streams."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RATE_HZ = 44_100
 
 
 def preprocess() -> list[Finding]:
-    """Processor seconds from bytes to tensors, those of the decoder process (its start among them) included."""
+    """Measure processor seconds from bytes to tensors, including the decoder process and its start."""
     file = song()
     preprocessor = Preprocessor.load(Path("engines/cpu"))
     spent = []
@@ -51,7 +51,7 @@ def _children_s() -> float:
 
 
 def uploads() -> list[Finding]:
-    """Gaps between the responses of text streams: quiet, while eight uploads are served, quiet again."""
+    """Measure gaps between responses of text streams before, during and after eight uploads."""
     with endless_served("cpu") as place:
         gaps = asyncio.run(beside(place.url, [song(number) for number in range(UPLOADS)]))
     calm, loaded = spread(gaps.quiet), spread(gaps.busy)
@@ -68,7 +68,7 @@ def uploads() -> list[Finding]:
 
 
 def song(number: int = 0) -> bytes:
-    """Ten minutes of the samples, stereo; another number is another clip."""
+    """Make ten minutes of the samples in stereo; each number gives another clip."""
     mono = np.resize(np.roll(traffic.samples(), -number * RATE_HZ), 600 * RATE_HZ)
     file = io.BytesIO()
     with soundfile.SoundFile(file, "w", RATE_HZ, 2, format="MP3", bitrate_mode="CONSTANT") as writer:

@@ -35,4 +35,4 @@ def test_an_unknown_name_is_refused(
     monkeypatch.setattr("sys.argv", ["targets", "nothing"])
     with pytest.raises(SystemExit):
         targets.main()
-    assert "nothing is none of tokens, overhead" in capsys.readouterr().err
+    assert "unknown target nothing; choose from tokens, overhead" in capsys.readouterr().err
