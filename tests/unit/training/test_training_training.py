@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from training import tiny_model, train_tokenizer
-from training.data import Phase, Stream, batched, encode_dialog, said
+from training.data import Phase, Stream, batched, encode_dialog, label_tokens
 from training.dialogs import about_one_clip, pair, training_dialog
 from training.espeak_process import ESPEAK_HZ, Utterance
 from training.espeak_voices import Speaker
@@ -26,7 +26,7 @@ def label_ids(words) -> list[int]:
 
 
 class Tone:
-    """In espeak-ng's place: half a second of a tone, half a second of nothing, whatever is to be said."""
+    """In espeak-ng's place: half a second of a tone, half a second of nothing, whatever is to be label_tokens."""
 
     def say(self, utterance: Utterance) -> np.ndarray:
         half = np.sin(np.arange(ESPEAK_HZ // 2, dtype=np.float32) / 8)
@@ -76,7 +76,7 @@ def test_every_scene_can_be_read_without_being_recorded(label_ids: list[int], wo
 
 
 def test_labels_are_said_in_order_with_nothing_between_them(label_ids: list[int]) -> None:
-    ids = said(("one", "one", "two"), label_ids, np.random.default_rng(0))
+    ids = label_tokens(("one", "one", "two"), label_ids, np.random.default_rng(0))
     runs = [i for i, before in zip(ids, [None, *ids], strict=False) if i != before]
     nothing, one, two = label_ids[0], *(label_ids[LABELS.index(word) + 1] for word in ("one", "two"))
     assert runs == [nothing, one, nothing, one, nothing, two, nothing]
