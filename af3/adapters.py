@@ -1,4 +1,4 @@
-"""Which LoRA answers a request."""
+"""Chooses the LoRA that answers a request."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 from af3.errors import invalid
 
-THINK = "think"  # the one that comes with Audio Flamingo 3
+THINK = "think"  # the adapter that Audio Flamingo 3 comes with
 
 
 def check_adapter(name: str, available: Collection[str]) -> None:
-    """Raise RequestError for one that was not built."""
+    """Raise RequestError for an adapter that was not built."""
     if name not in available:
         known = ", ".join(sorted(available)) or "none"
         raise invalid(f"parameter 'adapter': there is no '{name}'; these engines have: {known}")
 
 
 def adapter_of(parameters: Mapping[str, Any], available: Collection[str]) -> str | None:
-    """The one a request names; the thinking one, where it was built, for a request that is to think."""
+    """Return the adapter that a request names; with `think`, the thinking adapter if it was built."""
     if (name := parameters.get("adapter")) is not None:
         check_adapter(name, available)
         return str(name)

@@ -1,24 +1,24 @@
-"""Every tensor that crosses a step of the graph: name, dtype, dims, who makes it, who takes it.
+"""Defines every tensor between the steps of the graph: name, dtype, dims, producer and consumer.
 
-The one place that names them. `model_repository/*/configs/*.pbtxt`, the models, the clients and the tests
-are checked against it. Dims are those of one request without a batch dimension; -1 is any length. On the
-wire every tensor between `preprocess` and `postprocess` carries a leading 1, the batch of TensorRT-LLM.
+Tests check `model_repository/*/configs/*.pbtxt`, the models and the clients against it. Dims are those of one request
+without a batch dimension; -1 is any length. On the wire every tensor between `preprocess` and `postprocess` has a
+leading 1, TensorRT-LLM's batch dimension.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-# Audio Flamingo 3's own limits. Each checkpoint has its own in the manifest of its engines, up to the longest of the
-# family, Audio Flamingo Next's.
+# MAX_* are Audio Flamingo 3's limits. The manifest has each checkpoint's own; Audio Flamingo Next's LONGEST_* are the
+# largest of the family.
 LONGEST_CLIP_SECONDS = 1800
 LONGEST_ANSWER_TOKENS = 4096
 MAX_NEW_TOKENS = 1024  # Audio Flamingo 3 model card: longest answer
 MAX_TEXT_TOKENS = 16_000  # Audio Flamingo 3 model card: longest text
 MAX_CLIP_SECONDS = 600  # 20 windows of 30 s
-MAX_CLIPS = 256  # of one request: as many as messages
+MAX_CLIPS = 256  # per request, as many as messages
 MAX_REQUEST_ID = 128
-MAX_SPOKEN_CHARACTERS = 4096  # of one request to speak a text
+MAX_SPOKEN_CHARACTERS = 4096  # longest text of a speech request
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ MESSAGES = Tensor("messages", "STRING", (1,), optional=True)
 # preprocess → audio_encoder. A text-only request has no windows.
 PCM = Tensor("pcm", "FP32", (-1, -1))
 PCM_LENGTHS = Tensor("pcm_lengths", "INT32", (-1,))
-# Which window of its clip each is: 0 throughout for a model whose encoder has no use for it (no RoTE).
+# Index of each window in its clip; always 0 for models without RoTE.
 WINDOW_INDEX = Tensor("window_index", "INT32", (-1,))
 
 # audio_encoder → llm. Its dtype is the engine's: FP32 on a CPU, BF16 on a GPU.
 PROMPT_EMBEDDING_TABLE = Tensor("prompt_embedding_table", "FP32", (-1, -1), optional=True)
 
-# preprocess → llm: the TensorRT-LLM backend's own names, dtypes and meaning.
+# preprocess → llm: names, dtypes and meaning are those of the TensorRT-LLM backend.
 INPUT_IDS = Tensor("input_ids", "INT32", (-1,))
 INPUT_LENGTHS = Tensor("input_lengths", "INT32", (1,))
 REQUEST_OUTPUT_LEN = Tensor("request_output_len", "INT32", (1,))
@@ -60,37 +60,37 @@ RUNTIME_TOP_P = Tensor("runtime_top_p", "FP32", (1,), optional=True)
 REPETITION_PENALTY = Tensor("repetition_penalty", "FP32", (1,), optional=True)
 SEED = Tensor("seed", "UINT64", (1,), optional=True)
 
-# postprocess → llm, and client → tts, by a request of its own with the same request id.
+# postprocess → llm, and door → tts, in a separate request with the same request id.
 STOP = Tensor("stop", "BOOL", (1,), optional=True)
 
-# llm → postprocess: new tokens only; the end token is never among them.
+# llm → postprocess: only new tokens, never the end token.
 OUTPUT_IDS = Tensor("output_ids", "INT32", (-1, -1))
 SEQUENCE_LENGTH = Tensor("sequence_length", "INT32", (-1,))
 
-# What a client receives: at most once per response of the LLM, each with one token or several.
+# What a client receives: at most one response per response of the LLM, with one token or several.
 TEXT = Tensor("text", "STRING", (1,))
-# What a reasoning model thinks before it answers, apart from the text; only in responses that add to it.
+# A model's reasoning, separate from the text; only in responses that add to it.
 THINKING = Tensor("thinking", "STRING", (1,), optional=True)
 FINISH_REASON = Tensor("finish_reason", "STRING", (1,))
 TOKEN_COUNT = Tensor("token_count", "INT32", (1,))
 INDEX = Tensor("index", "INT32", (1,))
 TOKEN_IDS = Tensor("token_ids", "INT32", (-1,))
-# In the last response: tokens of the whole prompt, and how many of them are the clips' (25 a second of audio).
+# In the last response: tokens of the whole prompt, and those of the clips (25 per second of audio).
 PROMPT_TOKENS = Tensor("prompt_tokens", "INT32", (1,), optional=True)
 AUDIO_TOKENS = Tensor("audio_tokens", "INT32", (1,), optional=True)
 
-# What a client of the speech ensemble receives in responses of their own, between those with text.
+# What a client of the speech ensemble receives, in separate responses between those with text.
 SPEECH = Tensor("speech", "INT16", (-1,))
 SAMPLE_RATE = Tensor("sample_rate", "INT32", (1,))
-# The part of the answer's text that is spoken from this block on; in the first block of each segment.
+# The part of the answer that a segment speaks; in the segment's first block.
 SPEECH_TEXT = Tensor("speech_text", "STRING", (1,))
-# Once, when the voice failed: the text goes on, no more speech follows.
+# Sent once when the voice fails: the text continues without speech.
 SPEECH_ERROR = Tensor("speech_error", "STRING", (1,))
 
 
 @dataclass(frozen=True)
 class Step:
-    """One model of the graph. `batched`: Triton adds the batch dimension to its dims (max_batch_size > 0)."""
+    """One model of the graph. batched: Triton adds a batch dimension to its dims (max_batch_size > 0)."""
 
     name: str
     inputs: tuple[Tensor, ...]
@@ -140,7 +140,7 @@ POSTPROCESS = Step(
 )
 TTS = Step(
     "tts",
-    # A text alone is a client's own: all of it is spoken, and none passed on.
+    # A text alone comes from a client: all of it is spoken, and no text is returned.
     inputs=(TEXT, *(replace(tensor, optional=True) for tensor in POSTPROCESS.outputs[1:]), STOP),
     outputs=(*POSTPROCESS.outputs, SPEECH, SAMPLE_RATE, SPEECH_TEXT, SPEECH_ERROR),
     batched=False,
@@ -164,7 +164,7 @@ AUDIO_FLAMINGO = Ensemble(
 AUDIO_FLAMINGO_SPEECH = Ensemble(
     "audio_flamingo_speech", steps=(*AUDIO_FLAMINGO.steps, TTS), outputs=TTS.outputs
 )
-# A text in, its speech out.
+# Speaks a text.
 SPEECH_ALONE = Ensemble(
     "speech", steps=(TTS,), outputs=(SPEECH, SAMPLE_RATE, SPEECH_TEXT, SPEECH_ERROR), inputs=(TEXT,)
 )

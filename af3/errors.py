@@ -1,4 +1,4 @@
-"""What a client is told when a request cannot be answered."""
+"""The errors that a client sees."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Status = Literal[
 
 
 class RequestError(Exception):
-    """A request of a client that is refused, with its gRPC status and one sentence for the client.
+    """A refused request, with a gRPC status and one sentence for the client.
 
-    The sentence names which input, what was found, what is allowed and what to do. It holds no path
-    and nothing of another request. `retry_s`: when to try again, for errors that pass.
+    The sentence says which input, what was found, what is allowed and what to do. It contains no path and nothing of
+    another request. retry_s: when to try again, for transient errors.
     """
 
     def __init__(self, status: Status, message: str, retry_s: int | None = None):
@@ -34,12 +34,12 @@ class RequestError(Exception):
 
 
 class Full(RequestError):
-    """The server has no room for the request now; the same request may be taken later."""
+    """The server has no room for the request now; it may be accepted later."""
 
     def __init__(self, message: str, retry_s: int):
         super().__init__("UNAVAILABLE", message, retry_s)
 
 
 def invalid(message: str) -> RequestError:
-    """The commonest refusal: the request itself is wrong."""
+    """Build the most common error: the request itself is wrong."""
     return RequestError("INVALID_ARGUMENT", message)

@@ -1,4 +1,4 @@
-"""`engines/<target>/manifest.json`: what was built, from what, with what, for which limits."""
+"""`engines/<target>/manifest.json`: what was built, from what, with which tools and limits."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 FILE_NAME = "manifest.json"
-TOKENIZER_FOLDER = "tokenizer"  # beside it
+TOKENIZER_FOLDER = "tokenizer"  # beside the manifest
 WINDOW_SECONDS = 30
-ADAPTERS_FOLDER = "adapters"  # a LoRA each, by name
+ADAPTERS_FOLDER = "adapters"  # one folder per LoRA
 CPU_VLLM = "cpu-vllm"  # folder of the engines for vLLM on a CPU
 
 Target = Literal["cpu", "any", "rtx", "h100", "a100", "l40s", "h200", "l4", "a10g", "rtx4090"]
 
 
 class ManifestError(Exception):
-    """These engines cannot be served. The message is for the operator: file, found, expected, what to run."""
+    """These engines cannot be served. The message tells the operator the file, what is wrong and what to run."""
 
 
 class _Section(BaseModel):
@@ -26,7 +26,7 @@ class _Section(BaseModel):
 
 
 class CheckpointIdentity(_Section):
-    """`name` as the operator gave it; `sha256` over everything in it that decides an answer."""
+    """name: as the operator gave it; sha256: over everything that decides an answer."""
 
     name: str
     sha256: str
@@ -38,7 +38,7 @@ class Precision(_Section):
 
 
 class Limits(_Section):
-    """What the engines hold; requests past them are refused before they reach an engine."""
+    """The engines' limits; larger requests are refused before they reach an engine."""
 
     max_windows_per_clip: int
     max_audio_tokens: int  # of one request, all clips
@@ -53,7 +53,7 @@ class Limits(_Section):
 
 
 class ModelFacts(_Section):
-    """What a server must know of the checkpoint without reading its configuration."""
+    """Facts about the checkpoint, so that a server need not read its configuration."""
 
     hidden_size: int
     vocab_size: int  # rows of the embedding table; the tokenizer may have fewer
@@ -68,11 +68,11 @@ class ModelFacts(_Section):
     stop_token_ids: tuple[int, ...]
     pad_token_id: int
     rotates_by_time: bool  # RoTE: a window's embeddings depend on its place in its clip
-    default_system_prompt: str | None  # of a conversation without a system turn; None: there is none
+    default_system_prompt: str | None  # added to a conversation without a system turn; None: nothing is added
 
 
 class GpuIdentity(_Section):
-    """Where an engine was built; TensorRT engines run nowhere else."""
+    """The GPU and software that built an engine; TensorRT engines run nowhere else."""
 
     name: str
     compute_capability: str
@@ -83,7 +83,7 @@ class GpuIdentity(_Section):
 
 
 class Manifest(_Section):
-    """One set of engines. `files`: path → sha256; `verification`: stage → figure → value."""
+    """One set of engines. files: path → sha256; verification: stage → figure → value."""
 
     format: Literal[2] = 2
     target: Target
@@ -94,21 +94,21 @@ class Manifest(_Section):
     tools: dict[str, str]
     files: dict[str, str]
     verification: dict[str, dict[str, float]]
-    voice: str | None = None  # name of the neural voice, where one was built
-    voice_licence: str | None = None  # where its files say it
+    voice: str | None = None  # name of the neural voice, if one was built
+    voice_licence: str | None = None  # if the voice's files give it
     gpu: GpuIdentity | None = None
-    adapters: tuple[str, ...] = ()  # LoRAs that a request may ask for
+    adapters: tuple[str, ...] = ()  # LoRAs that a request may name
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:
-        """Where these engines run."""
+        """The device that these engines run on."""
         return "cpu" if self.target == "cpu" else "cuda"
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """The manifest of the engines in `folder`, every file it names being there.
+        """Read the manifest of the engines in `folder` and check that every file exists.
 
-        Raises ManifestError when there is none, when it is of another format, or when a file is missing.
+        Raises ManifestError when there is no manifest, its format is wrong, or a file is missing.
         """
         path = folder / FILE_NAME
         rebuild = f"run `make engines GPU={'cpu LLM=vllm' if folder.name == CPU_VLLM else folder.name}`"
@@ -117,7 +117,7 @@ class Manifest(_Section):
         try:
             manifest = cls.model_validate_json(path.read_text(encoding="utf-8"))
         except ValidationError as error:
-            first = error.errors()[0]  # of several, that of `format`, which explains the others
+            first = error.errors()[0]  # the error of `format` comes first and explains the others
             place = ".".join(str(step) for step in first["loc"]) or "the file"
             found = json.dumps(first["input"])[:80]
             raise ManifestError(f"{path}: {place} is {found}: {first['msg']}; {rebuild}") from None
@@ -127,7 +127,7 @@ class Manifest(_Section):
         return manifest
 
     def write(self, folder: Path) -> None:
-        """Write `folder/manifest.json`, whole or not at all."""
+        """Write `folder/manifest.json` atomically."""
         draft = folder / f".{FILE_NAME}"
         draft.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
         draft.replace(folder / FILE_NAME)

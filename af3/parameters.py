@@ -1,4 +1,4 @@
-"""The request parameters: what may be asked for, and within which bounds."""
+"""The request parameters and their bounds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from af3.contract import LONGEST_ANSWER_TOKENS
 from af3.errors import invalid
 
-# Set by Triton's front ends, not by the client: the HTTP `id` arrives as a parameter too.
+# Set by Triton's front ends, not by the client; the HTTP `id` also arrives as a parameter.
 TRITON_OWN = frozenset({"id", "triton_enable_empty_final_response", "binary_data_output"})
 SEED_LIMIT = 2**63 - 1
 MAX_STOP_STRINGS = 4
-COLDEST = 1e-3  # logits are divided by it in float32
+COLDEST = 1e-3  # the LLM divides logits by the temperature in float32
 
 
 def _warm_or_greedy(temperature: float) -> float:
@@ -24,7 +24,7 @@ def _warm_or_greedy(temperature: float) -> float:
 
 
 class Parameters(BaseModel):
-    """How one request is to be answered. Greedy unless `temperature` is above 0."""
+    """The parameters of one request. Decoding is greedy unless `temperature` is above 0."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -44,7 +44,7 @@ class Parameters(BaseModel):
     @field_validator("stop", mode="before")
     @classmethod
     def _stop_strings(cls, value: object) -> object:
-        """Triton's parameters are scalars, so several strings come as a JSON list."""
+        """Accept a JSON list: Triton's parameters are scalars, so several strings cannot come otherwise."""
         if not isinstance(value, str):
             return value
         if not value.startswith("["):
@@ -63,10 +63,10 @@ class Parameters(BaseModel):
 
 
 def parse_parameters(given: dict[str, Any], longest_answer: int = LONGEST_ANSWER_TOKENS) -> Parameters:
-    """Parameters of a request, as Triton hands them on (`json.loads(request.parameters())`).
+    """Parse a request's parameters as Triton passes them (`json.loads(request.parameters())`).
 
-    longest_answer: in tokens, of the engines that will answer. Raises RequestError that names every parameter that
-    is unknown or out of range.
+    longest_answer: the engines' limit in tokens. Raises RequestError that names every unknown or out-of-range
+    parameter.
     """
     try:
         parameters = Parameters(**{name: value for name, value in given.items() if name not in TRITON_OWN})

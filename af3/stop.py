@@ -1,4 +1,4 @@
-"""What is sent to a step to stop the request with the same id."""
+"""Builds the request that stops the one with the same id at a step."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _NUMPY = {"INT32": np.int32, "BOOL": np.bool_, "STRING": np.object_}
 
 
 def stop_values(step: Step) -> dict[Tensor, np.ndarray]:
-    """`stop`, and as little as can be of the step's other inputs: one zero or one empty text each.
+    """Return `stop` and minimal values of the step's other required inputs: one zero or one empty text each.
 
-    Shapes are [1], or [1, 1] for a step whose dims Triton prefixes with the batch.
+    Shapes are [1], or [1, 1] for a batched step.
     """
     shape = (1, 1) if step.batched else (1,)
     return {

@@ -1,4 +1,4 @@
-"""Text → token ids and back, with the checkpoint's own tokenizer and without torch or transformers."""
+"""Encodes and decodes text with the checkpoint's tokenizer, without torch or Transformers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tokenizers import Tokenizer as RustTokenizer
 
 
 class Tokenizer:
-    """The tokenizer of a checkpoint, in which text can never become a control token.
+    """A checkpoint's tokenizer in which text can never become a control token.
 
-    `tokenizer.json` makes `<|im_end|>` or `<sound>` in a text one token. Here the special tokens are taken
-    out before the file is loaded, so they are encoded letter by letter; control tokens come from `token_id`
-    alone. For every other text the ids equal those of Transformers.
+    `tokenizer.json` would encode `<|im_end|>` or `<sound>` in a text as one token. Here the special tokens are removed
+    before the file is loaded, so they are encoded as letters; only `token_id` gives control tokens. For all other text
+    the ids equal Transformers'.
     """
 
     def __init__(self, definition: str):
-        """`definition`: the text of a tokenizer.json."""
+        """definition: the text of a tokenizer.json."""
         parsed = json.loads(definition)
         added = parsed.get("added_tokens", [])
         self._control_ids = {token["content"]: token["id"] for token in added if token["special"]}
@@ -28,28 +28,28 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """From `folder/tokenizer.json`."""
+        """Load `folder/tokenizer.json`."""
         return cls((folder / "tokenizer.json").read_text(encoding="utf-8"))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text; special tokens in it are text like any other."""
+        """Encode plain text; special tokens in it are encoded as text."""
         return self._text.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: list[int]) -> str:
-        """Text of whole answers, special tokens left out. For streams see `af3.outputs.detokenizer`."""
+        """Decode a whole answer without special tokens. For streams see `af3.outputs.detokenizer`."""
         return self._whole.decode(ids, skip_special_tokens=True)
 
     def token_id(self, token: str) -> int:
-        """Id of a control token such as `<|im_start|>`. Raises KeyError when the checkpoint has none."""
+        """Id of a control token such as `<|im_start|>`. Raises KeyError when the checkpoint lacks it."""
         return self._control_ids[token]
 
     @cached_property
     def control_ids(self) -> frozenset[int]:
-        """Ids of all special tokens: never part of a text."""
+        """Ids of all special tokens, which are never part of a text."""
         return frozenset(self._control_ids.values())
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes one id stands for (byte-level BPE); none for special tokens and ids outside the vocabulary."""
+        """The bytes of one id (byte-level BPE); empty for special tokens and ids outside the vocabulary."""
         if token_id < 0 or token_id in self.control_ids:
             return b""
         piece = self._whole.id_to_token(token_id)
@@ -57,12 +57,12 @@ class Tokenizer:
             return b""
         try:
             return bytes(_BYTE_OF_LETTER[letter] for letter in piece)
-        except KeyError:  # an added token that is not spelled in the byte alphabet
+        except KeyError:  # an added token that is not written in the byte alphabet
             return piece.encode()
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The letters that byte-level BPE writes for the 256 bytes (GPT-2, `bytes_to_unicode`)."""
+    """The characters that byte-level BPE uses for the 256 bytes (GPT-2, `bytes_to_unicode`)."""
     printable = [
         *range(ord("!"), ord("~") + 1),
         *range(ord("¡"), ord("¬") + 1),

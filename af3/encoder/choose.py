@@ -1,4 +1,4 @@
-"""The encoder that a config asks for by its `provider`."""
+"""Loads the encoder for a config's `provider`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from af3.encoder.tensorrt_encoder import TensorRTEncoder
 from af3.manifest import Manifest, ManifestError
 
 AUTO = "auto"
-RTX = "rtx"  # target whose encoder TensorRT for RTX has compiled
+RTX = "rtx"  # the target whose encoder is compiled by TensorRT for RTX
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -23,12 +23,11 @@ def load_encoder(
 ) -> Encoder:
     """Load from `engines/<target>/audio_encoder/`.
 
-    provider: TensorRT, TensorRT for RTX (which gives its embeddings on to an LLM that is elsewhere), or an execution
-    provider of ONNX Runtime: CPUExecutionProvider, or CUDAExecutionProvider for a GPU without TensorRT (with the
-    package onnxruntime-gpu); auto: the one of the target that the manifest names. threads: of ONNX Runtime, 0 for every
-    core. moved: called before every run of an engine that may take seconds.
-
-    Raises ManifestError where ONNX Runtime has no such provider: it would take the CPU and not say so.
+    provider: TensorRT, TensorRT for RTX (returns embeddings in host memory), or an execution provider of ONNX Runtime:
+    CPUExecutionProvider, or CUDAExecutionProvider for a GPU without TensorRT (needs the package onnxruntime-gpu);
+    auto: chosen by the manifest's target. threads: of ONNX Runtime, 0 for every core. moved: called before each run of
+    an engine that may take seconds.
+    Raises ManifestError when ONNX Runtime lacks the provider; it would silently fall back to the CPU.
     """
     if provider == AUTO:
         manifest = Manifest.read(folder.parent)
@@ -39,7 +38,7 @@ def load_encoder(
         return HostEncoder(TensorRTEncoder.load(folder, TENSORRT_RTX_MODULE))
     if provider != PROVIDERS["cuda"]:
         return AudioEncoder.load(folder, provider, threads, moved)
-    onnxruntime.preload_dlls()  # CUDA and cuDNN of the wheels, where the system has none
+    onnxruntime.preload_dlls()  # CUDA and cuDNN from wheels, if the system has none
     encoder = AudioEncoder.load(folder, provider, threads, moved)
     if provider not in encoder.session.get_providers():
         raise ManifestError(

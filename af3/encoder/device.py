@@ -1,4 +1,4 @@
-"""What the TensorRT encoder needs of a GPU. An interface of its own, so that the caller runs without one."""
+"""The interface between the TensorRT encoder and a GPU, so that tests run the encoder without one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from af3.encoder.device_array import Memory
 
 @dataclass(frozen=True)
 class Profile:
-    """Shapes (windows, samples) that one optimisation profile of the engine covers."""
+    """The shapes (windows, samples) that one optimisation profile covers."""
 
     least: tuple[int, int]
     most: tuple[int, int]
@@ -23,7 +23,7 @@ class Profile:
 
 
 class Device(Protocol):
-    """What the runner needs of CUDA and TensorRT; `af3.encoder.tensorrt_engine.TensorRTDevice` is the real one.
+    """CUDA and TensorRT for the encoder; implemented by `af3.encoder.tensorrt_engine.TensorRTDevice`.
 
     All work is queued in order on one stream; `synchronize` waits for it.
     """
@@ -38,7 +38,7 @@ class Device(Protocol):
     def upload(self, values: np.ndarray, address: int) -> None: ...
 
     def download(self, address: int, nbytes: int) -> np.ndarray:
-        """uint8 [nbytes]; waits for what is queued."""
+        """Return uint8 [nbytes], after all queued work."""
         ...
 
     def copy(self, source: int, destination: int, nbytes: int) -> None: ...
@@ -46,9 +46,9 @@ class Device(Protocol):
     def capture(
         self, profile: int, shape: tuple[int, int], addresses: Mapping[str, int]
     ) -> Callable[[], None]:
-        """A call that queues the engine on these addresses for this shape, as a CUDA graph.
+        """Capture a CUDA graph for this shape and return a function that queues it.
 
-        `addresses` has every tensor that some engine has; of this engine's own, those it reads and writes.
+        addresses: of all input and output tensors that an encoder engine may have, by name.
         """
         ...
 

@@ -1,7 +1,7 @@
-"""An array in device memory that other libraries can take over without a copy (DLPack).
+"""An array in device memory that other libraries can use without a copy (DLPack).
 
-The Python backend of Triton, torch and numpy all accept an object with `__dlpack__`. The struct layout is
-DLPack's C header, version 0.8; a capsule named `dltensor` is what every consumer understands.
+Triton's Python backend, torch and numpy all accept an object with `__dlpack__`. The structs are those of DLPack's C
+header, version 0.8; every consumer understands a capsule named `dltensor`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DTYPES = {"float32": (2, 32), "float16": (2, 16), "bfloat16": (4, 16)}
 
 
 class Memory(Protocol):
-    """A block of memory that is freed when nothing refers to it any more."""
+    """A block of memory that is freed with its last reference."""
 
     address: int
 
@@ -62,7 +62,7 @@ _capsule_pointer.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
 
 _NAME = b"dltensor"  # a consumer renames the capsule to used_dltensor
 
-# What a consumer still holds, by the address of its struct: the struct, its shape and the memory behind it.
+# What consumers still hold, by the address of the struct: the struct, its shape and its memory.
 _handed_over: dict[int, tuple[Any, ...]] = {}
 
 
@@ -83,9 +83,9 @@ class DeviceArray:
         return self.device
 
     def __dlpack__(self, stream: int | None = None) -> object:
-        """A capsule that keeps the memory alive until its consumer is done with it.
+        """Return a capsule that keeps the memory alive until its consumer releases it.
 
-        `stream` needs nothing here: what made the array has been waited for before the array was made.
+        `stream` is not needed: the array is created only after the work that fills it has finished.
         """
         code, bits = DTYPES[self.dtype]
         shape = (ctypes.c_int64 * len(self.shape))(*self.shape)
@@ -106,14 +106,12 @@ class DeviceArray:
 
 @_Deleter
 def _release(managed: Any) -> None:
-    """Called by the consumer when it is done."""
+    """Free an array; the consumer calls this when it is done."""
     del _handed_over[ctypes.addressof(managed.contents)]
 
 
 @_CapsuleDestructor
 def _destroy_capsule(capsule: int) -> None:
-    """Release what no consumer has taken over; a consumed capsule has another name and its own deleter
-    call.
-    """
+    """Release an array that no consumer took; a consumed capsule has another name and its own deleter call."""
     if _capsule_is(capsule, _NAME):
         del _handed_over[_capsule_pointer(capsule, _NAME)]

@@ -1,8 +1,7 @@
-"""Embeddings of audio windows that were heard before: a second question about a clip skips the encoder.
+"""Caches the embeddings of audio windows, so that a second question about a clip skips the encoder.
 
-A window's embeddings depend on its samples, its place in its clip and the engine alone (no attention across
-windows), so a clip that comes back in another turn, beside other clips or behind another question is found window by
-window.
+A window's embeddings depend only on its samples, its place in its clip and the engine (there is no attention across
+windows). So a clip is found again window by window, in another turn, beside other clips or with another question.
 """
 
 from __future__ import annotations
@@ -17,14 +16,13 @@ import numpy as np
 from af3.encoder.device_array import DeviceArray
 from af3.encoder.interface import Embeddings, Encoder, Window
 
-DIGEST_BYTES = 32  # two different windows never share a key by chance, nor by somebody's design
+DIGEST_BYTES = 32  # long enough against collisions, accidental or deliberate
 
 
 class CachedEncoder:
-    """An encoder in front of which the embeddings last used are kept, up to `most_bytes`; 0 keeps none.
+    """An encoder with an LRU cache of up to `most_bytes` of embeddings; 0 disables the cache.
 
-    identity: changes whenever the same samples could get other embeddings (checkpoint, precision). For one
-    thread.
+    identity: changes whenever the same samples could get other embeddings (checkpoint, precision). Not thread-safe.
     """
 
     def __init__(self, encoder: Encoder, identity: str, most_bytes: int):
@@ -37,11 +35,11 @@ class CachedEncoder:
         self.misses = 0
 
     def table(self, windows: Sequence[Window]) -> np.ndarray | DeviceArray:
-        """One prompt table of all windows, [1, tokens, hidden_size]."""
+        """Encode all windows into one prompt table, [1, tokens, hidden_size]."""
         return self.tables([windows])[0]
 
     def tables(self, requests: Sequence[Sequence[Window]]) -> list[np.ndarray | DeviceArray]:
-        """One prompt table for each request, all their windows in one call of the encoder; equal ones once."""
+        """Encode a prompt table for each request, all in one call of the encoder; equal windows are encoded once."""
         windows = [window for request in requests for window in request]
         embeddings = iter(self._embeddings(windows) if self._most_bytes else self._encoder.encode(windows))
         return [self._encoder.join(list(islice(embeddings, len(request)))) for request in requests]
@@ -58,9 +56,9 @@ class CachedEncoder:
         return [found[key] for key in keys]
 
     def _key(self, window: Window) -> bytes:
-        """Of the window's place, and of every sample, bit for bit."""
+        """Hash the window's place and all its samples, bit for bit."""
         digest = hashlib.blake2b(self._identity, digest_size=DIGEST_BYTES)
-        # The length of the identity, or one that ends in samples would be like another without them.
+        # Hash the identity's length too, else an identity that ends in sample bytes could collide with a shorter one.
         digest.update(len(self._identity).to_bytes(8, "little"))
         digest.update(window.place.to_bytes(8, "little"))
         digest.update(np.ascontiguousarray(window.samples).data)

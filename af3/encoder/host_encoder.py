@@ -1,4 +1,4 @@
-"""An encoder on a GPU whose embeddings go on in this process's memory: for an LLM that takes them from there."""
+"""An encoder on a GPU that returns embeddings in host memory, for an LLM that reads them there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from af3.encoder.tensorrt_encoder import TensorRTEncoder
 
 
 class HostEncoder:
-    """TensorRT's embeddings as ONNX Runtime's encoder gives them: float32, [tokens, hidden_size] of each window."""
+    """Converts TensorRT's embeddings to the ONNX encoder's format: float32 [tokens, hidden_size] per window."""
 
     def __init__(self, encoder: TensorRTEncoder):
         self._encoder = encoder
@@ -21,7 +21,7 @@ class HostEncoder:
         return [self._on_host(embeddings) for embeddings in self._encoder.encode(windows)]
 
     def join(self, embeddings: Sequence[np.ndarray]) -> np.ndarray:
-        """A prompt table, float32 [1, tokens, hidden_size]."""
+        """Concatenate to a prompt table, float32 [1, tokens, hidden_size]."""
         return np.concatenate(embeddings)[None]
 
     def _on_host(self, embeddings: DeviceArray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What every encoder does, whichever engine it runs on."""
+"""The interface of all encoders, whichever engine they run on."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ TENSORRT = "TensorRT"
 TENSORRT_RTX = "TensorRT for RTX"
 TENSORRT_RTX_MODULE = "tensorrt_rtx_bindings"
 
-# Of one window, [tokens, hidden_size]: in this process's memory, or where the encoder runs.
+# Embeddings of one window, [tokens, hidden_size], in host memory or on the encoder's device.
 Embeddings: TypeAlias = np.ndarray | DeviceArray
 
 
 class Window(NamedTuple):
-    """Up to 30 s of a clip: float32 samples at 16 kHz, [≤ 480 000], and the place of the window in its clip.
+    """Up to 30 s of a clip: float32 samples at 16 kHz, [≤ 480 000], and the window's index in its clip.
 
-    The place (0, 1, 2 …) decides an embedding only where the model turns embeddings by their time (RoTE).
+    The index (0, 1, 2 …) affects embeddings only in models with RoTE.
     """
 
     samples: np.ndarray
@@ -29,9 +29,9 @@ class Window(NamedTuple):
 
 class Encoder(Protocol):
     def encode(self, windows: Sequence[Window]) -> Sequence[Any]:
-        """The embeddings of each window."""
+        """Return the embeddings of each window."""
         ...
 
     def join(self, embeddings: Sequence[Any]) -> np.ndarray | DeviceArray:
-        """What `encode` gave, one after the other: a prompt table [1, tokens, hidden_size]."""
+        """Concatenate the results of `encode` to a prompt table [1, tokens, hidden_size]."""
         ...

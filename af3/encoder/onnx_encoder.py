@@ -1,9 +1,9 @@
-"""Audio windows → audio embeddings, on ONNX Runtime.
+"""Encodes audio windows on ONNX Runtime.
 
-A window is padded only to `fed_frames`, not to 30 s: an encoder frame sees mel frames up to 40 ms past the
-end of its window and every later one is cut off, so the embeddings are those of the padded window up to fp32
-rounding, and a 5 s clip costs a sixth. Windows of one length share a call: without a mask ONNX Runtime's
-fused attention takes a third less time.
+A window is padded only to `fed_frames`, not to 30 s: an encoder frame sees mel frames up to 40 ms past the end of its
+window, and all later ones are cut off. So the embeddings equal those of the padded window up to fp32 rounding, and a
+5 s clip costs a sixth. Windows of one length share a call: without a mask, ONNX Runtime's fused attention takes a third
+less time.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import onnxruntime
 from af3.encoder.interface import Window
 from af3.inputs.audio import HOP, WINDOW_FRAMES, audio_token_count, encoder_frames, fed_frames
 
-# One full window already fills every core. More in one batch would only need more memory: attention scores
-# alone are 180 MB per full window and layer in the full-size encoder.
+# One full window already keeps all cores busy. A larger batch would only need more memory: in the full-size encoder,
+# attention scores alone take 180 MB per window and layer.
 BATCH_FRAMES = WINDOW_FRAMES
 
 
@@ -27,7 +27,7 @@ BATCH_FRAMES = WINDOW_FRAMES
 class AudioEncoder:
     """The encoder of `engines/<target>/audio_encoder/`.
 
-    hidden_size: the width of an audio embedding. input_names: what the graph reads. moved: called before every run.
+    hidden_size: width of an audio embedding. input_names: the graph's inputs. moved: called before every run.
     """
 
     session: onnxruntime.InferenceSession
@@ -43,7 +43,7 @@ class AudioEncoder:
         threads: int = 0,
         moved: Callable[[], None] = lambda: None,
     ) -> AudioEncoder:
-        """Load `folder/model.onnx`; `threads` = 0 takes every core."""
+        """Load `folder/model.onnx`; threads = 0 uses every core."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.enable_mem_pattern = (
@@ -57,7 +57,7 @@ class AudioEncoder:
         return cls(session, session.get_outputs()[0].shape[-1], names, moved)
 
     def encode(self, windows: Sequence[Window]) -> list[np.ndarray]:
-        """The embeddings of each window, float32 [tokens, hidden_size].
+        """Return the embeddings of each window, float32 [tokens, hidden_size].
 
         A window too short for a token (20 ms or less) gives [0, hidden_size].
         """
@@ -70,7 +70,7 @@ class AudioEncoder:
         return embeddings
 
     def join(self, embeddings: Sequence[np.ndarray]) -> np.ndarray:
-        """Embeddings of windows one after the other, float32 [1, tokens, hidden_size]: a prompt table."""
+        """Concatenate the windows' embeddings to a prompt table, float32 [1, tokens, hidden_size]."""
         return np.concatenate(embeddings)[None]
 
     def table(self, windows: Sequence[Window]) -> np.ndarray:
@@ -78,9 +78,9 @@ class AudioEncoder:
         return self.join(self.encode(windows))
 
     def encode_batch(self, windows: Sequence[Window]) -> list[np.ndarray]:
-        """`encode` in a single run, however much memory that takes.
+        """Encode in a single run, however much memory that takes.
 
-        Windows that differ in `encoder_frames` need an engine that masks (`RaggedEncoder` of build_engines).
+        Windows that differ in `encoder_frames` need an engine with a mask (`RaggedEncoder` of build_engines).
         """
         lengths = np.array([len(window.samples) for window in windows], np.int64)
         pcm = np.zeros((len(windows), HOP * fed_frames(int(lengths.max()))), np.float32)
@@ -88,10 +88,10 @@ class AudioEncoder:
             row[: len(window.samples)] = window.samples
         index = np.array([window.place for window in windows], np.int64)
         feed = {"pcm": pcm, "pcm_lengths": lengths, "window_index": index}
-        # A model without RoTE does not ask for the places of its windows.
+        # A model without RoTE has no input for the windows' indices.
         wanted = {name: feed[name] for name in self.input_names}
         rows = self.session.run(["audio_embeddings"], wanted)[0]
-        # Copies, or one short window would keep the memory of its whole batch.
+        # Copy: a view of one short window would keep its whole batch alive.
         return [
             row[: audio_token_count(len(window.samples))].copy()
             for row, window in zip(rows, windows, strict=True)
@@ -99,9 +99,9 @@ class AudioEncoder:
 
 
 def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Group windows of `lengths` samples: indices of equally long ones, together at most BATCH_FRAMES frames.
+    """Group windows by their number of encoder frames into batches of at most BATCH_FRAMES frames.
 
-    Equally long: the same number of encoder frames. Windows without a token are in no batch.
+    Yields indices into `lengths` (in samples). Windows too short for a token are in no batch.
     """
     alike: dict[int, list[int]] = {}
     for index, length in enumerate(lengths):

@@ -1,8 +1,8 @@
-"""Audio windows → audio embeddings, on TensorRT: the other engine behind the interface of `af3.encoder.onnx_encoder`.
+"""Encodes audio windows on TensorRT.
 
-A CUDA graph is tied to the shape it was captured with, so shapes come in steps: samples padded to whole
-seconds, windows to a few counts. Masked frames and unused rows change no embedding (see `af3.encoder.onnx_encoder`).
-The embeddings stay in GPU memory, in the LLM's dtype, and are handed on from there.
+A CUDA graph is tied to the shape it was captured with, so shapes come in steps: samples are padded to whole seconds and
+windows to a few counts. Masked frames and unused rows change no embedding (see `af3.encoder.onnx_encoder`). The
+embeddings stay in GPU memory in the LLM's dtype.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from af3.inputs.audio import HOP, SAMPLE_RATE, audio_token_count, fed_frames
 from af3.manifest import ManifestError
 
 SHAPE_STEP_SAMPLES = SAMPLE_RATE
-SAMPLES_PER_TOKEN = 4 * HOP  # the encoder halves mel frames twice
+SAMPLES_PER_TOKEN = 4 * HOP  # the encoder halves the mel frames twice
 WINDOW_STEPS = (1, 2, 4, 8, 12, 16, 20)
-# Each holds an execution context and a graph; buffers and activations are shared.
+# Each graph holds an execution context; buffers and activations are shared.
 GRAPHS_KEPT = 48
 
 
 class TensorRTEncoder:
-    """The engine of `engines/<target>/audio_encoder/`. For one thread: its graphs share their buffers."""
+    """The engine of `engines/<target>/audio_encoder/`. Not thread-safe: its graphs share their buffers."""
 
     def __init__(self, device: Device):
         self.device = device
@@ -44,9 +44,9 @@ class TensorRTEncoder:
 
     @classmethod
     def load(cls, folder: Path, library: str = "tensorrt") -> TensorRTEncoder:
-        """Load `folder/model.plan` onto the GPU. library: the module of TensorRT, or of TensorRT for RTX.
+        """Load `folder/model.plan` onto the GPU. library: the Python module of TensorRT or of TensorRT for RTX.
 
-        Raises ManifestError where it is not installed, and for an engine that it cannot run here.
+        Raises ManifestError when the library is not installed or cannot run this engine.
         """
         try:
             from af3.encoder.tensorrt_engine import TensorRTDevice
@@ -54,16 +54,13 @@ class TensorRTEncoder:
             module = importlib.import_module(library)
         except ImportError as error:
             raise ManifestError(
-                f"{folder}: {error}; these engines run in the container that `make serve` starts, those of GPU=rtx"
-                " after `make setup-vllm GPU=rtx`"
+                f"{folder}: {error}; serve these engines in the container that `make serve` starts, or for GPU=rtx"
+                " run `make setup-vllm GPU=rtx`"
             ) from None
         return cls(TensorRTDevice(folder / "model.plan", module))
 
     def encode(self, windows: Sequence[Window]) -> list[DeviceArray]:
-        """The embeddings of each window, [tokens, hidden_size].
-
-        Each has memory of its own, which lives as long as somebody holds it.
-        """
+        """Return the embeddings of each window, [tokens, hidden_size], each in memory of its own."""
         embeddings = [self._allocated(audio_token_count(len(window.samples))) for window in windows]
         for batch, shape in self._batches([len(window.samples) for window in windows]):
             self._run([windows[index] for index in batch], shape)
@@ -78,10 +75,9 @@ class TensorRTEncoder:
         return embeddings
 
     def join(self, embeddings: Sequence[DeviceArray]) -> DeviceArray:
-        """Embeddings of windows one after the other, [1, tokens, hidden_size]: a prompt table.
+        """Concatenate the windows' embeddings to a prompt table, [1, tokens, hidden_size].
 
-        The table has memory of its own, which lives as long as somebody holds the table or its DLPack
-        capsule.
+        The table has memory of its own, which lives as long as the table or its DLPack capsule.
         """
         table = self._allocated(sum(window.shape[0] for window in embeddings))
         address = table.memory.address
@@ -96,12 +92,12 @@ class TensorRTEncoder:
         return self.join(self.encode(windows))
 
     def _allocated(self, tokens: int) -> DeviceArray:
-        memory = self.device.allocate(max(1, tokens) * self._row_bytes)  # CUDA has no empty block
+        memory = self.device.allocate(max(1, tokens) * self._row_bytes)  # CUDA cannot allocate 0 bytes
         shape = (tokens, self.device.hidden_size)
         return DeviceArray(memory, shape, self.device.dtype, self.device.dlpack_device)
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[tuple[list[int], tuple[int, int]]]:
-        """Indices of windows that share a padded length, and the shape they are run with."""
+        """Yield indices of windows that share a padded length, and the shape of their run."""
         by_samples: dict[int, list[int]] = {}
         for index, length in enumerate(lengths):
             if audio_token_count(length):
@@ -115,7 +111,7 @@ class TensorRTEncoder:
     def _run(self, windows: Sequence[Window], shape: tuple[int, int]) -> None:
         """Queue the upload of `windows`, padded to `shape`, and the engine."""
         pcm = np.zeros(shape, np.float32)
-        # An unused row is one of silence: any finite row will do, nobody reads it.
+        # Unused rows are silence; any finite values would do, because nothing reads them.
         lengths = np.full(shape[0], shape[1], np.int64)
         index = np.zeros(shape[0], np.int64)
         for row, window in enumerate(windows):
@@ -128,7 +124,7 @@ class TensorRTEncoder:
         self._graph(shape)()
 
     def _graph(self, shape: tuple[int, int]) -> Callable[[], None]:
-        """The graph of a shape, captured at its first use; the one unused for longest makes room."""
+        """Return the graph of a shape, captured at its first use; the least recently used graph is evicted."""
         if shape not in self._graphs:
             if len(self._graphs) == GRAPHS_KEPT:
                 self._graphs.popitem(last=False)
@@ -148,6 +144,6 @@ class TensorRTEncoder:
 
 
 def padded_samples(length: int) -> int:
-    """Samples that a window of `length` is padded to: what the encoder must be fed, in whole steps."""
+    """Samples to which a window of `length` is padded: the encoder's minimum, rounded up to a whole step."""
     fed = HOP * fed_frames(length)
     return -(-fed // SHAPE_STEP_SAMPLES) * SHAPE_STEP_SAMPLES

@@ -1,8 +1,8 @@
-"""The encoder's engine on a real GPU: TensorRT and CUDA behind `af3.encoder.device.Device`.
+"""Implements `af3.encoder.device.Device` with TensorRT and CUDA.
 
-Imported only where CUDA's Python bindings are installed: with TensorRT 10.11 in the pinned container, with TensorRT for
-RTX beside any driver. It has never been run: no GPU was at hand. `tests/unit/af3/test_encoder_tensorrt.py` tests its
-caller against a stand-in, and that both libraries have every name that is used here.
+Imported only where CUDA's Python bindings are installed: with TensorRT 10.11 in the pinned container, or with TensorRT
+for RTX. It has never run, for want of a GPU. `tests/unit/af3/test_encoder_tensorrt.py` tests its caller with a
+stand-in, and that both libraries have every name used here.
 """
 
 from __future__ import annotations
@@ -21,15 +21,13 @@ from af3.errors import RequestError
 from af3.manifest import ManifestError
 
 DTYPE_NAMES = {"BF16": "bfloat16", "HALF": "float16", "FLOAT": "float32"}
-# TensorRT for RTX compiles kernels for the shapes that it meets, in the background unless it is told not to: a graph
-# captured before they are there would run the slower ones for good.
+# By default TensorRT for RTX compiles kernels for new shapes in the background; a graph captured before they are ready
+# would keep the slower ones.
 SPECIALIZATION = "DynamicShapesKernelSpecializationStrategy"
 
 
 class CudaMemory:
-    """A block from cudaMalloc, which CUDA can share with the server's own process (memory pools it
-    cannot).
-    """
+    """A block from cudaMalloc, which CUDA can share with the server process (blocks of memory pools it cannot)."""
 
     def __init__(self, nbytes: int):
         error, self.address = cudart.cudaMalloc(nbytes)
@@ -47,7 +45,7 @@ class CudaMemory:
 
 @dataclass(frozen=True)
 class Graph:
-    """A captured graph, and what must live as long as it does: its execution context."""
+    """A captured graph and its execution context, which must live as long."""
 
     handle: Any
     stream: Any
@@ -61,18 +59,18 @@ class Graph:
 
 
 class TensorRTDevice:
-    """One engine on the current CUDA device, with one stream."""
+    """One engine with one stream on the current CUDA device."""
 
     dlpack_device = (CUDA, 0)
 
     def __init__(self, plan: Path, tensorrt: Any):
-        """tensorrt: the module, of TensorRT or of TensorRT for RTX."""
+        """tensorrt: the Python module of TensorRT or of TensorRT for RTX."""
         self._tensorrt = tensorrt
         self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.WARNING))
         self._engine = load_engine(self._runtime, plan, tensorrt.__version__)
         self._names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         self._stream = value(cudart.cudaStreamCreate())
-        # Contexts run one after the other, so one block of activations serves all of them.
+        # Contexts run one at a time, so they share one block of activations.
         self._activations = CudaMemory(self._engine.device_memory_size_v2)
         self.dtype = DTYPE_NAMES[self._engine.get_tensor_dtype("audio_embeddings").name]
         self.hidden_size = self._engine.get_tensor_shape("audio_embeddings")[-1]
@@ -84,7 +82,7 @@ class TensorRTDevice:
         return CudaMemory(nbytes)
 
     def upload(self, values: np.ndarray, address: int) -> None:
-        # From pageable memory: CUDA has taken its copy when the call returns, `values` may go.
+        # `values` is pageable memory, so CUDA has copied it when the call returns.
         self._copy(values.ctypes.data, address, values.nbytes, cudart.cudaMemcpyKind.cudaMemcpyHostToDevice)
 
     def download(self, address: int, nbytes: int) -> np.ndarray:
@@ -99,7 +97,7 @@ class TensorRTDevice:
     def capture(
         self, profile: int, shape: tuple[int, int], addresses: Mapping[str, int]
     ) -> Callable[[], None]:
-        """One execution context a graph: TensorRT forbids changing a context that was captured from."""
+        """Capture with a new execution context: TensorRT forbids changing one that was captured before."""
         context = self._context()
         context.device_memory = self._activations.address
         context.set_optimization_profile_async(profile, int(self._stream))
@@ -107,7 +105,7 @@ class TensorRTDevice:
             if self._engine.get_tensor_mode(name) == self._tensorrt.TensorIOMode.INPUT:
                 context.set_input_shape(name, shape if name == "pcm" else shape[:1])
             context.set_tensor_address(name, addresses[name])
-        # The first run of a shape allocates and picks kernels, which must not happen during the capture.
+        # The first run of a shape allocates and chooses kernels, which must not happen during the capture.
         self._enqueue(context, shape)
         self.synchronize()
         mode = cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
@@ -122,7 +120,7 @@ class TensorRTDevice:
         check(*cudart.cudaStreamSynchronize(self._stream))
 
     def _context(self) -> Any:
-        """Whose memory is ours."""
+        """Create an execution context that uses our activation memory."""
         strategy = self._tensorrt.ExecutionContextAllocationStrategy.USER_MANAGED
         specialization = getattr(self._tensorrt, SPECIALIZATION, None)
         if specialization is None:
@@ -145,7 +143,7 @@ class TensorRTDevice:
 
 
 def load_engine(runtime: Any, plan: Path, version: str) -> Any:
-    """The engine in a file. Raises ManifestError when it is of another TensorRT or another GPU."""
+    """Load an engine file. Raises ManifestError when it was built by another TensorRT or for another GPU."""
     engine = runtime.deserialize_cuda_engine(plan.read_bytes())
     if engine is None:
         raise ManifestError(
@@ -156,12 +154,12 @@ def load_engine(runtime: Any, plan: Path, version: str) -> Any:
 
 
 def value(result: tuple[Any, Any]) -> Any:
-    """What a CUDA call returned beside its status."""
+    """Check a CUDA call's status and return its value."""
     check(result[0])
     return result[1]
 
 
 def check(error: Any) -> None:
-    """Raise RuntimeError with CUDA's own words unless a call succeeded."""
+    """Raise RuntimeError with CUDA's message unless the call succeeded."""
     if error != cudart.cudaError_t.cudaSuccess:
         raise RuntimeError(f"CUDA: {cudart.cudaGetErrorString(error)[1].decode()}")

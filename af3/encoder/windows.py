@@ -1,4 +1,4 @@
-"""The windows of a clip, and those of the `pcm` tensor, checked and cut to their lengths."""
+"""Cuts a clip into windows, and checks the windows of the `pcm` tensor."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from af3.manifest import Limits
 
 
 def clip_windows(pcm: np.ndarray) -> list[Window]:
-    """The windows of a clip of 16 kHz samples, [n], in their order; one too short for a token is left out."""
+    """Cut 16 kHz samples, [n], into windows; leaves out one too short for a token."""
     windows = [Window(samples, place) for place, samples in enumerate(split_windows(pcm))]
     return [window for window in windows if audio_token_count(len(window.samples))]
 
 
 def windows_of(pcm: np.ndarray, lengths: np.ndarray, index: np.ndarray, limits: Limits) -> list[Window]:
-    """The rows of `pcm` [windows, samples], each cut to its length, with their places in their clips.
+    """Cut the rows of `pcm` [windows, samples] to their lengths; `index` has their indices in their clips.
 
-    Raises RequestError for what `preprocess` never sends, and a client that gets here past it might.
+    Raises RequestError for input that `preprocess` never sends but a client that bypasses it might.
     """
     if len(pcm) != len(lengths):
         raise invalid(f"pcm: {len(pcm)} windows for {len(lengths)} pcm_lengths; they must agree")

@@ -1,4 +1,4 @@
-"""Mono 16 kHz samples → 30 s windows, mel frames and audio tokens, as Transformers' AF3 processor counts them."""
+"""Counts windows, mel frames and audio tokens of mono 16 kHz samples as Transformers' AF3 processor does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WINDOW_FRAMES = WINDOW_SAMPLES // HOP
 
 
 def split_windows(pcm: np.ndarray) -> list[np.ndarray]:
-    """[n] → the clip's 30 s windows, views of [≤ 480 000]; only the last is shorter."""
+    """Cut a clip [n] into windows of 30 s (views of 480 000 samples); only the last is shorter."""
     return [pcm[start : start + WINDOW_SAMPLES] for start in range(0, len(pcm), WINDOW_SAMPLES)]
 
 
@@ -21,7 +21,7 @@ def mel_frames(samples: int) -> int:
 
 
 def encoder_frames(samples: int) -> int:
-    """Encoder frames that may be attended to: the stride-2 convolution over the valid mel frames."""
+    """Valid encoder frames of one window: the stride-2 convolution halves the mel frames."""
     return -(-mel_frames(samples) // 2)
 
 
@@ -40,9 +40,9 @@ def clip_token_count(pcm: np.ndarray) -> int:
 
 
 def fed_frames(samples: int) -> int:
-    """Mel frames the encoder must be fed for one window, so that all its tokens are exact.
+    """Mel frames that one window must be padded to so that all its tokens are exact.
 
-    Encoder frame E-1 sees mel frames up to 2E; one more keeps the log-mel maximum and makes the count even.
-    Whatever comes after is masked, so 30 s of padding is not needed.
+    Encoder frame E-1 sees mel frames up to 2E; one more keeps the log-mel maximum and makes the count even. Later
+    frames would be masked, so padding to 30 s is not needed.
     """
     return min(2 * encoder_frames(samples) + 2, WINDOW_FRAMES)

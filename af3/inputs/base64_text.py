@@ -1,4 +1,4 @@
-"""One element of `audio` → the bytes of a file: itself, or what its base64 text holds."""
+"""Gets the file in one element of `audio`: its bytes, or decoded base64 text."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ MEDIA_TYPE = re.compile(rb"data:[^,]{0,256},", re.IGNORECASE)
 WHITESPACE = b" \t\r\n\f\v"
 URL_SAFE = bytes.maketrans(b"-_", b"+/")
 BASE64 = re.compile(rb"[A-Za-z0-9+/]*")
-SHORTEST_BARE = 64  # bytes of text: less is no file
+SHORTEST_BARE = 64  # characters; shorter text is not taken for a file
 PROBE = 4096
 SEND = "send the file's bytes or data:audio/wav;base64,…"
 
 
 def file_bytes(element: bytes, name: str) -> bytes:
-    """The file in one element of `audio`: bytes, a `data:` URI or bare base64 text.
+    """Return the file in one element of `audio`: bytes, a `data:` URI or bare base64 text.
 
-    Base64 is read as people send it: with whitespace and line breaks, without padding, in the URL-safe alphabet.
-    Raises RequestError for an address, a path, and text that is neither.
+    Base64 may have whitespace and line breaks, lack padding, or use the URL-safe alphabet.
+    Raises RequestError for a URL, a path, and text that is neither.
     """
     head = element[:512].lstrip(WHITESPACE)
     if head[:5].lower() == b"data:":
@@ -42,7 +42,7 @@ def _data_uri(element: bytes, name: str) -> bytes:
 
 
 def _bare(element: bytes) -> bytes | None:
-    """What base64 text without a `data:` in front of it holds, if that is a file of sound: words are base64, too."""
+    """Decode base64 text without `data:` if it holds an audio file; plain words can be valid base64 too."""
     if len(element) < SHORTEST_BARE or not BASE64.fullmatch(_plain(element[:PROBE])):
         return None
     try:
@@ -53,7 +53,7 @@ def _bare(element: bytes) -> bytes | None:
 
 
 def _plain(text: bytes) -> bytes:
-    """Without whitespace and padding, in the usual alphabet."""
+    """Remove whitespace and padding, and convert to the standard alphabet."""
     return text.translate(URL_SAFE, WHITESPACE).rstrip(b"=")
 
 

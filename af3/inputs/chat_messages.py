@@ -1,4 +1,4 @@
-"""Conversations: checked, and laid out in the chat format the checkpoint was trained on."""
+"""Checks conversations and renders them in the checkpoint's chat format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_MESSAGES = 256
 
 
 class AudioPart(BaseModel):
-    """The place of the next clip of `audio`."""
+    """Stands for the next clip of `audio`."""
 
     model_config = ConfigDict(extra="forbid")
     type: Literal["audio"] = "audio"
@@ -36,7 +36,7 @@ def _text_or_parts(content: object) -> str:
     return "<parts>" if isinstance(content, list) else "<text>"
 
 
-# Told apart first, so that an error is about the part that is wrong and not about a list that is no string.
+# A tagged union, so that an error names the wrong part instead of saying that a list is not a string.
 Content = Annotated[
     Annotated[str, Tag("<text>")] | Annotated[list[Part], Tag("<parts>")], Discriminator(_text_or_parts)
 ]
@@ -67,16 +67,15 @@ class _Conversation(BaseModel):
 
 
 def from_prompt(prompt: str, clips: int) -> list[Message]:
-    """One user turn: all clips first, then the text, as Transformers' template does."""
+    """Build one user turn: all clips first, then the text, as in Transformers' template."""
     parts: list[Part] = [*(AudioPart() for _ in range(clips)), TextPart(text=prompt)]
     return [Message(role="user", content=parts)]
 
 
 def from_json(text: str, clips: int) -> list[Message]:
-    """The turns in the JSON of `messages`.
+    """Parse the JSON of `messages`.
 
-    Raises RequestError that names the place of what is wrong, and when the number of audio parts is not
-    the number of clips.
+    Raises RequestError that names the wrong part, and when audio parts and clips differ in number.
     """
     try:
         turns = json.loads(text)
@@ -97,7 +96,7 @@ def from_json(text: str, clips: int) -> list[Message]:
 
 
 def _refuse_clips_inside(turns: object) -> None:
-    """OpenAI's `input_audio`, vLLM's `audio_url` and Hugging Face's `audio` with a path bring the clip themselves."""
+    """Refuse parts that contain a clip: OpenAI's `input_audio`, vLLM's `audio_url`, Hugging Face's `audio` + path."""
     for place, turn in enumerate(turns if isinstance(turns, list) else ()):
         parts = turn.get("content") if isinstance(turn, dict) else None
         for number, part in enumerate(parts if isinstance(parts, list) else ()):
@@ -110,7 +109,7 @@ def _refuse_clips_inside(turns: object) -> None:
 
 
 def _refuse_half_characters(messages: Sequence[Message]) -> None:
-    """JSON can spell half of a surrogate pair (`\\ud800`), which is no text."""
+    """Refuse lone surrogates (`\\ud800`), which JSON can spell."""
     for place, message in enumerate(messages):
         try:
             message.text.encode()
@@ -139,21 +138,21 @@ def _sentence(error: ValidationError) -> str:
             place += f"[{step}]"
         elif not step.startswith("<") and before != "<parts>":
             place += f".{step}"
-        # The step behind a part's number is pydantic's: the kind of part that it was taken for.
+        # The step after a part's number is pydantic's tag: the kind of part that it assumed.
         before = before if isinstance(step, int) else step
     return f"messages{place.removeprefix('.messages')}: {first['msg']}"
 
 
 @dataclass(frozen=True)
 class Control:
-    """A control token by its name, such as `<|im_start|>`."""
+    """A control token by name, such as `<|im_start|>`."""
 
     token: str
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The place where the audio tokens of the next clip stand."""
+    """Where the audio tokens of the next clip go."""
 
 
 Piece = Control | Clip | str
@@ -162,13 +161,12 @@ Piece = Control | Clip | str
 def layout(
     messages: Sequence[Message], default_system_prompt: str | None, think: bool = False
 ) -> list[Piece]:
-    """ChatML with clips in their places; ends where the assistant's answer begins.
+    """Render ChatML with clips in their places, up to where the assistant's answer begins.
 
-    Equal to AF3's template in Transformers wherever that can express it: a message with one clip has the
-    clip first and its texts after it, whatever their order. That template writes several clips of a message
-    as one; here they stay where they are among the texts, as AF3's training data had them
-    (NVIDIA/audio-flamingo, llava/data/dataset.py). Neighbouring texts are joined, since a tokenizer may
-    merge across them.
+    Equals AF3's template in Transformers wherever that can express the conversation: in a message with one clip, the
+    clip comes before the texts. That template merges several clips of a message into one; here they keep their places
+    among the texts, as in AF3's training data (NVIDIA/audio-flamingo, llava/data/dataset.py). Adjacent texts are
+    joined, because a tokenizer may merge across them.
     """
     if messages[0].role != "system" and default_system_prompt is not None:
         messages = [Message(role="system", content=default_system_prompt), *messages]

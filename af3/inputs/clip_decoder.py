@@ -1,4 +1,4 @@
-"""Decodes files of strangers in a process of its own, which lives on from file to file."""
+"""Decodes untrusted files in a separate process, which is reused from file to file."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from af3.inputs.decoder_worker import MESSAGE_BYTES, Limits
 from af3.inputs.decoding import Clip
 
 log = logging.getLogger("af3")
-START_S = 60.0  # importing numpy on a busy machine
-PATIENCE_S = 5.0  # beyond the process's own clock
+START_S = 60.0  # importing numpy can be slow on a busy machine
+PATIENCE_S = 5.0  # grace after the process's own time limit
 
 
 class DecoderFault(Exception):
-    """A fault of ours in the decoder process, with its traceback."""
+    """A bug of ours in the decoder process; holds its traceback."""
 
 
 class ClipDecoder:
-    """One decoder process, started with the first file and again after it died; for one file at a time."""
+    """A decoder process for one file at a time; started with the first file, and again after it dies."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
@@ -44,16 +44,16 @@ class ClipDecoder:
     def decode(
         self, data: bytes, name: str, max_seconds: float = MAX_CLIP_SECONDS, read_cut_short: bool = False
     ) -> Clip:
-        """A whole audio file → float32 mono samples at 16 kHz; see `af3.inputs.decoding.decode_file`.
+        """Decode a whole audio file to float32 mono samples at 16 kHz; see `af3.inputs.decoding.decode_file`.
 
-        Raises RequestError for a file that must be refused, also when the decoder dies of it, twice.
+        Raises RequestError for a refused file, and for one on which the decoder dies twice.
         """
         pcm = plain_wav.read(data, name, max_seconds)
         if pcm is not None:
             return Clip(pcm)
         question = {"name": name, "max_seconds": max_seconds, "read_cut_short": read_cut_short}
         with self._lock:
-            for _ in range(2):  # the first time it may have been killed by somebody else
+            for _ in range(2):  # the first time, something else may have killed it
                 try:
                     return self._running().ask(json.dumps(question).encode(), data, max_seconds)
                 except (OSError, EOFError) as error:
@@ -68,12 +68,12 @@ class ClipDecoder:
         )
 
     def start(self) -> None:
-        """Start the process now instead of with the first file."""
+        """Start the process now, before the first file."""
         with self._lock:
             self._running()
 
     def close(self) -> None:
-        """End the process; the next file starts another."""
+        """End the process; the next file starts a new one."""
         with self._lock:
             self._drop_worker()
 
@@ -90,7 +90,7 @@ class ClipDecoder:
 
 
 class _Worker:
-    """The process and our end of the socket."""
+    """The decoder process and our end of its socket."""
 
     def __init__(self, limits: Limits) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -98,10 +98,10 @@ class _Worker:
             self._process = subprocess.Popen(
                 [_python(), "-m", "af3.inputs.decoder_worker", str(theirs.fileno()), _words(limits)],
                 stdin=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # mpg123 writes about every odd file; errors of ours come by the socket
+                stderr=subprocess.DEVNULL,  # mpg123 prints warnings about many files; our errors come by the socket
                 pass_fds=[theirs.fileno()],
                 env=_environment(),
-                start_new_session=True,  # a group of its own: ffmpeg is ended with it
+                start_new_session=True,  # a process group of its own, so that ffmpeg ends with it
             )
         self._socket = ours
         self._socket.settimeout(START_S)
@@ -119,7 +119,7 @@ class _Worker:
         return self._process.pid
 
     def ask(self, question: bytes, data: bytes, max_seconds: float) -> Clip:
-        """Raises EOFError or OSError when the process ended or hangs."""
+        """Decode one file. Raises EOFError or OSError when the process died or hangs."""
         with _memory_file("clip") as file, _memory_file("pcm") as output:
             with open(file, "wb", closefd=False) as opened:
                 opened.write(data)
@@ -133,12 +133,12 @@ class _Worker:
                 raise DecoderFault(answer["failed"])
             if "refused" in answer:
                 raise invalid(answer["refused"])
-            # Read, not mapped: a file that shrinks under a mapping would end this process.
+            # Read the file instead of mapping it: a file that shrinks under a mapping would kill this process.
             pcm = np.frombuffer(os.pread(output, 4 * answer["samples"], 0), np.float32)
             return Clip(pcm, answer["note"])
 
     def stop(self) -> int:
-        """End it and all that it started; its exit code, negative for a signal."""
+        """Kill the process and its children; return its exit code, negative for a signal."""
         self._socket.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -159,12 +159,12 @@ def _words(limits: Limits) -> str:
 
 
 def _python() -> str:
-    """A Python interpreter; inside Triton's embedded one `sys.executable` is Triton's own stub."""
+    """Find a Python interpreter; inside Triton, `sys.executable` is Triton's stub."""
     if Path(sys.executable).name.startswith("python"):
         return sys.executable
     return shutil.which("python3") or "python3"
 
 
 def _environment() -> dict[str, str]:
-    """The packages of this process, and one thread: a decoder has no use for more."""
+    """Share this process's packages; limit libraries to one thread, because a decoder needs no more."""
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}

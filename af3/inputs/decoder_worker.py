@@ -1,8 +1,8 @@
-"""The process in which files of strangers are decoded: `python -m af3.inputs.decoder_worker SOCKET LIMITS`.
+"""The process that decodes untrusted files: `python -m af3.inputs.decoder_worker SOCKET LIMITS`.
 
-Each message on the socket is JSON and two descriptors, a file in memory and an empty one for its samples; the answer
-is JSON. What a file could do to its decoder ends here: memory, processor time, waiting time and the size of what is
-written are limited, and a limit that is reached ends the process. `af3.inputs.clip_decoder` starts another one.
+Each message on the socket is JSON with two descriptors: a file in memory, and an empty one for its samples. The reply
+is JSON. Memory, processor time, wall time and output size are limited, so a malicious file can harm only this process;
+a limit that is reached kills it, and `af3.inputs.clip_decoder` starts another.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS
 
 @dataclass(frozen=True)
 class Limits:
-    """What one clip may take. cpu_s: the least, see `cpu_limit_s`; wall_s: four times as much is added for large files
-    and long clips, since other work may keep the machine busy.
+    """Limits of decoding one clip. cpu_s: for a small file, see `cpu_limit_s`. wall_s: grows by four times the extra
+    processor time of large files and long clips, because other work may keep the machine busy.
     """
 
-    memory_bytes: int = 3 << 30  # of addresses
+    memory_bytes: int = 3 << 30  # address space
     cpu_s: int = 8
     output_bytes: int = (
         4 * SAMPLE_RATE * (LONGEST_CLIP_SECONDS + 1)
@@ -49,7 +49,7 @@ class Limits:
 
 
 def main(descriptor: int, limits: Limits) -> None:
-    """Answer until the other end is closed."""
+    """Serve until the other end closes."""
     _limit(limits)
     with socket.socket(fileno=descriptor) as connection:
         connection.send(b"ready")
@@ -64,8 +64,8 @@ def main(descriptor: int, limits: Limits) -> None:
 
 
 def _limit(limits: Limits) -> None:
-    # FFmpeg hands every packet from thread to thread; a thread that is not run at once when it is woken finds several.
-    # A quarter less time for AAC and Opus. Not everywhere allowed.
+    # FFmpeg passes each packet between threads. Under SCHED_BATCH a woken thread runs later and finds several packets:
+    # AAC and Opus take a quarter less time. Some systems forbid it.
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     ctypes.CDLL(None).prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)
@@ -95,7 +95,7 @@ def _answer(question: dict, file: int, output: int, limits: Limits) -> dict:
 
 
 def _start_clock(limits: Limits, file_bytes: int, max_seconds: float) -> float:
-    """From now on this process has so much of a core and of time, then the kernel ends it."""
+    """Start the limits on processor and wall time; the kernel kills this process when one is reached."""
     began_s = time.process_time()
     resource.setrlimit(
         resource.RLIMIT_CPU, (int(began_s) + limits.cpu_of(file_bytes, max_seconds), resource.RLIM_INFINITY)

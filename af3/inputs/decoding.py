@@ -1,8 +1,8 @@
-"""One audio file → mono 16 kHz samples, by libsndfile and, for what it cannot read whole, by ffmpeg.
+"""Decodes one audio file to mono 16 kHz samples with libsndfile or, for files that it cannot read whole, ffmpeg.
 
-Where libsndfile reads a file, the steps, their order and their precision are those of Transformers' `load_audio`
-(soundfile backend), so the samples are equal to its. A server runs this in a process of its own
-(`af3.inputs.clip_decoder`); tools that read files of their own call `decode`.
+For files that libsndfile reads, steps, order and precision are those of Transformers' `load_audio` (soundfile backend),
+so the samples are equal. The server runs this in a separate process (`af3.inputs.clip_decoder`); tools that read
+trusted files call `decode`.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from af3.inputs.file_kind import FLAC, MP3, UNKNOWN, FileKind, file_kind
 from af3.inputs.mono import Mono
 from af3.inputs.survey import TOLERATED_S, Survey, survey
 
-READ_FRAMES = 1 << 18  # decode in blocks: a bomb is noticed after one block, not after gigabytes
-ESTIMATED = ("MP3", "OGG")  # formats of whose length libsndfile only has an opinion (libsndfile#1001)
-# Of an MP3 a decoder leaves out what the encoder padded, and the frames that only warm it up.
+READ_FRAMES = 1 << 18  # decode in blocks, so that a bomb is detected after one block, not after gigabytes
+ESTIMATED = ("MP3", "OGG")  # formats whose length libsndfile only estimates (libsndfile#1001)
+# Decoders of MP3 drop the encoder's padding and the frames that only prime the decoder.
 UNTOLD_MP3_FRAMES = 4 * 1152
 UNCLOSED = "its last page is not marked as the last: a live capture, or cut between two pages"
-UNKNOWN_FRAMES = 1 << 62  # libsndfile's count of a stream without a length is near 2^63
+UNKNOWN_FRAMES = 1 << 62  # libsndfile reports nearly 2^63 frames for a stream of unknown length
 CONVERT = "convert it: ffmpeg -i FILE -ar 16000 -ac 1 clip.wav"
 RAW = "raw samples need a header: sox -t raw -r 16000 -e signed -b 16 -c 1 FILE clip.wav"
 
 
 @dataclass(frozen=True)
 class Clip:
-    """pcm: float32 mono samples at 16 kHz, [n]. note: what is missing of a file that was read cut short."""
+    """A decoded clip. pcm: float32 mono samples at 16 kHz, [n]. note: what is missing of a truncated file."""
 
     pcm: np.ndarray
     note: str | None = None
 
 
 def decode(data: bytes, name: str, max_seconds: float = MAX_CLIP_SECONDS) -> np.ndarray:
-    """A whole file of any kind that people have → float32 mono samples at 16 kHz, [n].
+    """Decode a whole file to float32 mono samples at 16 kHz, [n].
 
-    `name` stands in errors (`audio[0]`). Raises RequestError for a file that is empty, unknown, cut short, too long,
-    or holds samples that are no numbers.
+    name: used in errors (`audio[0]`). Raises RequestError for a file that is empty, of unknown kind, truncated, too
+    long, or has non-finite samples.
     """
     file = os.memfd_create("clip")
     try:
@@ -55,14 +55,15 @@ def decode(data: bytes, name: str, max_seconds: float = MAX_CLIP_SECONDS) -> np.
 
 
 def cpu_limit_s(file_bytes: int, max_seconds: float, least_s: int = 8) -> int:
-    """Seconds of a core for a file: ten minutes of stereo Opus, the slowest, take 4 s; half an hour may have 2 MB."""
+    """Processor seconds allowed for a file. Ten minutes of stereo Opus, the slowest format, take 4 s; half an hour can
+    be as small as 2 MB, so the limit grows with both size and length."""
     return least_s + 2 * (file_bytes >> 20) + max(0, int(max_seconds) - MAX_CLIP_SECONDS) // 50
 
 
 def decode_file(file: int, name: str, max_seconds: float, read_cut_short: bool = False) -> Clip:
-    """As `decode`, from the descriptor of a file in memory, in which a WAV's data size of 0 is put right.
+    """Like `decode`, from the descriptor of a file in memory; corrects a WAV's data size of 0 in place.
 
-    `read_cut_short`: what is there of a file that ends too early is read, with a note, instead of refused.
+    read_cut_short: read a truncated file as far as it goes, with a note, instead of refusing it.
     """
     data = os.pread(file, os.fstat(file).st_size, 0)
     if not data:
@@ -88,7 +89,7 @@ def _cut_short(name: str, missing: str) -> RequestError:
 
 
 class _Reader:
-    """One file being read."""
+    """Reads one file."""
 
     def __init__(
         self, file: int, name: str, kind: FileKind, found: Survey, max_seconds: float, read_cut_short: bool
@@ -105,7 +106,7 @@ class _Reader:
         self._tolerated = UNTOLD_MP3_FRAMES if kind.name == MP3.name else 0
 
     def pcm(self) -> np.ndarray:
-        """The whole file: what libsndfile reads of it, unless that is not all and ffmpeg reads more."""
+        """Read the whole file with libsndfile; if that is incomplete, with ffmpeg when it reads more."""
         first, why_first = self._by_libsndfile()
         if first is not None and why_first is None:
             return first.finished()
@@ -117,7 +118,7 @@ class _Reader:
         return best.finished()
 
     def _by_libsndfile(self) -> tuple[Mono | None, str | None]:
-        """What it reads; and why that is nothing or not all."""
+        """Return what libsndfile reads, and the reason when it is nothing or incomplete."""
         if not self._kind.libsndfile and self._kind is not UNKNOWN:
             return None, "this server has no ffmpeg to read it"
         if self._found.joined:
@@ -143,7 +144,7 @@ class _Reader:
         return mono, None
 
     def _by_ffmpeg(self) -> tuple[Mono | None, str | None]:
-        """The same of the second decoder; no reason where there is no such program."""
+        """Like `_by_libsndfile`, with ffmpeg; without the program, (None, None)."""
         if self._kind.demuxer is None:
             return None, None
         try:
@@ -158,8 +159,8 @@ class _Reader:
             return None, str(error)
 
     def _refuse_cut(self, best: Mono) -> None:
-        """Neither decoder found all the frames that are counted. Other numbers, which headers tell, are often wrong:
-        what both decoders agree on is all.
+        """Refuse a file when neither decoder read all counted frames. Lengths in headers are often wrong, so they do
+        not count: what both decoders agree on is the whole file.
         """
         if best.frames >= self._counted - self._tolerated:
             return
@@ -177,7 +178,7 @@ class _Reader:
 
 
 def _longer(first: Mono | None, second: Mono | None) -> Mono | None:
-    """Of two readings of one file; the first when the second adds nothing that is heard."""
+    """Choose the longer of two readings of one file; the first when the second adds nothing audible."""
     if first is None or second is None:
         return first or second
     return second if second.seconds > first.seconds + TOLERATED_S else first

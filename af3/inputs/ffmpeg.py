@@ -1,9 +1,9 @@
-"""The second decoder: ffmpeg, as a program of its own.
+"""Decodes with ffmpeg, as a separate program, files that libsndfile cannot read whole.
 
-For what libsndfile cannot read whole. Weighed against it: PyAV bundles the same libraries with GPL parts and would
-load them into our process; miniaudio (MIT) reads neither AAC nor WebM and keeps LAME's padding; torchcodec needs
-torch and a system FFmpeg. The program comes with the wheel `imageio-ffmpeg` (pinned, 68 MB, GPL-3 build of FFmpeg 9,
-starts in 30 ms); without the wheel the `ffmpeg` on PATH is taken, and without either such files are refused.
+The alternatives: PyAV bundles the same libraries with GPL parts and would load them into our process; miniaudio (MIT)
+reads neither AAC nor WebM and keeps LAME's padding; torchcodec needs torch and a system FFmpeg. The program comes with
+the wheel `imageio-ffmpeg` (pinned, 68 MB, GPL-3 build of FFmpeg 9, starts in 30 ms). Without the wheel the `ffmpeg` on
+PATH is used; without either, such files are refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 
 from af3.inputs.file_kind import FileKind
 
-# Decoders of sound alone: a film's pictures are never decoded.
+# Audio decoders only: video is never decoded.
 DECODERS = (
     "aac,aac_latm,ac3,eac3,alac,amrnb,libopencore_amrnb,amrwb,libopencore_amrwb,flac,mp1float,mp2float,mp3float,mp1,mp2,mp3,opus,speex,vorbis,wavpack,"
     "wmav1,wmav2,wmapro,wmavoice,g722,g726,g726le,gsm,gsm_ms,adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,adpcm_yamaha,"
@@ -34,22 +34,22 @@ DECODERS = (
 )
 VARIABLE = "AF3_FFMPEG"
 READ_BYTES = 1 << 20
-# Larger frames, of which fewer are handed from thread to thread: a quarter less time for AAC and Opus. The last is not
-# padded. What is in the filter when rate or channels change is lost.
+# Larger frames pass between threads less often: AAC and Opus take a quarter less time. The last frame is not padded.
+# Samples inside the filter are lost when the rate or channels change, so it is used only for steady streams.
 STEADY_FILTER = ("-af", "asetnsamples=n=48000:p=0")
-LONGEST_CHUNK = 4096  # of those before the samples, which ffmpeg writes itself
+LONGEST_CHUNK = 4096  # bytes of a WAV chunk before the samples; ffmpeg itself writes them
 
 
 class Undecodable(Exception):
-    """ffmpeg found no sound that it can decode; the reason is for a client."""
+    """ffmpeg found no audio that it can decode; the message is for the client."""
 
 
 class NoProgram(Exception):
-    """There is no ffmpeg here."""
+    """No ffmpeg is installed."""
 
 
 class Stream:
-    """What ffmpeg decodes, at the rate and with the channels of the file."""
+    """ffmpeg's decoded samples, at the file's own rate and channels."""
 
     def __init__(self, output: IO[bytes]):
         _exactly(output, 12)
@@ -60,7 +60,7 @@ class Stream:
         self._output = output
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """float32 [≤ n, channels], until the end."""
+        """Yield float32 [≤ n, channels] until the end."""
         frame = 4 * self.channels
         rest = b""
         while piece := self._output.read(READ_BYTES):
@@ -73,7 +73,7 @@ class Stream:
 
 @cache
 def program() -> str | None:
-    """The path of ffmpeg: what AF3_FFMPEG says (empty: none), else the wheel's, else the one on PATH."""
+    """Find ffmpeg: the value of AF3_FFMPEG (empty for none), else the wheel's, else the one on PATH."""
     if VARIABLE in os.environ:
         return os.environ[VARIABLE] or None
     wheel = importlib.util.find_spec("imageio_ffmpeg")
@@ -84,9 +84,9 @@ def program() -> str | None:
 
 @contextmanager
 def decoding(file: int, kind: FileKind, cpu_s: int) -> Iterator[Stream]:
-    """Decode the file descriptor `file`; the program has ended when the block is left.
+    """Decode the file descriptor `file`; the program has ended when the block exits.
 
-    Raises NoProgram, and Undecodable also at the end of the block, when ffmpeg gave up in the middle.
+    Raises NoProgram, or Undecodable, also at the end of the block when ffmpeg gives up midway.
     """
     path = program()
     if path is None:
@@ -100,7 +100,7 @@ def decoding(file: int, kind: FileKind, cpu_s: int) -> Iterator[Stream]:
         env={"PATH": os.defpath, "LC_ALL": "C"},
     )
     assert process.stdout is not None
-    with contextlib.suppress(OSError):  # the most that a process may ask for is a setting of the machine
+    with contextlib.suppress(OSError):  # the system limits pipe sizes
         fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, READ_BYTES)
     try:
         try:
@@ -123,13 +123,13 @@ def _has(path: str, decoder: str) -> bool:
 
 
 def _command(path: str, kind: FileKind, cpu_s: int) -> list[str]:
-    """The container is the one that the bytes show: no playlist is followed, no other file is opened."""
+    """Force the container that the file's bytes show, so that ffmpeg follows no playlist and opens no other file."""
     given = ["-protocol_whitelist", "file", "-codec_whitelist", DECODERS, "-f", str(kind.demuxer)]
     if kind.offset:
         given += ["-skip_initial_bytes", str(kind.offset)]
     if kind.decoder is not None and _has(path, kind.decoder):
         given += ["-c:a", kind.decoder]
-    # Through /proc, not as a pipe: an M4A has its index at the end.
+    # Through /proc, not a pipe, because ffmpeg must seek: an M4A has its index at the end.
     given += ["-vn", "-sn", "-dn", "-threads", "1", "-i", "file:/proc/self/fd/0"]
     made = [
         "-vn",

@@ -1,4 +1,4 @@
-"""What a file is, told from its bytes; names and extensions are never looked at."""
+"""Detects a file's kind from its bytes; ignores names and extensions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ TEXT_PROBE = 4096
 class FileKind:
     """One kind of file.
 
-    name: as a client is told it. demuxer: ffmpeg's name of the container; None: never handed to ffmpeg.
-    libsndfile: whether that decoder is tried first. offset: where the file begins behind tags or junk.
-    decoder: ffmpeg's name of the one to take, where its own is not the best. steady: its header names the one rate and
-    number of channels that all of it has.
+    name: shown to clients. demuxer: ffmpeg's name of the container; None: ffmpeg is not used.
+    libsndfile: whether to try libsndfile first. offset: where the file begins after tags or junk.
+    decoder: ffmpeg decoder to use instead of the default. steady: one rate and channel count for the whole file, given
+    in its header.
     """
 
     name: str
@@ -41,8 +41,7 @@ MATROSKA = FileKind("WebM or Matroska", "matroska", steady=True)
 CAF = FileKind("CAF", "caf", True)
 AIFF = FileKind("AIFF", "aiff", True)
 AU = FileKind("AU", "au", True)
-# FFmpeg's own decoders leave out the frames of pauses (DTX): what is heard would be too short. By the sample entry that
-# an MP4 or 3GP has for them.
+# FFmpeg's native AMR decoders skip the frames of pauses (DTX), which shortens the clip. Keyed by MP4 sample entry.
 AMR_DECODERS = {b"samr": "libopencore_amrnb", b"sawb": "libopencore_amrwb"}
 UNKNOWN = FileKind("not of a kind that is known")
 
@@ -53,7 +52,7 @@ SOUND_STARTS = (
     (b".snd", AU),
     (b"riff\x2e\x91\xcf\x11", FileKind("Wave64", "w64", True)),
     (b"NIST_1A", FileKind("NIST SPHERE", None, True)),
-    # libsndfile takes the header of ffmpeg's VOC files for samples
+    # libsndfile reads the header of ffmpeg's VOC files as samples
     (b"Creative Voice File", FileKind("VOC", "voc")),
     (b"\x1aE\xdf\xa3", MATROSKA),
     (b"#!AMR\n", FileKind("AMR", "amr", decoder=AMR_DECODERS[b"samr"])),
@@ -102,7 +101,7 @@ MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"pn
 
 
 def file_kind(data: bytes) -> FileKind:
-    """The kind of a whole file; ID3 tags, zeros and junk before MPEG audio are skipped."""
+    """Detect the kind of a whole file; skips ID3 tags, zeros and junk before MPEG audio."""
     return _at_start(data, 0) or _behind_tags(data) or _mpeg_audio(data) or _no_sound(data)
 
 
@@ -125,7 +124,7 @@ def _at_start(data: bytes, start: int) -> FileKind | None:
 
 
 def _amr_decoder(mp4: bytes) -> str | None:
-    """Of the first track whose sample description (ISO 14496-12: type, version, count, size, entry) is one of AMR."""
+    """Find the decoder of the first AMR track by its sample description (stsd of ISO 14496-12)."""
     at = mp4.find(b"stsd")
     while at >= 0:
         if mp4[at + 16 : at + 20] in AMR_DECODERS:
@@ -135,14 +134,14 @@ def _amr_decoder(mp4: bytes) -> str | None:
 
 
 def _behind_tags(data: bytes) -> FileKind | None:
-    """Some writers put ID3v2 before FLAC, WAV or AAC too."""
+    """Detect a file after ID3v2 tags, which some writers also put before FLAC, WAV or AAC."""
     offset = mp3_frames.tags_end(data, 0)
     found = _at_start(data, offset) if offset else None
     return None if found is None else replace(found, offset=offset)
 
 
 def _mpeg_audio(data: bytes) -> FileKind | None:
-    """Frames without a container: what is looked for is a run of them, since two bytes prove nothing."""
+    """Detect frames without a container by a run of them; a single two-byte sync word proves nothing."""
     offset = mp3_frames.tags_end(data, 0)
     if mp3_frames.is_adts(data, offset):
         return FileKind("AAC (ADTS)", "aac", False, offset)

@@ -1,4 +1,4 @@
-"""Blocks of samples of any rate and number of channels → one mono clip at 16 kHz, as Transformers makes it."""
+"""Converts blocks of samples of any rate and channel count to a mono 16 kHz clip, equal to Transformers'."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from af3.inputs.audio import SAMPLE_RATE, clip_token_count
 
 MAX_CHANNELS = 64
 SOURCE_RATES_HZ = (4_000, 384_000)
-# What an encoder may leave behind the sound where no header counts the samples: two frames of AAC at 16 kHz.
+# Padding that an encoder may append when no header counts the samples: two frames of AAC at 16 kHz.
 PADDING_S = 0.2
 
 
 class Mono:
-    """Channels averaged and resampled block by block: memory is bounded by one block and the clip at 16 kHz."""
+    """Averages channels and resamples block by block, so memory is bounded by one block and the 16 kHz clip."""
 
     def __init__(self, name: str, rate_hz: int, channels: int, max_seconds: float, declared: int | None):
-        """`declared`: frames that the file is sure to hold; without, what an encoder padded may go beyond `max_seconds`
-        and is cut off. Raises RequestError for what is not served.
+        """declared: the reliable number of frames; when None, encoder padding beyond `max_seconds` is allowed and cut
+        off. Raises RequestError for an unsupported rate, channel count or length.
         """
         low, high = SOURCE_RATES_HZ
         if not low <= rate_hz <= high:
@@ -34,13 +34,13 @@ class Mono:
         self._max_seconds = max_seconds
         self._allowed_s = max_seconds + (PADDING_S if declared is None else 0)
         self._blocks: list[np.ndarray] = []
-        # The same samples as from one call of soxr.resample, whatever the blocks.
+        # Gives the same samples as one call of soxr.resample, whatever the block sizes.
         self._resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE, 1, dtype="float32", quality="soxr_hq")
         if declared is not None:
             self._refuse_too_long(declared)
 
     def add(self, block: np.ndarray) -> None:
-        """float32 [n, channels]."""
+        """Add a block, float32 [n, channels]."""
         mono = _mixed(block)
         finite = np.isfinite(mono)
         if not finite.all():
@@ -53,7 +53,7 @@ class Mono:
         self._blocks.append(mono if self._rate_hz == SAMPLE_RATE else self._resampler.resample_chunk(mono))
 
     def finished(self) -> np.ndarray:
-        """All samples at 16 kHz, [n]. Raises RequestError when there are none, or too few to hear."""
+        """Return all samples at 16 kHz, [n]. Raises RequestError when there are none or too few for a token."""
         if self.frames == 0:
             raise invalid(f"{self._name}: the file holds no samples; send a clip longer than 20 ms")
         if self._rate_hz != SAMPLE_RATE:
@@ -83,10 +83,10 @@ class Mono:
 
 
 def _mixed(block: np.ndarray) -> np.ndarray:
-    """[n, channels] → [n], with the bits of the mean over the first axis of [channels, n], as Transformers takes it."""
+    """Mix [n, channels] to [n], bit-identical to the mean over axis 0 of [channels, n] that Transformers computes."""
     if block.shape[1] == 1:
         return block[:, 0].copy()
-    if block.shape[1] == 2:  # the same sum, halved: five times as fast
+    if block.shape[1] == 2:  # sum and halve: the same result five times as fast
         mono = block[:, 0] + block[:, 1]
         mono *= np.float32(0.5)
         return mono

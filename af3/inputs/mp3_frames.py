@@ -1,8 +1,7 @@
-"""MPEG audio frames (ISO 11172-3, 13818-3; ADTS of 13818-7), counted without decoding any.
+"""Counts MPEG audio frames (ISO 11172-3, 13818-3; ADTS of 13818-7) without decoding.
 
-libsndfile tells the length of an MP3 by an estimate, or by the Xing tag of the first frame alone
-(libsndfile#1001, #943; python-soundfile#433). Here every frame is counted, so that what a decoder gives back
-can be compared with what is there.
+libsndfile estimates the length of an MP3, or takes it from the first frame's Xing tag (libsndfile#1001, #943;
+python-soundfile#433). We count every frame, to compare what a decoder returns with what the file has.
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-SYNC_PROBE = 1 << 18  # junk before the first frame
-FRAMES_IN_A_ROW = 3  # a sync word in junk is common, three at the right distances are not
-MAX_RESYNCS = 20_000  # places tried where no frame was: bounds the time for hostile files
+SYNC_PROBE = 1 << 18  # most junk before the first frame
+FRAMES_IN_A_ROW = 3  # junk often contains a sync word, but not three at the right distances
+MAX_RESYNCS = 20_000  # bounds the time for hostile files
 BITRATES = {  # kbit/s, by (is MPEG 1, layer)
     (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -26,7 +25,7 @@ RATES_HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame header. length: bytes to the next; samples: of each channel."""
+    """One frame header. length: bytes to the next frame; samples: per channel."""
 
     length: int
     samples: int
@@ -39,8 +38,8 @@ class Frame:
 class Frames:
     """All frames of a file.
 
-    samples: of each channel, Xing frames left out. promised: what the Xing or Info tags say, None without.
-    mixed: whether the rate or the number of channels changes.
+    samples: per channel, without Xing frames. promised: the count in Xing or Info tags, None without.
+    mixed: the rate or channel count changes.
     """
 
     count: int
@@ -51,7 +50,7 @@ class Frames:
 
     @property
     def missing(self) -> int:
-        """Frames that the tags promise and the file does not hold."""
+        """Frames that the tags promise but the file lacks."""
         return max(0, (self.promised or 0) - self.count)
 
 
@@ -59,7 +58,7 @@ _cache: dict[int, Frame | None] = {}
 
 
 def frame_at(data: bytes, at: int) -> Frame | None:
-    """The frame whose header stands at `at`; None for no header and for free format."""
+    """Parse the frame header at `at`; None when there is none, and for free format."""
     head = data[at : at + 4]
     if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
         return None
@@ -88,13 +87,13 @@ def _parse(word: int) -> Frame | None:
 
 
 def is_free_format(data: bytes, at: int) -> bool:
-    """A Layer III frame whose header leaves the bit rate open: its length is known only to a decoder."""
+    """Whether a Layer III frame gives no bit rate; only a decoder can find its length."""
     head = data[at : at + 4]
     return len(head) == 4 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2 and head[2] & 0xFC in (0, 4, 8)
 
 
 def is_adts(data: bytes, at: int) -> bool:
-    """AAC frames one behind the other."""
+    """Whether consecutive ADTS frames of AAC begin at `at`."""
     for _ in range(FRAMES_IN_A_ROW):
         head = data[at : at + 7]
         if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
@@ -106,7 +105,7 @@ def is_adts(data: bytes, at: int) -> bool:
 
 
 def is_loas(data: bytes, at: int) -> bool:
-    """AAC in LOAS, one behind the other."""
+    """Whether consecutive LOAS frames of AAC begin at `at`."""
     for _ in range(FRAMES_IN_A_ROW):
         head = data[at : at + 3]
         if len(head) < 3 or head[0] != 0x56 or head[1] & 0xE0 != 0xE0:
@@ -118,7 +117,7 @@ def is_loas(data: bytes, at: int) -> bool:
 
 
 def tags_end(data: bytes, at: int) -> int:
-    """Where ID3v2 tags that begin at `at` end; `at` when there is none."""
+    """Return the end of ID3v2 tags that begin at `at`; `at` when there are none."""
     while data[at : at + 3] == b"ID3" and len(head := data[at : at + 10]) == 10:
         size = 0
         for byte in head[6:10]:
@@ -128,7 +127,7 @@ def tags_end(data: bytes, at: int) -> int:
 
 
 def first_frame(data: bytes, at: int) -> int | None:
-    """Where the first of several frames in a row begins, within the first 256 KiB behind `at`."""
+    """Find the first run of frames within 256 KiB after `at`."""
     end = min(len(data), at + SYNC_PROBE)
     for _ in range(MAX_RESYNCS):
         at = data.find(b"\xff", at, end)
@@ -154,7 +153,7 @@ def _is_row(data: bytes, at: int) -> bool:
 
 
 def count_frames(data: bytes) -> Frames | None:
-    """Every frame of an MP3, across tags, junk and joined files; None where they cannot be told (free format)."""
+    """Count all frames of an MP3, across tags, junk and joined files; None when that is impossible (free format)."""
     at = first_frame(data, tags_end(data, 0))
     if at is None or is_free_format(data, tags_end(data, 0)):
         return None
@@ -175,7 +174,7 @@ def count_frames(data: bytes) -> Frames | None:
                 break
             at = found
             continue
-        if at + frame.length > len(data):  # the last frame is cut: less than a frame is lost
+        if at + frame.length > len(data):  # the last frame is truncated: less than a frame is lost
             break
         tagged = _tagged_frames(data, at, frame)
         if tagged is None:
@@ -189,7 +188,7 @@ def count_frames(data: bytes) -> Frames | None:
 
 
 def _tagged_frames(data: bytes, at: int, frame: Frame) -> int | None:
-    """The number of frames in a Xing, Info or VBRI tag: 0 when it holds none, None when there is no tag."""
+    """Read the frame count of a Xing, Info or VBRI tag: 0 when it has none, None without a tag."""
     place = at + 4 + frame.side_info
     tag = data[place : place + 12]
     if tag[:4] in (b"Xing", b"Info") and len(tag) == 12:

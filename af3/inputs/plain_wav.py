@@ -1,10 +1,9 @@
-"""The WAV that programs write most, 16-bit PCM behind a plain header, read without any decoder.
+"""Reads the most common WAV, 16-bit PCM with a plain header, without a decoder.
 
-It is the one kind of file that is read inside the server. 44 bytes at fixed places are compared with what they must
-be, one LIST chunk is stepped over, and the rest is samples, as many as there are bytes: nothing is allocated by a
-number that the file states, no native parser sees the file, and the time is that of one pass over its bytes. All else,
-a size that is not exact included, goes to the decoder process (`af3.inputs.clip_decoder`). A short clip is spared two
-changes of process and three copies.
+It is the only kind of file that is read inside the server's process. 44 bytes at fixed offsets must have the expected
+values, one LIST chunk is skipped, and the rest are samples. No allocation depends on a number in the file, no native
+parser sees it, and the time is one pass over its bytes. Every other file, also one with an inexact size, goes to the
+decoder process (`af3.inputs.clip_decoder`). A short clip saves two process switches and three copies.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from af3.inputs.mono import Mono
 
 PCM = 1
 CHANNELS = (1, 2)
-FIRST_CHUNK = 36  # behind RIFF, its size, WAVE and a fmt chunk of 16 bytes
-LONGEST_BYTES = 8 << 20  # longer ones cost the other process nothing that is noticed
+FIRST_CHUNK = 36  # offset after RIFF, its size, WAVE and a fmt chunk of 16 bytes
+LONGEST_BYTES = 8 << 20  # for larger files the cost of the other process does not matter
 BLOCK_FRAMES = 1 << 17
 
 
 def read(data: bytes, name: str, max_seconds: float) -> np.ndarray | None:
-    """float32 mono samples at 16 kHz, [n], the same bits as by libsndfile; None for any other file.
+    """Return float32 mono samples at 16 kHz, [n], bit-identical to libsndfile's; None for any other file.
 
-    Raises RequestError for a clip that is too long or too short, or of a rate that is not served.
+    Raises RequestError for a clip that is too long or too short, or has an unsupported rate.
     """
     found = _samples(data)
     if found is None:
@@ -38,7 +37,7 @@ def read(data: bytes, name: str, max_seconds: float) -> np.ndarray | None:
 
 
 def _samples(data: bytes) -> tuple[int, np.ndarray] | None:
-    """The rate in Hz and int16 [n, channels]."""
+    """Return the rate in Hz and int16 [n, channels]."""
     if not FIRST_CHUNK + 8 < len(data) <= LONGEST_BYTES or data[:4] != b"RIFF" or data[8:16] != b"WAVEfmt ":
         return None
     size, tag, channels, rate_hz, bytes_per_s, frame_bytes, bits = struct.unpack_from("<IHHIIHH", data, 16)

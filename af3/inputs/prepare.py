@@ -1,4 +1,4 @@
-"""A client's request → everything the encoder and the LLM are fed. All validation happens here."""
+"""Turns a client's request into the inputs of the encoder and the LLM; all validation happens here."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Preprocessor:
 
     @classmethod
     def load(cls, engine_dir: Path) -> Preprocessor:
-        """From a folder made by `make engines`."""
+        """Load from a folder made by `make engines`."""
         tokenizer = Tokenizer.load(engine_dir / TOKENIZER_FOLDER)
         preprocessor = cls(Manifest.read(engine_dir), tokenizer, available_voices(engine_dir))
         preprocessor._decoder.start()
         return preprocessor
 
     def close(self) -> None:
-        """End the decoder's process."""
+        """End the decoder process."""
         self._decoder.close()
 
     def prepare(
@@ -58,7 +58,7 @@ class Preprocessor:
         prompt: str | None,
         messages: str | None,
     ) -> dict[str, np.ndarray]:
-        """Tensors for the next steps by name (`af3.contract`), each with a leading 1.
+        """Build the tensors of the next steps by name (`af3.contract`), each with a leading 1.
 
         Raises RequestError for anything that must not reach an engine.
         """
@@ -76,7 +76,7 @@ class Preprocessor:
         )
 
     def _clips(self, files: Sequence[bytes], read_cut_short: bool) -> list[np.ndarray]:
-        """Mono 16 kHz samples of each file; what comes behind the clip that is too much is not decoded."""
+        """Decode each file to mono 16 kHz samples; stops at the first clip that exceeds the limit."""
         if len(files) > contract.MAX_CLIPS:
             raise invalid(f"audio: {len(files)} clips, at most {contract.MAX_CLIPS} are heard in one request")
         clips: list[np.ndarray] = []
@@ -93,7 +93,7 @@ class Preprocessor:
 
 
 def refuse_bad_id(request_id: str) -> None:
-    """Raise RequestError when a request has no id, or one too long to be kept."""
+    """Raise RequestError when a request has no id or one that is too long."""
     if not request_id:
         raise invalid(
             "the request has no id; give each request a unique, non-empty request id (a UUID): it is how its"
@@ -118,9 +118,9 @@ def _conversation(prompt: str | None, messages: str | None, clips: int) -> list[
 
 
 def _audio_tensors(clips: Sequence[np.ndarray], placed: bool) -> dict[str, np.ndarray]:
-    """All windows of all clips, zero-padded to the longest; none for a text-only request.
+    """Build the windows of all clips, zero-padded to the longest; none for a text-only request.
 
-    placed: whether the encoder is told their places, without which equal windows are encoded once.
+    placed: send the windows' indices; without them, equal windows are encoded only once.
     """
     windows = [window for clip in clips for window in clip_windows(clip)]
     lengths = np.array([[len(window.samples) for window in windows]], np.int32)
@@ -153,10 +153,10 @@ def _llm_tensors(prompt: Prompt, parameters: Parameters, model: ModelFacts) -> d
         contract.SEED.name: np.array([seed], np.uint64),
     }
     if parameters.repetition_penalty != 1.0:
-        # Only when asked for: TensorRT-LLM runs its penalty kernel over a batch in which anyone sends it.
+        # Sent only when set: one request with it makes TensorRT-LLM run its penalty kernel over the whole batch.
         tensors[contract.REPETITION_PENALTY.name] = np.array([parameters.repetition_penalty], np.float32)
     if other_ends:
-        # Rows: the words' ids one after the other; the end of each word.
+        # Row 0: the ids of all words, concatenated. Row 1: the end offset of each word.
         tensors[contract.STOP_WORDS_LIST.name] = np.array(
             [other_ends, range(1, len(other_ends) + 1)], np.int32
         )

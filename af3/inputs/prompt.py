@@ -1,4 +1,4 @@
-"""A conversation and its clips → the ids the LLM reads, audio tokens included."""
+"""Builds the LLM's input ids, including audio tokens, from a conversation and its clips."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ EXTRA_ID_BITS = 63
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the LLM reads.
+    """The LLM's input.
 
     input_ids: int32 [S]; an audio token is `vocab_size + k`, k counting over all clips of the request.
-    extra_ids: uint64 [S]; a hash of the clip's content at audio tokens, 0 at all others, so that the
-    KV-cache reuse of TensorRT-LLM never takes one clip for another.
+    extra_ids: uint64 [S]; at audio tokens a hash of the clip's content, elsewhere 0, so that TensorRT-LLM's KV cache
+    reuse never confuses two clips.
     """
 
     input_ids: np.ndarray
@@ -31,10 +31,10 @@ class Prompt:
 
 
 class PromptBuilder:
-    """Lays out prompts for one checkpoint, within the limits of one set of engines."""
+    """Builds prompts for one checkpoint, within the limits of one set of engines."""
 
     def __init__(self, tokenizer: Tokenizer, model: ModelFacts, limits: Limits, engine_identity: str):
-        """`engine_identity`: changes whenever the same clip could get other embeddings."""
+        """engine_identity: changes whenever the same clip could get other embeddings."""
         self._tokenizer = tokenizer
         self._model = model
         self._limits = limits
@@ -47,9 +47,9 @@ class PromptBuilder:
         max_tokens: int,
         think: bool,
     ) -> Prompt:
-        """`clips`: mono 16 kHz samples in the order of their audio parts, each [n].
+        """Build the prompt. clips: mono 16 kHz samples, each [n], in the order of their audio parts.
 
-        Raises RequestError when the text, the audio or both with `max_tokens` exceed what the engines hold.
+        Raises RequestError when the text, the audio, or both with `max_tokens` exceed the engines' limits.
         """
         counts = [clip_token_count(clip) for clip in clips]
         self.refuse_too_much_audio(clips)
@@ -81,7 +81,7 @@ class PromptBuilder:
         return max(1, int.from_bytes(digest, "little") >> (64 - EXTRA_ID_BITS))
 
     def refuse_too_much_audio(self, clips: Sequence[np.ndarray]) -> None:
-        """Raise RequestError when the clips, each [n], have more audio tokens than one request may hold."""
+        """Raise RequestError when the clips, each [n], have more audio tokens than one request may have."""
         tokens = sum(map(clip_token_count, clips))
         limit = self._limits.max_audio_tokens
         if tokens > limit:

@@ -1,6 +1,6 @@
-"""What a file says of itself, before any of it is decoded: is it whole, and can libsndfile read all of it?
+"""Checks a file's headers before decoding: is it complete, and can libsndfile read all of it?
 
-Decoders often answer a cut file, or all but the first part of a joined one, with a shorter clip and no error.
+For a truncated file, or one joined from several, decoders often return a shorter clip without an error.
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ from dataclasses import dataclass
 from af3.inputs import mp3_frames
 from af3.inputs.file_kind import AIFF, AU, CAF, FLAC, MATROSKA, MP3, MP4, OGG, RF64, WAV, FileKind
 
-# A writer into a pipe cannot know the size: 0, or something near 2 or 4 GiB (SoX 0x7ffff000, ElevenLabs 0x7fffffff,
-# ffmpeg 0xffffffff, others 2 000 000 000, each with or without the header). No upload is that large.
+# A program that writes to a pipe cannot know the size and writes 0 or nearly 2 or 4 GiB (SoX 0x7ffff000, ElevenLabs
+# 0x7fffffff, ffmpeg 0xffffffff, others 2 000 000 000, with or without the header). No upload is that large.
 PLACEHOLDER_BYTES = 0x7000_0000
-TOLERATED_S = 0.01  # a size that is wrong by less than a mel frame of sound cuts nothing that is heard
+TOLERATED_S = 0.01  # a size that is wrong by less than a mel frame loses nothing audible
 BEGINS, ENDS = 2, 4  # flags of an Ogg page
-FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")  # with the STREAMINFO that must come first
+FLAC_STARTS = (
+    b"fLaC\x00\x00\x00\x22",
+    b"fLaC\x80\x00\x00\x22",
+)  # including STREAMINFO, which must come first
 OGG_HEADER_BYTES = 27
 UNKNOWN_EBML_SIZE = (1 << 56) - 1
 
 
 @dataclass(frozen=True)
 class Survey:
-    """missing: what says that the file is cut short, None for a whole one. joined: libsndfile reads its first part
-    alone. frames: samples of each channel that are known to be there, None where nothing tells.
-    size_at: where a WAV holds a data size of 0 that libsndfile takes at its word, and the size that it should be.
-    unclosed: it ends as a live capture does, or one that was cut between two pages: nothing tells which.
+    """missing: what is missing of a truncated file; None for a complete one. joined: libsndfile reads only its first
+    part. frames: samples per channel, None when unknown.
+    size_at: offset of a WAV's data size of 0, which libsndfile believes, and the right size.
+    unclosed: the file ends like a live capture, or like one cut between two pages; they look the same.
     """
 
     missing: str | None = None
@@ -37,7 +40,7 @@ class Survey:
 
 
 def survey(data: bytes, kind: FileKind) -> Survey:
-    """Read the headers of a whole file of `kind`."""
+    """Check the headers of a whole file of `kind`."""
     if kind.name in (WAV.name, RF64.name) and data[:4] != b"RIFX":
         return _wav(data, kind.offset)
     if kind.name == OGG.name:
@@ -62,7 +65,7 @@ def survey(data: bytes, kind: FileKind) -> Survey:
 def _wav(data: bytes, start: int) -> Survey:
     position = start + 12
     bytes_per_s = 0
-    long_size = 0  # the ds64 chunk of RF64 and BW64, where the data chunk says 0xffffffff
+    long_size = 0  # from the ds64 chunk of RF64 and BW64, whose data chunk says 0xffffffff
     while position + 8 <= len(data):
         chunk, size = struct.unpack_from("<4sI", data, position)
         if chunk == b"data":
@@ -83,7 +86,7 @@ def _wav(data: bytes, start: int) -> Survey:
 
 
 def _chunks(data: bytes, position: int, layout: str, samples: bytes) -> str | None:
-    """IFF-like chunks with padding to even sizes in AIFF; a size of 0, -1 or near 2 GiB stands for the rest."""
+    """Walk IFF-like chunks, padded to even sizes in AIFF; a size of 0, -1 or nearly 2 GiB means the rest."""
     header = struct.calcsize(layout)
     while position + header <= len(data):
         chunk, size = struct.unpack_from(layout, data, position)
@@ -106,13 +109,13 @@ def _au(data: bytes, start: int) -> str | None:
 
 
 def _ogg(data: bytes, position: int) -> Survey:
-    """Pages of RFC 3533. A stream that was not closed is whole when its last page is: live captures end so."""
+    """Walk the pages of RFC 3533. An unclosed stream counts as complete when its last page is, as in live captures."""
     streams, flags = 0, 0
     while (position := data.find(b"OggS", position)) >= 0:
         if position + OGG_HEADER_BYTES > len(data):
             return Survey(missing="the last Ogg page is cut", joined=streams > 1)
         flags, segments = data[position + 5], data[position + 26]
-        streams += bool(flags & BEGINS)  # several: a chain, one after the other, or sound beside pictures
+        streams += bool(flags & BEGINS)  # several streams: a chain, or audio beside video
         table = position + OGG_HEADER_BYTES
         position = table + segments + sum(data[table : table + segments])
         if position > len(data):
@@ -121,7 +124,7 @@ def _ogg(data: bytes, position: int) -> Survey:
 
 
 def _flac(data: bytes, start: int) -> Survey:
-    """STREAMINFO: 36 bits, 0 where the writer did not know. Nothing here reads what is joined behind the first file."""
+    """Read the 36-bit sample count of STREAMINFO (0: unknown). No decoder here reads files joined after the first."""
     parts = sum(data.count(begins, start) for begins in FLAC_STARTS)
     if parts > 1:
         return Survey(missing=f"it is {parts} FLAC files in one, of which the first alone can be read")
@@ -139,7 +142,7 @@ def _mp3(data: bytes) -> Survey:
 
 
 def _mp4(data: bytes, position: int) -> str | None:
-    """Boxes of ISO 14496-12."""
+    """Walk the boxes of ISO 14496-12."""
     index = False
     while position + 8 <= len(data):
         size, box = struct.unpack_from(">I4s", data, position)
@@ -149,7 +152,7 @@ def _mp4(data: bytes, position: int) -> str | None:
         if size == 0:
             break
         if size < 8:
-            return None  # no box: what is behind the last one is not looked at
+            return None  # not a box: data after the last one does not matter
         if position + size > len(data) and box in (b"moov", b"moof", b"mdat"):
             return f"{len(data) - position} of {size} bytes of its {box.decode()} part"
         position += size
@@ -157,7 +160,7 @@ def _mp4(data: bytes, position: int) -> str | None:
 
 
 def _matroska(data: bytes) -> str | None:
-    """The size of the Segment, where the writer knew it; a browser's recorder does not."""
+    """Check the size of the Segment, if the writer knew it; a browser's recorder does not."""
     position = _ebml(data, 4)[1] + _ebml(data, 4)[0]
     if data[position : position + 4] != b"\x18S\x80g":
         return None
@@ -169,7 +172,7 @@ def _matroska(data: bytes) -> str | None:
 
 
 def _ebml(data: bytes, at: int) -> tuple[int, int]:
-    """A size of variable length (RFC 8794) and where it ends; all ones: UNKNOWN_EBML_SIZE."""
+    """Read a variable-length size (RFC 8794) and its end; all ones means UNKNOWN_EBML_SIZE."""
     length = 9 - data[at : at + 1][0].bit_length() if data[at : at + 1] else 9
     if length > 8:
         return 0, at + 1

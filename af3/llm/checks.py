@@ -1,4 +1,4 @@
-"""What no LLM engine can answer, refused before it gets there."""
+"""Refuses requests that no LLM engine can answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from af3.llm.sequence import Generation
 def refuse_malformed(
     generation: Generation, vocab_size: int, hidden_size: int, max_sequence_tokens: int
 ) -> None:
-    """Raise RequestError for ids or a prompt table that the model has no room or no meaning for."""
+    """Raise RequestError for ids or a prompt table that do not fit the model."""
     ids, table = generation.input_ids, generation.table
     rows = 0 if table is None else len(table)
     if table is not None and (table.ndim != 2 or table.shape[1] != hidden_size):

@@ -1,4 +1,4 @@
-"""The LLM engine that a config asks for by its `engine`."""
+"""Loads the LLM engine for a config's `engine`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VLLM_PRECISIONS = {"fp32": ("float32", None), "bf16": ("bfloat16", None), "fp8":
 
 
 class Settings(Protocol):
-    """The parameters of the config; what they mean: `serving.steps.settings.LlmSettings`."""
+    """The parameters of the config; `serving.steps.settings.LlmSettings` documents them."""
 
     engine_dir: Path
     engine: str
@@ -44,7 +44,7 @@ def load_engine(settings: Settings, observer: Observer) -> Engine:
 
 
 def vllm_settings(manifest: Manifest, settings: Settings) -> EngineSettings:
-    """What vLLM is started with: the device and the precision are the manifest's, all else the config's."""
+    """Build vLLM's settings: device and precision from the manifest, everything else from the config."""
     dtype, quantization = VLLM_PRECISIONS[manifest.precision.llm]
     folder = settings.engine_dir.absolute()
     return EngineSettings(

@@ -1,4 +1,4 @@
-"""The LLM on ONNX Runtime: prefill and decode over rows of one KV cache."""
+"""Runs the LLM on ONNX Runtime: prefill and decode over the rows of one KV cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EMBEDDINGS_FILE = "embeddings.npy"
 
 @dataclass(frozen=True)
 class _Bound:
-    """Buffers that stay bound to the session, so that a decode step only writes numbers into them."""
+    """Buffers that stay bound to the session, so that a decode step only writes into them."""
 
     binding: onnxruntime.IOBinding
     embeddings: np.ndarray  # float32 [B, 1, H]
@@ -27,9 +27,9 @@ class _Bound:
 class Decoder:
     """A decoder graph with a KV cache of `rows` sequences (graph: `build_engines/llm/decoder_graph.py`).
 
-    The cache is reserved for the longest sequence but not touched: the operating system gives memory to the
-    pages that are written, so a row costs what it holds. Past and present are the same buffer, so a step
-    writes one position and copies nothing. Not thread-safe: one caller at a time.
+    The cache is reserved for the longest sequence, but the operating system allocates only pages that are written, so a
+    row costs what it holds. Past and present are the same buffer, so a step writes one position and copies nothing. Not
+    thread-safe.
     """
 
     def __init__(self, folder: Path, rows: int, max_sequence_tokens: int, threads: int):
@@ -52,7 +52,7 @@ class Decoder:
         self._bound = cache(self._bind_decode)
 
     def embed(self, ids: np.ndarray, table: np.ndarray | None) -> np.ndarray:
-        """Embeddings float32 [S, H] of ids int32 [S]; id vocab_size + k is row k of `table`, [P, H]."""
+        """Embed ids int32 [S] as float32 [S, H]; id vocab_size + k is row k of `table`, [P, H]."""
         virtual = ids >= self.vocab_size
         embeddings = self._table[np.where(virtual, 0, ids)]
         if table is not None:
@@ -60,7 +60,7 @@ class Decoder:
         return embeddings
 
     def prefill(self, row: int, embeddings: np.ndarray, past: int) -> np.ndarray:
-        """Read the next part of a prompt into `row`: float32 [S, H] after `past` tokens → logits [V]."""
+        """Prefill the next chunk of a prompt into `row`: float32 [S, H] after `past` tokens → logits [V]."""
         size = len(embeddings)
         binding = self._session.io_binding()
         inputs = (
@@ -74,9 +74,9 @@ class Decoder:
         return logits[0]
 
     def decode(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """One token for each of the rows 0 … B-1: ids int [B] after `lengths` int [B] tokens → logits [B, V].
+        """Decode one token for each of rows 0 … B-1: ids int [B] after `lengths` int [B] tokens → logits [B, V].
 
-        The returned array is overwritten by the next step of the same batch size.
+        The next step of the same batch size overwrites the returned array.
         """
         bound = self._bound(len(ids))
         bound.embeddings[:, 0] = self._table[ids]

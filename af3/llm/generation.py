@@ -1,4 +1,4 @@
-"""The tensors of the TensorRT-LLM backend → a generation; what this implementation does not do is refused."""
+"""Parses the TensorRT-LLM backend's tensors into a Generation; refuses what is not implemented here."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ Tensors = Mapping[str, np.ndarray | None]
 
 
 def stop_requested(tensors: Tensors) -> bool:
-    """Is this the request that stops the one with its id?"""
+    """Whether the request stops the one with the same id."""
     return bool(_scalar(tensors, contract.STOP, False))
 
 
 def generation(
     request_id: str, tensors: Tensors, timeout_us: int = 0, adapter: str | None = None
 ) -> Generation:
-    """A request of batch 1 in TensorRT-LLM's contract (`docs` of its Triton backend: model_config.md).
+    """Parse a request of batch 1 in TensorRT-LLM's contract (model_config.md of its Triton backend).
 
-    timeout_us: Triton's request timeout; 0 for none. adapter: the LoRA to answer with.
-
-    Raises RequestError for what is malformed or not implemented here.
+    timeout_us: Triton's request timeout, 0 for none. adapter: the LoRA to use.
+    Raises RequestError for a malformed request, or for a feature that is not implemented here.
     """
     if not request_id:
         raise invalid("the request has no id; it is how a request is stopped")
@@ -67,7 +66,7 @@ def generation(
 
 
 def _row(tensors: Tensors, tensor: Tensor) -> np.ndarray | None:
-    """The one row of the batch."""
+    """Return the only row of the batch."""
     value = tensors[tensor.name]
     if value is None:
         return None
@@ -77,7 +76,7 @@ def _row(tensors: Tensors, tensor: Tensor) -> np.ndarray | None:
 
 
 def _scalar(tensors: Tensors, tensor: Tensor, default: Any) -> Any:
-    """The one number of a tensor; `default` when it is absent."""
+    """Return the only number of a tensor, or `default` when it is absent."""
     value = tensors[tensor.name]
     if value is None or value.size == 0:
         return default
@@ -85,7 +84,7 @@ def _scalar(tensors: Tensors, tensor: Tensor, default: Any) -> Any:
 
 
 def _stop_words(words: np.ndarray | None) -> tuple[tuple[int, ...], ...]:
-    """[2, n]: all ids one after the other; where each word ends, padded with -1."""
+    """Parse [2, n]: the concatenated ids of all words, and each word's end offset, padded with -1."""
     if words is None:
         return ()
     ids, ends = words

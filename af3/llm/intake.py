@@ -1,4 +1,4 @@
-"""Requests between the threads that submit and stop them and the one that decodes."""
+"""Passes requests from the threads that submit and stop them to the engine's thread."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from af3.llm.sequence import Generation, Listener
 
 
 class Waiting(NamedTuple):
-    """A request in the queue."""
+    """A queued request."""
 
     generation: Generation
     listener: Listener
 
 
 class Intake:
-    """A bounded queue, the ids in use, their deadlines and the stops asked for. Every method is thread-safe.
+    """A bounded queue, the ids in use, their deadlines and pending stops. Thread-safe.
 
-    An id is in use from `submit` until `end`, also after its request has left the queue for a row.
+    An id is in use from `submit` until `end`, also after its request has left the queue.
     """
 
     def __init__(self, max_queue: int):
         self._max_queue = max_queue
         self._queue: deque[Waiting] = deque()
         self._ids: set[str] = set()
-        self._due_s: dict[str, float] = {}  # of those in flight that have a timeout
+        self._due_s: dict[str, float] = {}  # deadlines of requests in flight with a timeout
         self._stop_ids: set[str] = set()
         self._changed = threading.Condition()
         self._closed = False
@@ -56,20 +56,20 @@ class Intake:
             self._changed.notify()
 
     def stop(self, request_id: str) -> None:
-        """Ask for the end of a request; unknown ids are ignored."""
+        """Request the end of a request; ignores unknown ids."""
         with self._changed:
             if request_id in self._ids:
                 self._stop_ids.add(request_id)
                 self._changed.notify()
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Refuse all further requests."""
         with self._changed:
             self._closed = True
             self._changed.notify()
 
     def wait(self, busy: bool) -> bool:
-        """Block until there is work, at once when `busy`; False after `close`."""
+        """Block until there is work (not at all when `busy`); returns False after `close`."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._queue or busy)
             return not self._closed
@@ -82,24 +82,24 @@ class Intake:
             return list(self._queue)
 
     def take_stops(self) -> set[str]:
-        """Ids to be stopped; each is told once."""
+        """Return the ids to stop, each only once."""
         with self._changed:
             stops, self._stop_ids = self._stop_ids, set()
             return stops
 
     def overdue(self) -> set[str]:
-        """Ids whose time is up, queued or not."""
+        """Return the ids past their deadline, queued or not."""
         now = time.monotonic()
         with self._changed:
             return {request_id for request_id, due_s in self._due_s.items() if due_s <= now}
 
     def next(self) -> Waiting | None:
-        """Take the request that has waited longest out of the queue; its id stays in use."""
+        """Dequeue the oldest request; its id stays in use."""
         with self._changed:
             return self._queue.popleft() if self._queue else None
 
     def remove(self, request_ids: Collection[str]) -> list[Waiting]:
-        """Take these out of the queue, if they are still there, and free their ids."""
+        """Remove these requests from the queue, if still there, and free their ids."""
         with self._changed:
             removed = [entry for entry in self._queue if entry.generation.request_id in request_ids]
             self._queue = deque(
@@ -114,7 +114,7 @@ class Intake:
         return self.remove({entry.generation.request_id for entry in self.waiting()})
 
     def end(self, generation: Generation) -> None:
-        """Free the id of a request that is done. A stop that came too late is forgotten with it."""
+        """Free the id of a finished request, and drop a stop that came too late."""
         with self._changed:
             self._ids.discard(generation.request_id)
             self._due_s.pop(generation.request_id, None)

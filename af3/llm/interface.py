@@ -1,4 +1,4 @@
-"""What the `llm` step asks of an engine, and what it hears of it."""
+"""The interfaces between the `llm` step and its engine."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from af3.llm.sequence import Generation, Listener
 
 
 class Engine(Protocol):
-    """Generates for many requests at once. Every method is thread-safe."""
+    """Generates answers for many requests at once. Thread-safe."""
 
     def submit(self, generation: Generation, listener: Listener) -> None:
         """Queue a request. Raises RequestError when it cannot be served."""
 
     def stop(self, request_id: str) -> None:
-        """End a request before its time; its listener gets a last call without tokens."""
+        """Stop a request; its listener gets a final call without tokens."""
 
     def close(self) -> None:
-        """Fail what is in flight and end."""
+        """Fail all requests in flight and end."""
 
 
 @dataclass(frozen=True)
 class EngineStats:
-    """Of vLLM. kv_use: 0 to 1, of the KV cache; the others are totals since its start."""
+    """Figures of vLLM. kv_use: share of the KV cache, 0 to 1; the others are totals since its start."""
 
     kv_use: float
     prompt_tokens: int
@@ -32,16 +32,16 @@ class EngineStats:
 
 
 class Observer(Protocol):
-    """Hears of an engine; called from its thread."""
+    """Receives an engine's events, on the engine's thread."""
 
     def counts(self, running: int, waiting: int) -> None:
-        """Sequences that are generated, and requests in the queue; when that has changed."""
+        """The number of running sequences or of queued requests has changed."""
 
     def turned(self, busy: bool) -> None:
-        """The engine has moved on; `busy`: something is in flight."""
+        """The engine made progress. busy: requests are in flight."""
 
     def stats(self, stats: EngineStats) -> None:
-        """Figures that only vLLM has."""
+        """Receive figures that only vLLM has."""
 
     def lost(self) -> None:
-        """The engine's process has ended; every listener has been told."""
+        """The engine's process has ended; every listener has been notified."""

@@ -1,4 +1,4 @@
-"""Which sequence holds which row of the KV cache."""
+"""Assigns sequences to rows of the KV cache."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from af3.llm.sequence import ActiveSequence
 
 
 class Rows:
-    """Sequences by row, without a gap, since a decode step runs over rows 0 … n-1:
+    """Sequences by row without gaps, because a decode step runs over rows 0 … n-1:
 
         row  0   1   …  n-1 │ n                      │ n+1 … rows-1
-             decoding       │ reading its prompt, or │ free
+             decoding       │ prefill, or            │ free
                             │ free                   │
 
     When row r is freed, row n-1 moves into it and row n into n-1:
@@ -35,22 +35,22 @@ class Rows:
 
     @property
     def decoding(self) -> list[ActiveSequence]:
-        """Those of rows 0 … n-1, in the order of their rows."""
+        """The decoding sequences in rows 0 … n-1, in order."""
         return [sequence for sequence in self._sequences if sequence.decoding]
 
     @property
     def reading(self) -> ActiveSequence | None:
-        """The one whose prompt is being read; it holds the last row."""
+        """The sequence in prefill, which holds the last row."""
         last = self._sequences[-1] if self._sequences else None
         return None if last is None or last.decoding else last
 
     def add(self, sequence: ActiveSequence) -> None:
-        """Give it the next row. Only while no prompt is being read."""
+        """Give a sequence the next row. Only one sequence may be in prefill."""
         assert self.reading is None, "one prompt is read at a time"
         self._sequences.append(sequence)
 
     def release(self, sequence: ActiveSequence) -> None:
-        """Free its row. The last that decodes takes its place, and the prompt being read that one's."""
+        """Free a sequence's row. The last decoding sequence moves into it, and the one in prefill into that row."""
         row = self._sequences.index(sequence)
         last = len(self._sequences) - 1
         last_decoding = last if self._sequences[last].decoding else last - 1

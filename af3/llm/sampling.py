@@ -1,4 +1,4 @@
-"""Logits → the next token, in the order Transformers applies its processors."""
+"""Samples the next token from logits; processors run in the same order as in Transformers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from af3.errors import invalid
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """Of one request, with the meaning TensorRT-LLM gives them: top_k 1 is greedy, top_k 0 is all tokens."""
+    """Settings of one request as TensorRT-LLM defines them: top_k 1 is greedy, top_k 0 is all tokens."""
 
     temperature: float = 1.0
     top_k: int = 1
@@ -20,7 +20,7 @@ class SamplingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raises RequestError: inner models can be called directly, past the checks of preprocess."""
+        """Raise RequestError for bad values: clients could call this step directly, without preprocess's checks."""
         if not 0 < self.temperature < np.inf:
             raise invalid(f"temperature: {self.temperature} must be above 0; for greedy send runtime_top_k 1")
         if self.top_k < 0:
@@ -32,27 +32,26 @@ class SamplingSettings:
 
 
 class Sampler:
-    """Draws the tokens of one request.
+    """Samples the tokens of one request.
 
-    Its random numbers come from its own seed, one per token, so they do not depend on what else is in the
-    batch.
+    It draws one random number per token from its own seed, so the result does not depend on the rest of the batch.
     """
 
     def __init__(self, settings: SamplingSettings, prompt_ids: np.ndarray, vocab_size: int):
-        """`prompt_ids`: int32 [S]; ids beyond the vocabulary (audio tokens) are never penalised."""
+        """prompt_ids: int32 [S]; ids beyond the vocabulary (audio tokens) are never penalised."""
         self._settings = settings
         self._random = np.random.Generator(np.random.Philox(settings.seed))
         self._seen = np.zeros(vocab_size, bool)
         self._seen[prompt_ids[prompt_ids < vocab_size]] = True
 
     def next_token(self, logits: np.ndarray) -> int:
-        """`logits`: float32 [V] of the last position."""
+        """Sample from logits, float32 [V], of the last position."""
         token = self._draw(self._penalised(logits))
         self._seen[token] = True
         return token
 
     def _penalised(self, logits: np.ndarray) -> np.ndarray:
-        """CTRL's penalty (arXiv 1909.05858) on every token of the prompt and of the answer so far."""
+        """Apply CTRL's penalty (arXiv 1909.05858) to every token of the prompt and of the answer so far."""
         penalty = self._settings.repetition_penalty
         if penalty == 1.0:
             return logits
@@ -67,7 +66,7 @@ class Sampler:
         candidates = _largest(scaled, settings.top_k)
         weights = np.exp(scaled[candidates] - scaled[candidates[0]])
         cumulative = np.cumsum(weights / weights.sum())
-        # Nucleus: the fewest tokens whose probability reaches top_p.
+        # Nucleus sampling: keep the fewest tokens whose total probability reaches top_p.
         kept = int(np.searchsorted(cumulative, settings.top_p)) + 1
         cumulative = cumulative[:kept]
         place = int(np.searchsorted(cumulative, self._random.random() * cumulative[-1], side="right"))
@@ -75,7 +74,7 @@ class Sampler:
 
 
 def _largest(values: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the `count` largest values (0: of all), largest first; ties by index."""
+    """Indices of the `count` largest values (0: all), largest first, ties by index."""
     if 0 < count < len(values):
         top = np.sort(np.argpartition(-values, count - 1)[:count])
     else:

@@ -1,4 +1,4 @@
-"""In-flight batching: requests join and leave a running batch between two tokens."""
+"""In-flight batching: requests join and leave the running batch between two tokens."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from af3.llm.unwanted import Unwanted
 
 log = logging.getLogger(__name__)
 
-PREFILL_PAIRS = 1 << 18  # of a token and one before it, in one turn
+PREFILL_PAIRS = 1 << 18  # most (token, earlier token) pairs of one prefill chunk
 LEAST_PREFILL = 16
 
 
 def shared_part(most: int, read: int) -> int:
-    """Tokens of a prompt to read in one turn while other sequences decode, `read` having been read before.
+    """Size of the next prefill chunk, after `read` tokens, while other sequences decode.
 
-    Every one attends to all before it, so late parts of a long prompt take longer than early ones: 256 tokens
-    after 14 000 took 87 ms on af3-tiny, and every stream stood still for that time. Here the pairs of one turn
-    are bounded instead. Alone, a prompt is read `most` at a time: fewer calls, and nobody waits.
+    A token attends to all earlier ones, so late chunks of a long prompt take longer: 256 tokens after 14 000 took 87 ms
+    on af3-tiny and delayed every stream by that time. So the chunk's attention pairs are bounded. When no other
+    sequence decodes, chunks have `most` tokens.
     """
     return min(most, max(LEAST_PREFILL, PREFILL_PAIRS // (read + most)))
 
 
 class Scheduler:
-    """Runs generations on one decoder, up to `decoder.rows` at once; the others wait in a bounded queue.
+    """Runs generations on one decoder, up to `decoder.rows` at once; others wait in a bounded queue.
 
-    Each turn of the loop reads at most `prefill_tokens` of one waiting prompt and then decodes one token of
-    every running sequence, so a long prompt delays the others by one chunk and not by its whole length; the
-    chunks get smaller towards its end (`shared_part`).
+    Each turn of the loop prefills at most `prefill_tokens` of one prompt and then decodes one token of every running
+    sequence. So a long prompt delays the others by one chunk, not by its whole length; chunks shrink towards its end
+    (`shared_part`).
 
-        submit ─► queue ─► reading its prompt (row n) ─► decoding (rows 0 … n-1) ─► end    rows: see `Rows`
+        submit ─► queue ─► prefill (row n) ─► decode (rows 0 … n-1) ─► end    rows: see `Rows`
     """
 
     def __init__(
@@ -49,10 +49,8 @@ class Scheduler:
         report: Callable[[int, int], None] = lambda running, waiting: None,
         turned: Callable[[bool], None] = lambda busy: None,
     ):
-        """`report` gets how many sequences hold a row and how many requests wait, when that has changed.
-
-        `turned` is called before and after every turn: whether there is anything to decode. Both from the
-        scheduler's thread.
+        """report: called with the number of sequences in rows and of queued requests when one has changed.
+        turned: called before and after every turn with whether there is work. Both on the scheduler's thread.
         """
         self._decoder = decoder
         self._prefill_tokens = prefill_tokens
@@ -75,11 +73,11 @@ class Scheduler:
         self._intake.submit(generation, listener)
 
     def stop(self, request_id: str) -> None:
-        """End a request before its time; its listener gets a last call without tokens. Unknown ids are fine."""
+        """Stop a request; its listener gets a final call without tokens. Ignores unknown ids."""
         self._intake.stop(request_id)
 
     def close(self) -> None:
-        """Fail what is in flight and end the thread."""
+        """Fail all requests in flight and end the thread."""
         self._intake.close()
         self._thread.join()
 
@@ -95,12 +93,14 @@ class Scheduler:
 
     def _turn(self) -> None:
         try:
-            self._unwanted.drop(self._rows.all, self._release)  # 1) who was stopped, has left or is too late
-            self._admit()  # 2) the next in the queue gets a row, unless a prompt is still being read
+            self._unwanted.drop(
+                self._rows.all, self._release
+            )  # 1) drop stopped, abandoned and overdue requests
+            self._admit()  # 2) give the next in the queue a row, unless one is still in prefill
             self._report()
-            self._prefill()  # 3) one part of that prompt; the last part gives the first token
-            self._decode()  # 4) one token for every running sequence
-        except Exception as error:  # the decoder itself failed: nothing in its cache can be trusted
+            self._prefill()  # 3) prefill one chunk of its prompt; the last chunk gives the first token
+            self._decode()  # 4) decode one token of every running sequence
+        except Exception as error:  # the decoder failed: its cache can no longer be trusted
             log.exception("decoder failed with %d sequences in flight", len(self._rows))
             self._fail_rows(error)
         self._report()
@@ -113,7 +113,7 @@ class Scheduler:
             return
         try:
             self._rows.add(ActiveSequence(waiting.generation, waiting.listener, self._decoder))
-        except Exception as error:  # this request's memory, not the decoder's: the others go on
+        except Exception as error:  # this request's own memory, not the decoder's: the others continue
             self._intake.end(waiting.generation)
             waiting.listener.failed(error)
 
@@ -154,7 +154,7 @@ class Scheduler:
             sequence.listener.failed(error)
 
     def _report(self) -> None:
-        """Only ever from the scheduler's thread, or an old pair could be reported after a newer one."""
+        """Report changed counts. Only on the scheduler's thread, so that an old pair never follows a newer one."""
         counts = len(self._rows), len(self._intake)
         if counts != self._reported:
             self._reported = counts

@@ -1,4 +1,4 @@
-"""One request to the LLM: what is to be generated, who listens, and how far it has come."""
+"""A request to the LLM: its inputs, its listener and its progress."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from af3.llm.sampling import Sampler, SamplingSettings
 
 @dataclass(frozen=True, eq=False)
 class Generation:
-    """What is to be generated for one request. Two are never equal: arrays have no one truth value.
+    """The inputs of one generation. Compared by identity, because arrays have no single truth value.
 
     input_ids: int32 [S]; ids from vocab_size on are rows of `table`, float32 [P, H].
-    stop_words: token sequences that end the answer; unlike `end_id` they are part of it (TensorRT-LLM).
-    adapter: name of a LoRA to answer with; None for the model as it is.
-    timeout_s: from submission on; a generation without a token by then fails with DEADLINE_EXCEEDED. One that
-        runs is stopped by whoever reads it, since only that ends its state in the steps that follow.
+    stop_words: token sequences that end the answer; unlike `end_id` they are part of it (as in TensorRT-LLM).
+    adapter: name of the LoRA to use; None for the base model.
+    timeout_s: from submission; a generation without a token by then fails with DEADLINE_EXCEEDED. A running one is
+        stopped by its reader, because only that ends its state in the following steps.
     """
 
     request_id: str
@@ -35,16 +35,16 @@ class Generation:
 
 
 class Listener(Protocol):
-    """Receives what is generated; called from the scheduler's thread. Must not raise."""
+    """Receives the tokens of one generation, on the engine's thread. Must not raise."""
 
     def tokens(self, ids: Sequence[int], final: bool) -> None:
-        """New tokens. The last call may bring none."""
+        """Receive new tokens; the final call may have none."""
 
     def failed(self, error: Exception) -> None:
         """The generation ended without an answer."""
 
     def cancelled(self) -> bool:
-        """True when nobody listens any more."""
+        """Whether the client has left."""
 
 
 class ActiveSequence:
@@ -53,8 +53,8 @@ class ActiveSequence:
     def __init__(self, generation: Generation, listener: Listener, decoder: Decoder):
         self.generation = generation
         self.listener = listener
-        self.pending = decoder.embed(generation.input_ids, generation.table)  # prompt not yet read
-        self.length = 0  # tokens in the cache
+        self.pending = decoder.embed(generation.input_ids, generation.table)  # the prompt still to prefill
+        self.length = 0  # tokens in the KV cache
         self.generated: list[int] = []
         self._sampler = Sampler(generation.sampling, generation.input_ids, decoder.vocab_size)
 
@@ -67,7 +67,7 @@ class ActiveSequence:
         return bool(self.generated)
 
     def accept(self, logits: np.ndarray) -> bool:
-        """Draw the next token and tell the listener; True when that was the last."""
+        """Sample the next token and send it to the listener; True when it was the last."""
         token = self._sampler.next_token(logits)
         if token == self.generation.end_id:
             self.listener.tokens((), final=True)

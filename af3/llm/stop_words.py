@@ -1,4 +1,4 @@
-"""Where an answer ends: at its end token, which is not part of it, or after a stop word, which is."""
+"""Detects the end of an answer: the end token, which is not part of it, or a stop word, which is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class StopWords:
-    """The end of one answer."""
+    """Detects the end of one answer."""
 
     def __init__(self, end_id: int | None, words: Sequence[tuple[int, ...]]):
         self._end_id = end_id
@@ -14,7 +14,7 @@ class StopWords:
         self._generated: list[int] = []
 
     def accept(self, ids: Sequence[int]) -> tuple[list[int], bool]:
-        """Of the next tokens those that belong to the answer, and whether it has ended."""
+        """Return those of the next tokens that belong to the answer, and whether it has ended."""
         kept: list[int] = []
         for token in ids:
             if token == self._end_id:

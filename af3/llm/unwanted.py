@@ -1,4 +1,4 @@
-"""Requests that are to end before their answer does: stopped, left by their clients, or out of time."""
+"""Drops requests that were stopped, whose client has left, or whose time is up."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Protocol, TypeVar
 from af3.llm.intake import Intake, Waiting, too_late
 from af3.llm.sequence import Generation, Listener
 
-CHECK_S = 0.05  # asking whether a client is still there costs a round trip to the server process
+CHECK_S = 0.05  # asking whether a client has left costs a round trip to the server process
 
 
 class Running(Protocol):
-    """A request that an engine has taken out of the queue."""
+    """A request that an engine has dequeued."""
 
     @property
     def generation(self) -> Generation: ...
@@ -23,7 +23,7 @@ class Running(Protocol):
 
     @property
     def begun(self) -> bool:
-        """Whether a token of it has come."""
+        """Whether it has produced a token."""
         ...
 
 
@@ -31,17 +31,17 @@ Taken = TypeVar("Taken", bound=Running)
 
 
 class Unwanted:
-    """Finds them, in the queue and among those that run. For the engine's one thread."""
+    """Finds such requests in the queue and among running ones. Used only on the engine's thread."""
 
     def __init__(self, intake: Intake):
         self._intake = intake
         self._next_check_s = 0.0
 
     def drop(self, running: Sequence[Taken], release: Callable[[Taken], None]) -> None:
-        """End each and tell its listener.
+        """End each of them and notify its listener.
 
-        release: takes one out of the engine and frees its id. A stopped answer gets a last call without tokens; one
-        that has no token when its time is up fails, and one that has goes on: whoever reads it stops it.
+        release: removes a request from the engine and frees its id. A stopped answer gets a final call without tokens.
+        When its time is up, an answer without a token fails; one with tokens continues until its reader stops it.
         """
         overdue = self._intake.overdue()
         for waiting in self._intake.remove(overdue):
@@ -54,13 +54,13 @@ class Unwanted:
         for waiting in self._intake.remove(stopped):
             waiting.listener.tokens((), final=True)
         for one in running:
-            late = one.generation.request_id in overdue and not one.begun  # it has gone above
+            late = one.generation.request_id in overdue and not one.begun  # already released above
             if one.generation.request_id in stopped and not late:
                 release(one)
                 one.listener.tokens((), final=True)
 
     def _left(self, running: Sequence[Running]) -> set[str]:
-        """Ids whose clients have left, asked now and then."""
+        """Return ids whose clients have left; asks at most every CHECK_S."""
         now = time.monotonic()
         if now < self._next_check_s:
             return set()

@@ -1,4 +1,4 @@
-"""The LLM on vLLM: generations go to a process of its own, new tokens come back."""
+"""Runs the LLM on vLLM in a separate process: sends generations, receives new tokens."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ END_S = 10.0
 
 
 class EngineLost(Exception):
-    """vLLM's process could not be started, or has ended."""
+    """vLLM's process could not be started or has ended."""
 
 
 class _InFlight:
-    """A generation that vLLM has, by a number of ours: a client may use its id again."""
+    """A generation in vLLM, identified by our own number, because a client may reuse its id."""
 
     def __init__(self, number: str, generation: Generation, listener: Listener):
         self.number = number
@@ -49,9 +49,10 @@ class _InFlight:
 
 
 class VllmEngine:
-    """Runs generations in vLLM, up to `slots` at once; the others wait in a bounded queue.
+    """Runs generations in vLLM, up to `slots` at once; others wait in a bounded queue.
 
     One thread calls the listeners and talks to vLLM:
+
 
         submit ─► queue ─► in vLLM (at most `slots`) ─► end
     """
@@ -84,7 +85,7 @@ class VllmEngine:
 
     @property
     def pid(self) -> int:
-        """Of vLLM's process."""
+        """Process id of vLLM."""
         return self._process.pid
 
     def submit(self, generation: Generation, listener: Listener) -> None:
@@ -99,12 +100,12 @@ class VllmEngine:
         os.eventfd_write(self._wake, 1)
 
     def stop(self, request_id: str) -> None:
-        """End a request before its time; its listener gets a last call without tokens. Unknown ids are fine."""
+        """Stop a request; its listener gets a final call without tokens. Ignores unknown ids."""
         self._intake.stop(request_id)
         os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
-        """Fail what is in flight and end vLLM."""
+        """Fail all requests in flight and end vLLM."""
         self._intake.close()
         self._closing = True
         os.eventfd_write(self._wake, 1)
@@ -116,7 +117,7 @@ class VllmEngine:
         self._process.wait()
 
     def _kill_group(self) -> None:
-        """vLLM's process and those it has started, which do not notice when it dies."""
+        """Kill vLLM's process and its children, which do not notice when it dies."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -144,7 +145,7 @@ class VllmEngine:
         self._unwanted.drop(list(self._in_flight.values()), self._abort)
         self._admit()
         self._report()
-        if moved or not self._in_flight:  # nothing from vLLM while something is in flight: it may hang
+        if moved or not self._in_flight:  # silence from vLLM with requests in flight may mean that it hangs
             self._observer.turned(bool(self._in_flight))
 
     def _take(self, message: Message) -> None:
@@ -194,10 +195,10 @@ class VllmEngine:
 
 
 def wanted_message(generation: Generation, model: ModelFacts) -> tuple[Message, memoryview | None]:
-    """What vLLM's process is told of a generation, and its prompt table.
+    """Build the message to vLLM's process for a generation, and its prompt table.
 
-    Where there is audio, the ids hold the token that stands for it in texts, as Transformers' do; `places` of them
-    and `rows` of the table say which embedding goes where.
+    At audio tokens, the ids hold the audio placeholder token as in Transformers; `places` and `rows` say which row of
+    the table goes where.
     """
     ids, table, sampling = generation.input_ids, generation.table, generation.sampling
     virtual = ids >= model.vocab_size
@@ -233,7 +234,7 @@ def _start(python: Path, settings: EngineSettings) -> tuple[subprocess.Popen[byt
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=_environment(settings),
-                start_new_session=True,  # a group of its own: what it starts is ended with it
+                start_new_session=True,  # a process group of its own, so that its children end with it
             )
         except OSError as error:
             raise EngineLost(f"{python}: {error.strerror}; run `make setup-vllm`") from error
@@ -241,7 +242,7 @@ def _start(python: Path, settings: EngineSettings) -> tuple[subprocess.Popen[byt
 
 
 def _environment(settings: EngineSettings) -> Mapping[str, str]:
-    """Nothing of the step's own libraries, no word to anyone, and as many threads as were given."""
+    """vLLM's environment: without the step's libraries, without telemetry, with the configured threads."""
     inherited = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
     libraries = [folder for folder in inherited if folder and not folder.startswith(sys.prefix)]
     environment = os.environ | {

@@ -1,4 +1,4 @@
-"""What vLLM says of itself, for /metrics. Runs in vLLM's environment."""
+"""Collects vLLM's figures for /metrics; runs in vLLM's environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Stats:
         self._preemptions = self._prompt_tokens = self._cached_tokens = 0
 
     def logger(self, vllm_config: Any, engine_index: int = 0) -> StatLoggerBase:
-        """vLLM's factory of loggers."""
+        """Create a logger; vLLM calls this as its logger factory."""
         return _Logger(self)
 
     def record(self, scheduler: Any, iteration: Any) -> None:
@@ -29,7 +29,7 @@ class Stats:
             self._preemptions += iteration.num_preempted_reqs
 
     def message(self, idle: bool) -> Message:
-        """`idle`: nothing is in flight. vLLM's last figures are of its last step, when something still was."""
+        """Build the message. idle: nothing is in flight; vLLM's last figures are of a step when something still was."""
         return {
             "kind": "stats",
             "kv_use": 0.0 if idle else self._kv_use,

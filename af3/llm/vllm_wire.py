@@ -1,7 +1,7 @@
-"""Messages between the `llm` step and the process that runs vLLM.
+"""The messages between the `llm` step and the process that runs vLLM.
 
-The two have no package in common: Triton's Python backend needs numpy 1, vLLM has numpy 2 and a torch of its own.
-So what travels is JSON, and raw float32 for a prompt table, in the frames of `multiprocessing.connection`.
+The two share no package: Triton's Python backend needs numpy 1, vLLM has numpy 2 and its own torch. So messages are
+JSON, with raw float32 for a prompt table, framed by `multiprocessing.connection`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ Message = dict[str, Any]
 class EngineSettings:
     """How vLLM is started.
 
-    model: folder of a Qwen2ForCausalLM. kv_cache_gib: of a CPU; a GPU takes gpu_memory_fraction of its memory for
-    weights and KV cache. adapters: name → folder of a LoRA in PEFT's format.
+    model: folder of a Qwen2ForCausalLM. kv_cache_gib: on a CPU; on a GPU, weights and KV cache take gpu_memory_fraction
+    of the memory. adapters: name → folder of a LoRA in PEFT's format.
     """
 
     model: str
@@ -45,13 +45,13 @@ class EngineSettings:
 
 
 def send(connection: Connection, message: Message, table: bytes | memoryview | None = None) -> None:
-    """One message; `table` are the bytes of a float32 [P, H] array. One sender at a time."""
+    """Send a message. table: the bytes of a float32 [P, H] array. One sender at a time."""
     connection.send_bytes(json.dumps(message | {"table": table is not None}).encode())
     if table is not None:
         connection.send_bytes(table)
 
 
 def receive(connection: Connection) -> tuple[Message, bytes | None]:
-    """Blocks. Raises EOFError or OSError when the other side is gone."""
+    """Receive a message; blocks. Raises EOFError or OSError when the other side is gone."""
     message = json.loads(connection.recv_bytes())
     return message, connection.recv_bytes() if message.pop("table") else None

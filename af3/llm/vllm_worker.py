@@ -1,7 +1,7 @@
-"""The process that runs vLLM, in vLLM's own environment: python -m af3.llm.vllm_worker FD SETTINGS.
+"""The process that runs vLLM in vLLM's own environment: python -m af3.llm.vllm_worker FD SETTINGS.
 
-Started by `af3.llm.vllm_engine`, to which file descriptor FD leads. It ends when that side is gone, and when vLLM's
-own engine process has died: a supervisor starts everything again.
+`af3.llm.vllm_engine` starts it and holds the other end of file descriptor FD. It ends when that side is gone or when
+vLLM's engine process dies; a supervisor then restarts everything.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from af3.llm.vllm_wire import EngineSettings, Message, receive, send
 
 log = logging.getLogger("af3.llm.vllm_worker")
 
-LORA_RANKS = (8, 16, 32, 64, 128, 256, 512)  # vLLM knows no others
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 512)  # vLLM supports no others
 WATCH_S = 0.5
 
 
 class Worker:
-    """Answers the messages of one connection."""
+    """Serves the messages of one connection."""
 
     def __init__(self, connection: Connection, settings: EngineSettings):
         self._connection = connection
@@ -52,7 +52,7 @@ class Worker:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Until the other side is gone."""
+        """Serve until the other side is gone."""
         send(self._connection, {"kind": "ready"})
         watch = asyncio.create_task(self._watch())
         loop = asyncio.get_running_loop()
@@ -71,7 +71,7 @@ class Worker:
         _end_group()
 
     async def _watch(self) -> None:
-        """Send what has changed of the figures; end with vLLM's engine process."""
+        """Send changed figures; end this process when vLLM's engine process dies."""
         sent: Message = {}
         while not self._engine.errored:
             figures = self._stats.message(idle=not self._tasks)
@@ -100,10 +100,10 @@ class Worker:
                 if final:
                     break
         except asyncio.CancelledError:
-            return  # the step does not wait for it
+            return  # the step does not wait for a stopped answer
         except EngineDeadError:
             _die()
-        except Exception as error:  # of this request alone
+        except Exception as error:  # only this request failed
             log.exception("a request failed")
             if not final:
                 refused = isinstance(error, ValueError)  # vLLM's own checks
@@ -116,7 +116,7 @@ class Worker:
             await outputs.aclose()
 
     def _prompt(self, wanted: Message, table: bytes | None) -> dict[str, Any]:
-        """Token ids; where there is audio also [S, H] embeddings, in which only the rows of audio are read."""
+        """Build vLLM's prompt: token ids and, with audio, embeddings [S, H] of which vLLM reads only the audio rows."""
         ids: list[int] = wanted["ids"]
         if table is None:
             return {"prompt_token_ids": ids}
@@ -144,7 +144,7 @@ class Worker:
 
 
 def engine_arguments(settings: EngineSettings) -> AsyncEngineArgs:
-    """No tokenizer, no defaults of a generation_config, nothing sent anywhere."""
+    """vLLM's arguments: no tokenizer, no generation_config defaults, no telemetry."""
     on_cpu = settings.device == "cpu"
     memory: dict[str, Any] = (
         {"kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30)}
@@ -182,7 +182,7 @@ def engine_arguments(settings: EngineSettings) -> AsyncEngineArgs:
 
 
 def sampling_parameters(wanted: Message) -> SamplingParams:
-    """TensorRT-LLM's meaning: top_k 1 is greedy, top_k 0 is all tokens."""
+    """Translate TensorRT-LLM's parameters: top_k 1 is greedy, top_k 0 is all tokens."""
     greedy = wanted["top_k"] == 1
     ends = [wanted["end_id"]] if wanted["end_id"] is not None else []
     ends += [word[0] for word in wanted["stop_words"] if len(word) == 1]
@@ -202,11 +202,11 @@ def sampling_parameters(wanted: Message) -> SamplingParams:
 
 def _die() -> None:
     log.error("vLLM's engine process has died")
-    _end_group()  # nothing that vLLM would tidy up is left
+    _end_group()  # vLLM has nothing left to clean up
 
 
 def _end_group() -> None:
-    """This process and what vLLM has started and may not have ended."""
+    """Kill this process and all processes that vLLM started."""
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 

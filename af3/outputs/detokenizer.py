@@ -1,4 +1,4 @@
-"""Token ids as they come → text deltas that are always valid UTF-8 and never reach past a stop string."""
+"""Turns streamed token ids into text deltas that are valid UTF-8 and end before a stop string."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from af3.tokenizer import Tokenizer
 
 
 class Detokenizer:
-    """Turns the ids of one answer into text, piece by piece.
+    """Decodes the ids of one answer incrementally.
 
-    A letter may be spread over several tokens; its bytes are held back until it is whole. Text that could be
-    the beginning of a stop string is held back until it is known not to be. The deltas joined equal
-    `Tokenizer.decode` of all ids, cut before the stop string that is complete first, so that the answer does not
-    depend on how many tokens come at a time.
+    Holds back the bytes of an incomplete character, and text that may begin a stop string. The joined deltas equal
+    `Tokenizer.decode` of all ids, cut before the first complete stop string; so the answer does not depend on how many
+    tokens come at a time.
     """
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()):
@@ -25,11 +24,11 @@ class Detokenizer:
         self.stopped = False
 
     def push(self, ids: Sequence[int]) -> str:
-        """The text that `ids` add, possibly none. After a stop string was met: always none."""
+        """Return the text that `ids` add, possibly empty; always empty after a stop string."""
         return self._release(self._decoder.decode(b"".join(map(self._tokenizer.token_bytes, ids))))
 
     def finish(self) -> str:
-        """The rest that was held back; an unfinished letter becomes U+FFFD."""
+        """Return the held-back rest; an incomplete character becomes U+FFFD."""
         tail = self._release(self._decoder.decode(b"", final=True))
         if self.stopped:
             return tail
@@ -50,7 +49,7 @@ class Detokenizer:
 
 
 def overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that is a beginning of `stop` (but not all of it)."""
+    """Length of the longest suffix of `text` that is a proper prefix of `stop`."""
     return next(
         (size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0
     )

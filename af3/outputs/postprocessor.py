@@ -1,4 +1,4 @@
-"""Token ids of many interleaved answers → text deltas, each with its place and the reason for the end."""
+"""Turns token ids of interleaved answers into text deltas with an index and a finish reason."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from af3.outputs.reasoning import ReasoningSplit
 from af3.parameters import parse_parameters
 from af3.tokenizer import Tokenizer
 
-LONGEST_WAIT_S = 0.05  # a reader sees no jerks at 20 responses a second, however many others read
+LONGEST_WAIT_S = 0.05  # 20 updates a second look smooth, whatever the load
 
 FinishReason = Literal["", "stop", "length"]
 
 
 @dataclass(frozen=True)
 class Delta:
-    """One response: `text` and `thinking` are what it adds, `token_count` how many tokens there are so far."""
+    """One response: `text` and `thinking` are the new pieces, `token_count` the tokens so far."""
 
     text: str
     finish_reason: FinishReason
@@ -43,23 +43,22 @@ class _Answer:
     token_count: int = 0
     index: int = 0
     stop_sent: bool = False
-    held: tuple[int, ...] = ()  # tokens that go with the next response
-    next_s: float = 0.0  # no response before that time, but the last
+    held: tuple[int, ...] = ()  # tokens for the next response
+    next_s: float = 0.0  # earliest time of the next response, except the last
 
 
 class Postprocessor:
-    """Keeps the state of every answer in flight, by request id.
+    """Keeps the state of every answer in flight by request id.
 
-    The LLM's final flag does not reach this step of an ensemble, so the end is known from what does: no new
-    tokens, `max_tokens` reached, or an end token among them. An answer whose stop string was met, or whose
-    client has gone, is stopped at the LLM by `stop_llm` and ends with the LLM's last response. An answer
-    that hears nothing for `idle_s` (its LLM step failed, or the server dropped it) is forgotten by
-    `forget_idle`, which any thread may call. There is nothing to stop then: an LLM that works is heard.
-    An LLM may send an empty last response after the one that already ended the answer; it is dropped.
+    The LLM's final flag does not reach this step of an ensemble. So the end is detected from a response without new
+    tokens, from `max_tokens`, or from an end token. When a stop string appears or the client leaves, `stop_llm` stops
+    the LLM, and the answer ends with the LLM's last response. `forget_idle`, which any thread may call, drops answers
+    without a response for `idle_s` (their LLM step failed, or the server dropped them). It need not stop the LLM: a
+    working LLM sends responses. After the end of an answer, an LLM may send one more empty response, which is dropped.
 
-    A response costs the same whether it brings one token or ten, so all answers together are kept to about
-    `most_responses_per_s`: every answer gets its share, and a token that comes before it is due goes with the
-    next one. The first and the last never wait.
+    A response costs the same with one token or ten, so all answers together send about `most_responses_per_s`. Each
+    answer gets its share; a token that comes too early goes with the next response. The first and the last response
+    never wait.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class Postprocessor:
         self._most_responses_per_s = most_responses_per_s
         self._clock = clock
         self._answers: dict[str, _Answer] = {}
-        self._ended_s: dict[str, float] = {}  # answers that ended lately, and when
+        self._ended_s: dict[str, float] = {}  # recently ended answers, and when they ended
         self._lock = threading.Lock()
         self.cancelled = 0
 
@@ -86,14 +85,14 @@ class Postprocessor:
     def load(
         cls, engine_dir: Path, stop_llm: Callable[[str], None], idle_s: float, most_responses_per_s: float
     ) -> Postprocessor:
-        """From a folder made by `make engines`."""
+        """Load from a folder made by `make engines`."""
         manifest = Manifest.read(engine_dir)
         tokenizer = Tokenizer.load(engine_dir / TOKENIZER_FOLDER)
         return cls(tokenizer, manifest.model.stop_token_ids, stop_llm, idle_s, most_responses_per_s)
 
     @property
     def live(self) -> int:
-        """Answers in flight."""
+        """Number of answers in flight."""
         return len(self._answers)
 
     def push(
@@ -103,10 +102,10 @@ class Postprocessor:
         ids: Sequence[int],
         cancelled: Callable[[], bool],
     ) -> Delta | None:
-        """The next response of the LLM to a request: `ids` are its new tokens, none in the last.
+        """Process the LLM's next response: `ids` are its new tokens, empty in the last.
 
-        None: they go with the next response, or the answer had ended before. `given_parameters` is asked once per
-        request, at its first response; `cancelled` whenever one is due.
+        Returns None when the tokens go with the next response, or when the answer had already ended.
+        given_parameters: called once per request, at its first response. cancelled: called whenever a response is due.
         """
         now = self._clock()
         with self._lock:
@@ -156,7 +155,7 @@ class Postprocessor:
             self._ended_s[request_id] = now
 
     def forget_idle(self) -> None:
-        """Drop the state of answers that broke off."""
+        """Drop the state of abandoned answers."""
         with self._lock:
             since_s = self._clock() - self._idle_s
             for request_id in [key for key, answer in self._answers.items() if answer.last_seen_s < since_s]:

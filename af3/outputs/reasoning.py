@@ -1,7 +1,6 @@
-"""An answer's text, as it comes → what the model thought and what it answers.
+"""Separates a streamed text into the model's reasoning and its answer.
 
-The reasoning models of the family write `<think>…</think>` in plain letters before the answer, and have no token for
-either mark.
+Reasoning models of the family write `<think>…</think>` before the answer, as plain letters, not as special tokens.
 """
 
 from __future__ import annotations
@@ -12,20 +11,20 @@ OPENS, CLOSES = "<think>", "</think>"
 
 
 class ReasoningSplit:
-    """Tells reasoning and answer of one text apart, whatever the pieces in which it comes.
+    """Splits one text, however it is cut into pieces.
 
-    The marks belong to neither, nor does white space beside them: what could be a mark, or blanks before one, is held
-    back until it is known. A text without marks comes out unchanged. Reasoning that is never closed stays reasoning.
+    Marks and the white space around them belong to neither part. Text that may begin a mark, or white space before
+    one, is held back. A text without marks is returned unchanged. Reasoning without a closing mark stays reasoning.
     """
 
     def __init__(self) -> None:
         self._thinking = False
-        self._fresh = True  # nothing but white space since the beginning or the last mark
+        self._fresh = True  # only white space so far, or since the last mark
         self._marked = False
         self._held = ""
 
     def push(self, text: str) -> tuple[str, str]:
-        """The reasoning and the answer that `text` adds, each possibly empty."""
+        """Return the reasoning and the answer that `text` adds, each possibly empty."""
         text = self._held + text
         thought, answered = "", ""
         while (place := text.find(self._next_mark)) >= 0:
@@ -42,7 +41,7 @@ class ReasoningSplit:
         return (thought + text, answered) if self._thinking else (thought, answered + text)
 
     def finish(self) -> tuple[str, str]:
-        """What was held back: no mark after all."""
+        """Return the held-back rest, which turned out not to be a mark."""
         rest, self._held = self._trimmed(self._held), ""
         return (rest, "") if self._thinking else ("", rest)
 
@@ -51,11 +50,11 @@ class ReasoningSplit:
         return CLOSES if self._thinking else OPENS
 
     def _trimmed(self, text: str) -> str:
-        """Without the white space behind a mark."""
+        """Remove white space after a mark."""
         return text.lstrip() if self._fresh and self._marked else text
 
     def _kept(self, text: str) -> int:
-        """Length of the end of `text` that may be the beginning of a mark, or white space before one."""
+        """Length of the suffix of `text` that may begin a mark, or is white space before one."""
         keep = overlap(text, self._next_mark)
         rest = text[: len(text) - keep]
         may_be_dropped = self._thinking or (self._fresh and not rest.strip())

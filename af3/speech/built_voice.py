@@ -1,4 +1,4 @@
-"""The voice that was built beside a server's engines, as its files tell. Loads no engine: the door asks, too."""
+"""Reads the files of the voice that was built beside a server's engines. Loads no engine, because the door uses it."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from pathlib import Path
 from af3.speech.engines import espeak
 
 VOICE_FOLDER = "voice"
-SETTINGS_FILE = "voice.json"  # in it; every engine's own, with a `name`
+SETTINGS_FILE = "voice.json"  # in that folder; its fields depend on the engine, but all have a `name`
 
 
 def built_voice(folder: Path) -> str | None:
-    """Name of what was built in `folder`, for the manifest; None if nothing was."""
+    """Name of the voice built in `folder`, for the manifest; None if there is none."""
     settings = voice_settings(folder)
     return None if settings is None else str(settings["name"])
 
 
 def built_licence(folder: Path) -> str | None:
-    """The licence of what was built in `folder`, where its files say it."""
+    """Licence of the voice built in `folder`, if its files give it."""
     return (voice_settings(folder) or {}).get("licence")
 
 
 def available_voices(engine_dir: Path) -> tuple[str, ...]:
-    """Names of all voices, the default first. Loads nothing."""
+    """Names of all voices, the default first."""
     settings = voice_settings(engine_dir / VOICE_FOLDER)
     built = () if settings is None else tuple(settings.get("voices", [settings["name"]]))
     return built + tuple(espeak.VOICES)
 
 
 def voice_settings(folder: Path) -> dict | None:
-    """What the voice's `voice.json` holds; None where none was built."""
+    """Read the voice's `voice.json`; None if no voice was built."""
     path = folder / SETTINGS_FILE
     if not path.is_file():
         return None
-    # Beyond the names it may be of another version.
+    # Only the names are sure to be there: the file may be of another version.
     settings: dict = json.loads(path.read_text(encoding="utf-8"))
     return settings

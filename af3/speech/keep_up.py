@@ -1,7 +1,7 @@
-"""Says when a voice is too slow for its listener, and what speaks instead.
+"""Detects when a voice is too slow for its listener, and provides the voice that takes over.
 
-A machine that makes more speech than it can in time lets every listener wait. An answer whose next segment would come
-late goes on with a voice that costs nothing: artificial, but without a gap.
+On an overloaded machine every listener would have to wait. An answer whose next segment would be late continues with an
+instant voice: artificial, but without a gap.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from af3.speech.voice import Pcm, Voice
 
 PATIENCE_S = 1.0  # a shorter silence is better than another voice
 CHARACTERS_PER_S = 15.0
-MEMORY = 0.7  # of the last segments' cost; the newest counts 0.3
+MEMORY = 0.7  # weight of earlier segments in the moving average; the newest has 0.3
 
 
 class KeepUp:
-    """What a second of speech costs on this machine now, and how late the next segment would be for it."""
+    """Tracks the current cost of a second of speech, and predicts how late the next segment would be."""
 
     def __init__(self) -> None:
         self._factor: float | None = None
         self._lock = threading.Lock()
 
     def learn(self, report: SegmentReport) -> None:
-        """A segment of a voice that computes was spoken."""
+        """Learn from a spoken segment of a voice that computes."""
         factor = report.compute_s / max(report.audio_s, 0.1)
         with self._lock:
             self._factor = factor if self._factor is None else MEMORY * self._factor + (1 - MEMORY) * factor
 
     def late_s(self, listener: Listener, arrived_s: float, characters: int) -> float:
-        """Seconds of silence before a segment of so many characters, whose text came at `arrived_s`, if made now.
+        """Predict the silence, in seconds, before a segment of `characters` characters that arrived at `arrived_s`.
 
-        Of an answer's first segment, the whole wait for it.
+        For an answer's first segment, predicts the whole wait.
         """
         now = time.monotonic()
         making_s = (self._factor or 0.0) * characters / CHARACTERS_PER_S
@@ -46,7 +46,7 @@ class KeepUp:
 
 
 class Resampled:
-    """A voice at the sample rate of another, so that an answer that changes voices stays one sound."""
+    """A voice at the sample rate of another, so that an answer keeps its rate when it changes voices."""
 
     def __init__(self, voice: Voice, sample_rate: int):
         self._voice = voice

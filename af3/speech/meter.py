@@ -8,23 +8,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SegmentReport:
-    """What one segment cost. Seconds; `latency_s` from the text that completed it to its first block."""
+    """Times of one segment in seconds. latency_s: from the text that completed it to its first block."""
 
     first_of_request: bool
     latency_s: float
-    longest_gap_s: float  # between two blocks of the answer, the one before the segment included
+    longest_gap_s: float  # between two blocks of the answer, including the gap before the segment
     compute_s: float
     audio_s: float
-    underrun: bool  # a block came after the speech before it had been played
+    underrun: bool  # a block came after the listener had played everything before it
 
 
 @dataclass
 class Listener:
-    """How far a client that plays at once has got with one answer."""
+    """The playback position of a client that plays an answer as it arrives."""
 
-    segments: int = 0  # that were heard
-    last_block_s: float | None = None  # when it left
-    played_until_s: float = 0.0  # when all so far will have been heard
+    segments: int = 0  # segments sent
+    last_block_s: float | None = None  # when the last block was sent
+    played_until_s: float = 0.0  # when everything sent so far will have been played
 
 
 class Meter:
@@ -40,7 +40,7 @@ class Meter:
         self.audio_s = 0.0
 
     def sent(self, audio_s: float) -> None:
-        """A block of `audio_s` seconds has just left."""
+        """Record that a block of `audio_s` seconds was just sent."""
         now = time.monotonic()
         if not self.audio_s:
             self._first_s = now

@@ -1,6 +1,6 @@
-"""Turns a voice's raw speech into blocks to play: 100 ms each, one level, no long silence, no clicks.
+"""Turns a voice's raw speech into blocks of 100 ms at one level, without long silences or clicks.
 
-It works on the stream: a listener hears a voice `LOOK_AHEAD_BLOCKS` blocks after it begins.
+It works on the stream and delays it by `LOOK_AHEAD_BLOCKS` blocks.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from af3.speech.voice import Pcm
 Samples = NDArray[np.float32]  # full scale is ±32768
 
 FRAMES_PER_BLOCK = 10  # of 10 ms: a block of 100 ms
-LOOK_AHEAD_BLOCKS = 2  # the level is judged on this much before the first block leaves
+LOOK_AHEAD_BLOCKS = 2  # the level is measured over this many blocks before the first is sent
 FULL_SCALE = 32768.0
 SILENCE_RMS = FULL_SCALE * 10 ** (-46 / 20)  # a 10 ms frame below it is silent
-LEVEL_RMS = FULL_SCALE * 10 ** (-21 / 20)  # of the frames that are not silent
+LEVEL_RMS = FULL_SCALE * 10 ** (-21 / 20)  # target for frames that are not silent
 PEAK = FULL_SCALE * 10 ** (-1 / 20)
 MAX_GAIN = 8.0
 EDGE_FRAMES = 2  # silence kept before the first and after the last sound, so that no soft onset is lost
@@ -28,11 +28,10 @@ FADE_S = 0.005
 
 
 def shape(speech: Iterable[Pcm], hz: int, pause_s: float) -> Iterator[Pcm]:
-    """One segment's raw PCM → blocks to play, at `hz`, after `pause_s` of silence.
+    """Shape one segment's raw PCM into blocks at `hz`, after `pause_s` of silence.
 
-    Leading and trailing silence is cut, inner silence shortened to 180 ms, the level of the sounding
-    frames brought to -21 dBFS with peaks under -1 dBFS, the ends faded over 5 ms. Nothing is yielded
-    for a segment without sound.
+    Cuts leading and trailing silence, shortens inner silence to 180 ms, brings audible frames to -21 dBFS with peaks
+    below -1 dBFS, and fades both ends over 5 ms. Yields nothing for a segment without sound.
     """
     blocks = _faded(_levelled(_grouped(_without_silence(_frames(speech, hz // 100)))), round(FADE_S * hz))
     for number, block in enumerate(blocks):
@@ -89,10 +88,10 @@ def _grouped(frames: Iterable[Samples]) -> Iterator[Samples]:
 
 
 def _levelled(blocks: Iterable[Samples]) -> Iterator[Samples]:
-    """Ramp the gain of each block from that of the block before, so that no step is heard.
+    """Ramp the gain from block to block, so that no step is heard.
 
-    The wanted gain follows the level of all sound so far, looked ahead included. A block's gain also
-    keeps the next block's peak under the limit, for that block starts with it.
+    The target gain follows the level of all sound so far, including the look-ahead. A block's gain also keeps the next
+    block's peak below the limit, because that block starts with it.
     """
     powers: list[float] = []
     gain: float | None = None
@@ -118,13 +117,13 @@ def _levelled(blocks: Iterable[Samples]) -> Iterator[Samples]:
 
 
 def _level(powers: list[float]) -> float:
-    """RMS of the frames within 26 dB of the loudest, which leaves out pauses and breaths."""
+    """RMS of the frames within 26 dB of the loudest, which excludes pauses and breaths."""
     heard = np.asarray(powers)
     return float(np.sqrt(heard[heard >= heard.max() / 400].mean()))
 
 
 def _faded(blocks: Iterable[Samples], length: int) -> Iterator[Samples]:
-    """Fade in the first and fade out the last `length` samples; hold that many back, as they may be the last."""
+    """Fade in the first and fade out the last `length` samples; holds that many back, because they may be the last."""
     ramp = np.linspace(0, 1, length, dtype=np.float32)
     held = np.zeros(0, np.float32)
     begun = False

@@ -1,9 +1,9 @@
-"""Text deltas → segments to speak, cut as early as they sound natural.
+"""Cuts text deltas into segments to speak, as early as sounds natural.
 
-The text is read character by character, so the segments do not depend on how the model's tokens cut it.
-A segment ends at the end of a sentence or line, at a clause mark once it is long enough, or, in text
-without marks, at a word. The first is short, so that speech begins early; later ones are longer, for a
-voice sounds better on a whole sentence and by then there is speech to play meanwhile.
+The text is read character by character, so the segments do not depend on token boundaries. A segment ends with a
+sentence or line, at a clause mark once it is long enough, or, in text without punctuation, between two words. The first
+is short, so that speech begins early; later ones are longer, because a voice sounds better on a whole sentence, and
+earlier speech is still playing.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Ending = Literal["clause", "sentence"]
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of the answer: `speech` is read aloud, `source` is the text it stands for.
+    """A piece of the answer: `speech` is read aloud, `source` is its original text.
 
-    The sources of an answer's segments, joined, are the answer's text up to what is never spoken at its end.
+    The joined sources of an answer's segments are the answer's text, without an unspoken rest at its end.
     """
 
     speech: str
@@ -38,37 +38,35 @@ class Lengths:
     words: int  # without any mark, the segment is cut between two words here
 
 
-# By number of the segment; the last for all that follow.
+# One entry per segment number; the last applies to all later segments.
 Pace = tuple[Lengths, ...]
-# A voice that speaks at once waits for phrases that sound well.
+# For a voice that takes no time: wait for phrases that sound natural.
 INSTANT: Pace = (Lengths(1, 12, 70), Lengths(20, 40, 120), Lengths(40, 80, 200))
-# One that takes half as long as its speech begins with three to five words; each segment is made while the one before
-# it is played, so it may be about twice as long. The longest keeps others waiting for three seconds.
+# For a voice that takes half as long as its speech: begin with three to five words. Each segment is made while the
+# previous one plays, so it may be about twice as long. The longest blocks other requests for three seconds.
 COMPUTED: Pace = (Lengths(1, 8, 18), Lengths(12, 24, 40), Lengths(25, 45, 80), Lengths(40, 70, 120))
 
-_LONGEST = (
-    400  # a "word" longer than this is cut anywhere, and this much text without anything to say is dropped
-)
+_LONGEST = 400  # a longer "word" is cut anywhere; this much text without anything to speak is dropped
 
-# A full stop after these does not end a sentence; nor does one after a single letter ("J. S. Bach", "e.g.").
+# After these, and after a single letter ("J. S. Bach", "e.g."), a full stop does not end a sentence.
 _ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof st sr jr vs etc approx ca cf inc ltd corp dept capt lt hon gov sen rep feat ft".split()
 )
-# Nor does one after these when a number follows: "No. 5", "Jan. 5", but "No. It is not."
+# Nor after these when a number follows: "No. 5", "Jan. 5", but "No. It is not."
 _BEFORE_NUMBERS = frozenset(
     "no nos op fig figs vol ch sec eq pp mm jan feb mar apr jun jul aug sep sept oct nov dec".split()
 )
-# Words that lean on the next one: no cut behind them where another place is near.
+# Words that belong to the next one: avoid a cut after them.
 _LEANING = frozenset(
     "a an the of to in on at by for from with and or but as is are was were be been am has have had will would can"
     " could do does did not no my your his her its our their this that these those very so i you he she it we they"
     " who which there".split()
 )
-_HIDDEN = {"```": "```", "<think>": "</think>"}  # nothing from the opening to the closing one is spoken
-_FORMULAS = {"\\(": "\\)", "\\[": "\\]", "$$": "$$"}  # not cut from the opening to the closing one
+_HIDDEN = {"```": "```", "<think>": "</think>"}  # text between these is not spoken
+_FORMULAS = {"\\(": "\\)", "\\[": "\\]", "$$": "$$"}  # text between these is not cut
 _OPENERS = "\"'“‘«([{*_`~"
 _CLOSERS = "\"'”’»)]}*_`~"
-_MARKS_WITHOUT_SPACE = ("。", "！", "？")  # of scripts that write no spaces
+_MARKS_WITHOUT_SPACE = ("。", "！", "？")  # in scripts without spaces
 _SENTENCE_MARKS = (".", "!", "?", "…", *_MARKS_WITHOUT_SPACE)
 _DASHES = (" –", " —", " -")
 _CLAUSE_MARKS = (",", ";", ":", *_DASHES)
@@ -77,27 +75,27 @@ _NUMBER_OF_A_LIST = re.compile(r"\s*\d+\.")
 
 
 class Segmenter:
-    """One answer's text in, its segments out. The work is proportional to the length of the text, whatever it is."""
+    """Segments one answer. The work is linear in the length of the text, whatever it contains."""
 
     def __init__(self, pace: Pace = INSTANT) -> None:
         self._pace = pace
-        self._text = ""  # since the last cut, without what is hidden; at most _LONGEST
-        self._source: list[str] = []  # since the last cut, all characters
+        self._text = ""  # since the last cut, without hidden text; at most _LONGEST
+        self._source: list[str] = []  # all characters since the last cut
         self._hidden_until = ""
         self._tail = ""
         self._formula_until = ""
         self._count = 0
-        self._retry_at = 0  # length of the text that is worth another look, after one without anything to say
+        self._retry_at = 0  # after a text without anything to speak: the length at which to try again
         self._word_at: tuple[int, int] | None = None  # lengths of text and source before the last word
 
     def push(self, delta: str) -> list[Segment]:
-        """The segments that `delta` completes, in order."""
+        """Return the segments that `delta` completes, in order."""
         return [segment for character in delta if (segment := self._read(character)) is not None]
 
     def stalled(self) -> list[Segment]:
-        """The phrase so far, as at most one segment, when no more text comes for now.
+        """Return the phrase so far, as at most one segment, when no text has come for a while.
 
-        A word without a mark or space after it may be half a word, and a number may be followed by its unit: they wait.
+        Holds back a last word that may be incomplete, and a number whose unit may follow.
         """
         if self._hidden_until or self._formula_until:
             return self._stalled_at(self._word_at)
@@ -108,7 +106,7 @@ class Segmenter:
         return self._stalled_at(self._word_at)
 
     def flush(self) -> list[Segment]:
-        """What is left at the end of the answer, as at most one segment."""
+        """Return the rest at the end of the answer, as at most one segment."""
         segment = self._cut("sentence")
         return [] if segment is None else [segment]
 
@@ -144,19 +142,19 @@ class Segmenter:
         return segment
 
     def _follow_formula(self, character: str) -> None:
-        """Whether the text up to and with `character` is inside a formula."""
+        """Track whether the text up to `character` is inside a formula."""
         text = self._text[-2:] + character
         if self._formula_until:
             if text.endswith(self._formula_until) or (self._formula_until == "$" and character == "\n"):
                 self._formula_until = ""
         elif text[-2:] in _FORMULAS:
             self._formula_until = _FORMULAS[text[-2:]]
-        # A price has a digit after the sign.
+        # A digit after the dollar sign makes it a price.
         elif text[-2:-1] == "$" and not (text[:-2].isalnum() or character.isspace() or character.isdigit()):
             self._formula_until = "$"
 
     def _ending_before(self, character: str) -> Ending | None:
-        """How the text so far ends if it can be cut before `character`; None where it goes on."""
+        """Return how the text ends when it can be cut before `character`; None when it cannot."""
         if len(self._text) >= _LONGEST:
             return "clause"
         if self._formula_until:
@@ -201,7 +199,7 @@ class Segmenter:
         return not _NUMBER_OF_A_LIST.fullmatch(text.rsplit("\n", 1)[-1])
 
     def _cut(self, ending: Ending) -> Segment | None:
-        """A segment of the text so far; None where there is nothing to say, and the text stays unless it is long."""
+        """Cut a segment from the text so far; None when there is nothing to speak (a long text is then dropped)."""
         speech = plain(self._text)
         if not speech:
             self._retry_at = len(self._text) * 3 // 2 + 1
@@ -219,12 +217,12 @@ class Segmenter:
 
 
 def _is_sign(character: str) -> bool:
-    """Whether a word that begins with it may be one with the word before: 5 | 000, a | × b, B | ♭."""
+    """Whether a word that begins with `character` may belong to the previous word: 5 | 000, a | × b, B | ♭."""
     return not character.isalpha() and character not in _OPENERS
 
 
 def _joins(text: str, next_character: str) -> bool:
-    """Whether the last word of `text` and the one that begins with `next_character` are read as one: 5 kHz, a × b."""
+    """Whether the last word of `text` and the word beginning with `next_character` are read as one: 5 kHz, a × b."""
     if _belongs_to_what_follows(text):
         return True
     if next_character.isdigit():
@@ -234,11 +232,11 @@ def _joins(text: str, next_character: str) -> bool:
 
 
 def _belongs_to_what_follows(text: str) -> bool:
-    """Whether the last word of `text` may want the next one: a number its unit, a sign its right side."""
+    """Whether the last word of `text` may need the next one: a number its unit, a sign its right operand."""
     word = text.rstrip().rsplit(None, 1)[-1:]
     if not word:
         return False
     last = word[0][-1]
     if last in ".,":
-        return text[-1:] == last and word[0][:-1][-1:].isdigit()  # 3.14 and 1,000 may go on
+        return text[-1:] == last and word[0][:-1][-1:].isdigit()  # may become 3.14 or 1,000
     return _is_sign(last) and last not in _CLOSERS and last not in ";:!?…。！？—"

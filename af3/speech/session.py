@@ -34,7 +34,7 @@ PAUSE_S: dict[Ending, float] = {
     "clause": 0.06,
     "sentence": 0.15,
 }  # before the next segment; both ends are trimmed of silence
-# A phrase is spoken after this long without new text, so that with the voice's own delay it is heard within 0.3 s.
+# Speak the phrase so far after this long without new text; with the voice's own delay it is heard within 0.3 s.
 STALL_S = 0.2
 
 
@@ -44,7 +44,7 @@ class _Outlet:
 
     sink: Sink
     jobs: int = 0
-    newest: bool = True  # what stalls after it is spoken through it
+    newest: bool = True  # a stalled phrase is spoken through the newest sink
 
     @property
     def done(self) -> bool:
@@ -66,7 +66,7 @@ class _Session:
     rate: float
     touched_s: float
     segmenter: Segmenter
-    newest: _Outlet | None = None  # until the next text comes, or none has for STALL_S
+    newest: _Outlet | None = None  # until the next text, or until STALL_S without text
     jobs: deque[_Job] = field(default_factory=deque)
     complete: bool = False  # the whole answer has arrived
     stopped: bool = False
@@ -87,9 +87,8 @@ class Speech:
         clock: Clock | None = None,
         fallback: str | None = None,
     ):
-        """`idle_s`: drop a request that brings no text for this long (its stream broke off).
-
-        `clock`: what measures STALL_S. `fallback`: the voice that goes on with an answer whose own cannot keep up.
+        """idle_s: drop a request without text for this long (its stream broke off). clock: measures STALL_S.
+        fallback: the voice that takes over when an answer's own cannot keep up.
         """
         self._fallback = fallback
         self._keep_up = KeepUp()
@@ -97,7 +96,7 @@ class Speech:
         self._idle_s = idle_s
         self._observer = observer
         self._sessions: dict[str, _Session] = {}
-        self._ready: list[tuple[str, _Session]] = []  # have a job and no thread
+        self._ready: list[tuple[str, _Session]] = []  # sessions with a job that wait for a thread
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="speech")
         self._watch = StallWatch(STALL_S, self._stalled, clock or Clock())
@@ -108,9 +107,9 @@ class Speech:
         return len(self._sessions)
 
     def begin(self, request_id: str, voice: str | None, rate: float, sink: Sink) -> None:
-        """Open a request. It replaces whatever a broken stream left under the same id.
+        """Open a request; replaces what a broken stream left under the same id.
 
-        `voice` None: the default. If the voice failed to load, `sink` gets the error and nothing is spoken.
+        voice: None for the default. If the voice failed to load, `sink` gets the error and nothing is spoken.
         """
         self.stop(request_id)
         now = time.monotonic()
@@ -168,7 +167,7 @@ class Speech:
         self._close(outlet)
 
     def stop(self, request_id: str) -> None:
-        """Stop speaking this request. At most the block in the making still leaves."""
+        """Stop speaking this request; at most the block in progress is still sent."""
         with self._lock:
             session = self._sessions.pop(request_id, None)
             if session is None:
@@ -189,7 +188,7 @@ class Speech:
         self.voices.close()
 
     def _speak(self, request_id: str, session: _Session, segments: list[Segment], outlet: _Outlet) -> None:
-        """With the lock held."""
+        """Queue segments; the caller holds the lock."""
         if not segments:
             self._forget_if_done(request_id, session)
             return

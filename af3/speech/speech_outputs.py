@@ -1,4 +1,4 @@
-"""Where speech goes, and who counts it: the interfaces between `session.py` and the server."""
+"""The interfaces between `session.py` and the server: sinks for speech, and metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from af3.speech.voice import Pcm
 
 @dataclass(frozen=True)
 class SpeechBlock:
-    """A piece of speech: at most 100 ms, plus the pause before a segment. Play blocks in the order they come."""
+    """A piece of speech: at most 100 ms, plus the pause before a segment. Play blocks in order."""
 
     pcm: Pcm
     sample_rate: int
@@ -19,7 +19,7 @@ class SpeechBlock:
 
 
 class Sink(Protocol):
-    """Where the speech of one response goes. Called from any thread; `finish` comes last."""
+    """Receives the speech of one response, on any thread; `finish` comes last."""
 
     def cancelled(self) -> bool: ...
     def send(self, block: SpeechBlock) -> None: ...
@@ -33,7 +33,7 @@ class Observer(Protocol):
     def segment(self, report: SegmentReport) -> None: ...
     def failed(self) -> None: ...
     def fell_back(self) -> None:
-        """An answer goes on with the instant voice: its own could not keep up."""
+        """An answer continues with the fallback voice, because its own could not keep up."""
         ...
 
     def live(self, count: int) -> None:

@@ -1,4 +1,4 @@
-"""One thread that notices which of many requests has brought no text for a while."""
+"""Watches many requests with one thread and reports those without text for a while."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from collections.abc import Callable
 
 
 class Clock:
-    """Tells the time and waits. Tests bring their own."""
+    """Tells the time and waits. Tests replace it."""
 
     def now(self) -> float:
         return time.monotonic()
 
     def wait(self, changed: threading.Condition, until: float | None) -> None:
-        """Wait, with `changed` held, until it is notified or it is `until`; None: until it is notified."""
+        """Wait, with `changed` held, until a notification or the time `until` (None: only a notification)."""
         changed.wait(None if until is None else max(0.0, until - self.now()))
 
 
 class StallWatch:
-    """Calls `stalled(key)` once when `key` has not been touched for `after_s` seconds, from a thread of its own."""
+    """Calls `stalled(key)` once when `key` has not been touched for `after_s` seconds, on its own thread."""
 
     def __init__(self, after_s: float, stalled: Callable[[str], None], clock: Clock):
         self._after_s = after_s
         self._stalled = stalled
         self._clock = clock
         self._changed = threading.Condition()
-        self._due: dict[str, float] = {}  # in the order of the deadlines: all wait for the same time
+        self._due: dict[str, float] = {}  # ordered by deadline, because all wait equally long
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="speech-stall", daemon=True)
         self._thread.start()
 
     def touch(self, key: str) -> None:
-        """Restart the time of `key`."""
+        """Restart the timer of `key`."""
         with self._changed:
             idle = not self._due
             self._due.pop(key, None)
@@ -45,7 +45,7 @@ class StallWatch:
             self._due.pop(key, None)
 
     def close(self) -> None:
-        """End the thread. Nothing is called afterwards."""
+        """End the thread; nothing is called afterwards."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -56,7 +56,7 @@ class StallWatch:
             self._stalled(key)
 
     def _next(self) -> str | None:
-        """The key that has stalled next; None when the watch is closed."""
+        """Wait for the next stalled key; None when the watch is closed."""
         with self._changed:
             while not self._closed:
                 key, due = next(iter(self._due.items()), ("", None))

@@ -51,7 +51,7 @@ class Voice(Protocol):
         ...
 
     def interrupt(self) -> None:
-        """Nobody listens any more: give up a segment in the making. From any thread; the voice is not used again."""
+        """Abort the current segment, because the listener has left. On any thread; the voice is not used again."""
         ...
 
 

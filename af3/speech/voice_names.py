@@ -1,6 +1,6 @@
-"""What a request may call a voice: a voice of this server, a mix of several, or one of OpenAI's names.
+"""Resolves a request's voice: a voice of this server, a mix of several, or one of OpenAI's names.
 
-The one place that knows OpenAI's names; every interface that takes a voice sends it through `resolve`.
+Only this module knows OpenAI's names; every interface that takes a voice calls `resolve`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from af3.errors import invalid
 
-# OpenAI's name → voices that come near it, the best first: Kokoro's, then those that need no weights. A server whose
-# only other voice has another name speaks with its default.
+# OpenAI's name → similar voices, best first: Kokoro's, then those without weights. A server that has none of them uses
+# its default voice.
 OPENAI_VOICES: Mapping[str, tuple[str, ...]] = {
     "alloy": ("af_alloy", "en-us-female"),
     "ash": ("am_michael", "en-us"),
@@ -29,11 +29,11 @@ OPENAI_VOICES: Mapping[str, tuple[str, ...]] = {
 }
 
 _PART = re.compile(r"(?P<name>[^:+]+)(?::(?P<weight>\d+(?:\.\d+)?))?")
-_MIXABLE = re.compile(r"[a-z][fm]_[a-z]+")  # Kokoro's way of naming; its voices are vectors
+_MIXABLE = re.compile(r"[a-z][fm]_[a-z]+")  # Kokoro's names; its voices are vectors
 
 
 def resolve(name: str, available: Sequence[str]) -> str:
-    """The voice of `available`, or the mix of them, that `name` means.
+    """Return the voice or mix of `available` that `name` means.
 
     Raises a RequestError that lists the available voices.
     """
@@ -53,7 +53,7 @@ def resolve(name: str, available: Sequence[str]) -> str:
 
 
 def mix(name: str) -> dict[str, float]:
-    """The parts of `af_heart:0.7+af_sky:0.3` and their shares, which add up to 1. A part without a weight counts 1.
+    """Parse `af_heart:0.7+af_sky:0.3` into voices and shares that add up to 1; a part without a weight has weight 1.
 
     Raises a RequestError for anything else.
     """
@@ -61,7 +61,7 @@ def mix(name: str) -> dict[str, float]:
     for part in name.split("+"):
         found = _PART.fullmatch(part)
         if found is None:
-            raise invalid(f"parameter 'voice': {name!r} is no mix; write it as af_heart:0.7+af_sky:0.3")
+            raise invalid(f"parameter 'voice': {name!r} is not a mix; write it as af_heart:0.7+af_sky:0.3")
         weights[found["name"]] = weights.get(found["name"], 0.0) + float(found["weight"] or 1)
     total = sum(weights.values())
     if not total > 0:

@@ -1,4 +1,4 @@
-"""A client's own text, spoken without a language model."""
+"""Speaks a client's text without a language model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from af3.speech.voice_names import resolve
 
 
 def say(speech: Speech, request_id: str, text: str, voice: str | None, rate: float, sink: Sink) -> None:
-    """Speak all of it through `sink`. Raises RequestError for an unknown voice, and a text without or with too much."""
+    """Speak a whole text through `sink`. Raises RequestError for an unknown voice and an empty or too long text."""
     if voice is not None:
         resolve(voice, speech.voices.voices)
     if not text.strip():

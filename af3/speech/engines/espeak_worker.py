@@ -1,19 +1,19 @@
-"""eSpeak NG as a program of its own: JSON lines in, PCM or phonemes out. Never imported by the server.
+"""Runs eSpeak NG as a separate program: JSON lines in, PCM or phonemes out. The server never imports this.
 
-eSpeak NG is licensed under the GPL, so the server does not load it: it starts this file as a separate
-process and talks to it over two pipes. Standard library only; run as
+eSpeak NG is under the GPL, so the server starts this file as a separate process and talks to it over two pipes. It uses
+only the standard library; run it as
+
 
     python espeak_worker.py LIBESPEAK_NG ESPEAK_NG_DATA
 
-At start it writes its sample rate as one uint32. Then, per line
-`{"voice": name, "words_per_minute": int, "text": str}` on stdin, it writes blocks of int16 PCM, each
-behind its length in bytes (uint32, native order); a length of 0 ends the text. After each block it waits
-for one byte on stdin: `+` asks for more, anything else ends the text. So it never runs ahead of its
-reader, and a caller that hangs up costs one block. It leaves when stdin closes, also when the server
+At start it writes its sample rate as one uint32. For each line `{"voice": name, "words_per_minute": int, "text": str}`
+on stdin it writes blocks of int16 PCM, each preceded by its length in bytes (uint32, native order); a length of 0 ends
+the text. After each block it waits for one byte on stdin: `+` asks for more, anything else ends the text. So it never
+runs ahead of its reader, and a caller that hangs up costs one block. It exits when stdin closes, also when the server
 was killed.
 
-A line `{"voice": name, "phonemes": str}` is answered with one block instead, the IPA of the text in UTF-8, with `^`
-between the letters of a phoneme that has several.
+The reply to a line `{"voice": name, "phonemes": str}` is one block: the IPA of the text in UTF-8, with `^` between the
+letters of a phoneme that has several.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes
 
 
 def phonemes(espeak: ctypes.CDLL, text: str) -> str:
-    """The IPA of `text`, whose clauses eSpeak NG reads one by one."""
+    """Return the IPA of `text`; eSpeak NG reads it clause by clause."""
     to_phonemes = espeak.espeak_TextToPhonemes
     to_phonemes.restype = ctypes.c_char_p
     to_phonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
@@ -53,7 +53,7 @@ def main(library: str, data: str) -> None:
         replies.flush()
         return 0 if requests.read(1) == b"+" else 1
 
-    callback = CALLBACK(on_audio)  # kept in a name: eSpeak holds no reference to it
+    callback = CALLBACK(on_audio)  # keep a reference: eSpeak NG holds none
     espeak.espeak_SetSynthCallback(callback)
     replies.write(struct.pack("=I", hz))
     replies.flush()

@@ -1,8 +1,8 @@
-"""The natural voice: Kokoro-82M on ONNX Runtime, from the files that `build_engines` made.
+"""The natural voice: Kokoro-82M on ONNX Runtime, from the files of `build_engines`.
 
-A segment's phonemes come from eSpeak NG (a program of its own) and become one run of one graph: there are no random
-numbers in it, so the same text always gives the same samples. Its normalisations look at the whole segment, so the
-segment cannot be cut into pieces; the first one of an answer is short instead (`segmenter.COMPUTED`).
+eSpeak NG (a separate program) gives a segment's phonemes, and one run of one graph speaks them. The graph has no random
+numbers, so the same text always gives the same samples. Its normalisation layers span the whole segment, so a segment
+cannot be cut into pieces; instead an answer's first segment is short (`segmenter.COMPUTED`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SETTINGS_FILE = "voice.json"
 MODEL_FILE = "model.onnx"
 STYLES_FILE = "styles.npy"
 SAMPLE_RATE = 24000
-MOST_TOKENS = 510  # of one run, without the two ends; a style has a row for each length
+MOST_TOKENS = 510  # per run, without the two end tokens; a style has one row per length
 CPU_INFO = Path("/proc/cpuinfo")
 PRECISE = "session.x64quantprecision"
 
@@ -37,7 +37,7 @@ Styles = NDArray[np.float32]  # [510, 256]; row n - 1 is for n tokens
 
 @dataclass(frozen=True)
 class KokoroSettings:
-    """The contents of the voice's `voice.json`. `tokens_input`: exports differ in what they call it."""
+    """The contents of the voice's `voice.json`. tokens_input: the input's name, which differs between exports."""
 
     engine: str
     name: str
@@ -52,12 +52,12 @@ class KokoroSettings:
         return cls(**given | {"voices": tuple(given["voices"])})
 
     def token_ids(self, text: str) -> list[int]:
-        """Ids of the phonemes that the model knows; it skips the others."""
+        """Ids of the phonemes in the vocabulary; skips the others."""
         return [self.vocabulary[phoneme] for phoneme in text if phoneme in self.vocabulary]
 
 
 class KokoroGraph:
-    """The graph in one session; from several threads."""
+    """The graph in one session. Thread-safe."""
 
     def __init__(self, tokens_input: str, session: onnxruntime.InferenceSession):
         self._tokens_input = tokens_input
@@ -70,7 +70,7 @@ class KokoroGraph:
         speed: float,
         options: onnxruntime.RunOptions | None = None,
     ) -> NDArray[np.float32]:
-        """Token ids, at most 510 → samples in -1…1 at 24 kHz."""
+        """Speak at most 510 token ids; returns samples in -1…1 at 24 kHz."""
         found: NDArray[np.float32] = self._session.run(
             None,
             {
@@ -84,7 +84,7 @@ class KokoroGraph:
 
 
 class KokoroSynthesizer:
-    """Kokoro's voices, which are vectors of one model, and mixes of them."""
+    """Kokoro's voices (style vectors of one model) and mixes of them."""
 
     def __init__(
         self, settings: KokoroSettings, session: onnxruntime.InferenceSession, styles: NDArray[np.float32]
@@ -94,13 +94,13 @@ class KokoroSynthesizer:
         self.voices = settings.voices
         self.graph = KokoroGraph(settings.tokens_input, session)
         self._styles = styles
-        self._espeak = EspeakSynthesizer(1)  # phonemes of a segment take it a millisecond
+        self._espeak = EspeakSynthesizer(1)  # a segment's phonemes take a millisecond
 
     @classmethod
     def load(
         cls, folder: Path, provider: str = "CPUExecutionProvider", threads: int = 1
     ) -> KokoroSynthesizer:
-        """From `engines/<target>/voice/`. A provider that this ONNX Runtime lacks is replaced by the CPU's."""
+        """Load from `engines/<target>/voice/`. Falls back to the CPU when ONNX Runtime lacks the provider."""
         settings = KokoroSettings.read(folder)
         styles = np.load(folder / STYLES_FILE, mmap_mode="r")
         return cls(settings, load_session(folder / MODEL_FILE, provider, threads), styles)
@@ -116,7 +116,7 @@ class KokoroSynthesizer:
         return style
 
     def phonemes(self, text: str, language: str) -> str:
-        """What is read for `text`, in the alphabet of the model. Raises VoiceFailed."""
+        """Phonemes of `text` in the model's alphabet. Raises VoiceFailed."""
         return phonemes(text, language, self._espeak.phonemes)
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ class KokoroSynthesizer:
 
 
 class KokoroVoice:
-    """One speaker, or a mix, at one rate. The first part of a mix decides the accent."""
+    """One speaker or mix at one rate. The first part of a mix decides the accent."""
 
     sample_rate = SAMPLE_RATE
     pace = COMPUTED
@@ -137,7 +137,7 @@ class KokoroVoice:
         self._options = onnxruntime.RunOptions()
 
     def speakable(self, text: str) -> str:
-        """English words for signs and numbers; the other languages read theirs themselves."""
+        """Spell out signs and numbers in English; eSpeak NG does it for other languages."""
         return in_english(text) if self._language in (AMERICAN, BRITISH) else text
 
     def speak(self, text: str) -> Generator[Pcm, None, None]:
@@ -156,7 +156,7 @@ class KokoroVoice:
 
 
 def parts(ids: list[int], space: int | None) -> Iterator[list[int]]:
-    """`ids` in runs of at most 510, cut at the last space where there is one."""
+    """Cut `ids` into runs of at most 510, at the last space if there is one."""
     while len(ids) > MOST_TOKENS:
         head = ids[:MOST_TOKENS]
         cut = MOST_TOKENS if space not in head else MOST_TOKENS - head[::-1].index(space)
@@ -167,7 +167,7 @@ def parts(ids: list[int], space: int | None) -> Iterator[list[int]]:
 
 
 def load_session(path: Path, provider: str, threads: int) -> onnxruntime.InferenceSession:
-    """`threads`: as many as segments are spoken at a time; alone, a segment has all of them."""
+    """Open the graph. threads: the number of concurrent segments; a lone segment uses all of them."""
     here = onnxruntime.get_available_providers()
     return onnxruntime.InferenceSession(
         str(path),
@@ -181,8 +181,8 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the LLM needs the cores too
     if not has_vnni():
-        # Without VNNI, products of bytes with signed bytes overflow; this makes them exact. With VNNI they are exact,
-        # and it would take half of the speed away.
+        # Without VNNI, products of unsigned and signed bytes can overflow; this makes them exact. With VNNI they are
+        # exact anyway, and this would halve the speed.
         options.add_session_config_entry(PRECISE, "1")
     options.enable_mem_pattern = False  # a pattern is kept per shape, and nearly every segment is a new one
     options.log_severity_level = 3
@@ -190,6 +190,6 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
 
 
 def has_vnni() -> bool:
-    """Whether the processor multiplies bytes with signed bytes into 32 bits."""
+    """Whether the processor multiplies unsigned with signed bytes into 32 bits."""
     flags = CPU_INFO.read_text().split() if CPU_INFO.exists() else []
     return "avx512_vnni" in flags or "avx_vnni" in flags

@@ -1,7 +1,7 @@
-"""eSpeak NG's IPA → the phonemes that Kokoro was trained on, for each language it speaks.
+"""Converts eSpeak NG's IPA to the phonemes that Kokoro was trained on, for each of its languages.
 
-Kokoro writes a diphthong or an affricate as one letter and a syllabic consonant with ᵊ; the stress marks are IPA's. The
-American voices know flaps (T), rhotic vowels as two letters, and no length marks.
+Kokoro writes a diphthong or an affricate as one letter and a syllabic consonant with ᵊ; stress marks are IPA's.
+American voices have flaps (T), rhotic vowels as two letters, and no length marks.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ _ENGLISH = {
 _AMERICAN = {"ɜːɹ": "ɜɹ", "ɜː^ɹ": "ɜɹ", "ɜː": "ɜɹ", "ɪ^ə": "iə", "o": "ɔ", "ː": ""}
 _BRITISH = {"e^ə": "ɛː", "i^ə": "ɪə", "ɒ^ɪ": "Y", "æ": "a"}
 _ANYWHERE = {"g": "ɡ", "ʲ": "", "^": "", "\u200d": ""}
-_FOREIGN_WORD = re.compile(r"\([^)]*\)")  # eSpeak NG writes (en) before an English word and (hi) behind it
+_FOREIGN_WORD = re.compile(r"\([^)]*\)")  # eSpeak NG writes (en) before an English word and (hi) after it
 _HAPPY = re.compile(r"(?<=[^\W\d_])ɪ(?=\s|$)")  # eSpeak NG's RP ends "city" in ɪ, Kokoro's British in i
 _SYLLABIC = re.compile(r"(\S)\u0329")
 
-# A mark that Kokoro reads. One inside a number, a time or a word is none.
+# Punctuation that Kokoro reads, but not inside a number, a time or a word.
 _MARKS = re.compile(r"[;:,.!?…]+(?=\s|$|[\"”)])|[\"“”()—]")
-# A full stop after these is part of the word.
+# After these, a full stop is part of the word.
 _SHORT = re.compile(r"(?i)(?:^|\s)(?:mr|mrs|ms|dr|prof|st|vs|no|jr|sr|[a-z]|(?:[a-z]\.)+[a-z])$")
 
 Phonemizer = Callable[[str, str], str]  # text, eSpeak NG's language → its tied IPA
 
 
 def phonemes(text: str, language: str, phonemizer: Phonemizer) -> str:
-    """What a Kokoro voice of `language` (a value of LANGUAGES) reads for `text`, marks included."""
+    """Phonemes of `text`, with punctuation, for a voice of `language` (a value of LANGUAGES)."""
     if language in (AMERICAN, BRITISH):
         text = respelled(text)
     said: list[str] = []
@@ -60,7 +60,7 @@ def phonemes(text: str, language: str, phonemizer: Phonemizer) -> str:
 
 
 def _words(text: str, language: str, phonemizer: Phonemizer) -> str:
-    """Phonemes of a text without marks; the spaces around it stay."""
+    """Phonemes of a text without punctuation; keeps the spaces around it."""
     if not any(character.isalnum() for character in text):
         return " " if text else ""
     before, after = " " * text[0].isspace(), " " * text[-1].isspace()
@@ -68,7 +68,7 @@ def _words(text: str, language: str, phonemizer: Phonemizer) -> str:
 
 
 def in_kokoros_alphabet(ipa: str, language: str) -> str:
-    """eSpeak NG's tied IPA of one clause, in the alphabet of Kokoro."""
+    """Convert eSpeak NG's tied IPA of one clause to Kokoro's alphabet."""
     text = _replace(_FOREIGN_WORD.sub("", ipa), _AFFRICATES)
     if language in (AMERICAN, BRITISH):
         text = _replace(text, _AMERICAN if language == AMERICAN else _BRITISH, _DIPHTHONGS, first=True)
@@ -81,7 +81,7 @@ def in_kokoros_alphabet(ipa: str, language: str) -> str:
 
 
 def _replace(text: str, *tables: dict[str, str], first: bool = False) -> str:
-    """All keys of the tables, longest first. `first`: those of the last table before the others."""
+    """Replace all keys of the tables, longest first. first: apply the tables in reverse order."""
     ordered = tables[::-1] if first else tables
     for table in ordered:
         for old in sorted(table, key=len, reverse=True):

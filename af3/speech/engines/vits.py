@@ -22,8 +22,8 @@ from af3.speech.spoken.letters import letters_only
 from af3.speech.voice import Pcm, VoiceFailed
 
 SETTINGS_FILE = "voice.json"
-# In frames, 16 ms each in MMS. The first is short, so that speech begins early, but longer than what
-# `af3.speech.pcm` looks ahead; later ones waste less on their context.
+# In frames, 16 ms each in MMS. The first is short, so that speech begins early, but longer than the look-ahead of
+# `af3.speech.pcm`; later ones spend relatively less on their context.
 PIECES = (28, 40, 80, 128)
 
 
@@ -70,17 +70,17 @@ class VitsSynthesizer:
 
     @classmethod
     def load(cls, folder: Path, provider: str = "CPUExecutionProvider", threads: int = 1) -> VitsSynthesizer:
-        """From `engines/<target>/voice/`; `provider` and `threads` as for `af3.encoder.choose.load_encoder`."""
+        """Load from `engines/<target>/voice/`; `provider` and `threads` as in `af3.encoder.choose.load_encoder`."""
         return cls(VitsSettings.read(folder), load_graphs(folder, provider, threads))
 
     def voice(self, name: str, rate: float) -> VitsVoice:
         return VitsVoice(self, rate)
 
     def close(self) -> None:
-        """Nothing to free before the process ends."""
+        """Do nothing: there is nothing to free before the process ends."""
 
     def waveform(self, ids: NDArray[np.int64], speed: float) -> Iterator[NDArray[np.float32]]:
-        """Character ids [1, n] → pieces of the samples, in -1…1. As `VitsModel.forward` with both noise scales 0."""
+        """Yield samples of character ids [1, n] in pieces, -1…1; equals `VitsModel.forward` with noise scales of 0."""
         means, frames = self._graphs.run(TEXT, ids)
         counts = np.ceil(frames[0] / np.float32(speed)).astype(np.int64)
         (latents,) = self._graphs.run(FLOW, np.repeat(means[0], counts, axis=0).T[None])
@@ -103,7 +103,7 @@ def _pieces(frames: int) -> Iterator[tuple[int, int]]:
 class VitsVoice:
     """The speaker of a VITS checkpoint at one rate."""
 
-    pace = INSTANT  # pieces of a long segment leave as they are made
+    pace = INSTANT  # a long segment is sent piece by piece
 
     def __init__(self, synthesizer: VitsSynthesizer, rate: float):
         self.sample_rate = synthesizer.settings.sample_rate
@@ -111,7 +111,7 @@ class VitsVoice:
         self._speed = synthesizer.settings.speaking_rate * rate
 
     def speakable(self, text: str) -> str:
-        """Words in the characters the model was trained on: signs too if the voice is English, and numbers."""
+        """Spell out numbers, and for an English voice signs, in the characters that the model was trained on."""
         settings = self._synthesizer.settings
         if settings.language == "eng":
             text = in_english(text)
@@ -126,4 +126,4 @@ class VitsVoice:
             raise VoiceFailed("the neural voice failed on a segment") from error
 
     def interrupt(self) -> None:
-        """A piece takes little time; the caller stops after it."""
+        """Do nothing: a piece takes little time, and the caller stops after it."""

@@ -14,11 +14,11 @@ from af3.speech.engines.vits_interface import GRAPHS, Graphs
 
 
 class OnnxGraphs:
-    """On ONNX Runtime, from `<name>.onnx`."""
+    """Runs the graphs on ONNX Runtime, from `<name>.onnx`."""
 
     def __init__(self, folder: Path, provider: str = "CPUExecutionProvider", threads: int = 1):
         options = onnxruntime.SessionOptions()
-        # As many as segments are spoken at a time: alone, a segment has all of them.
+        # One thread per concurrent segment; a lone segment uses all of them.
         options.intra_op_num_threads = threads
         options.add_session_config_entry(
             "session.intra_op.allow_spinning", "0"

@@ -7,11 +7,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-# Each has one input; from one to the next the number of frames is not known before it has run.
+# Each has one input. The number of frames is known only after the previous graph has run.
 TEXT, FLOW, DECODER = GRAPHS = ("text", "flow", "decoder")
 
 
 class Graphs(Protocol):
     def run(self, name: str, values: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """One of GRAPHS on its input → its outputs, in the order of the graph. From several threads."""
+        """Run one of GRAPHS on its input; returns its outputs in order. Thread-safe."""
         ...

@@ -1,7 +1,7 @@
-"""The graphs of a VITS voice on TensorRT, from `<name>.plan`: the other engine behind `af3.speech.engines.vits_graphs`.
+"""Runs the graphs of a VITS voice on TensorRT, from `<name>.plan`.
 
-Imported only in the pinned container (TensorRT 10.11). Like `af3.encoder.tensorrt_engine` it has never been run: no GPU
-with TensorRT was at hand.
+Imported only in the pinned container (TensorRT 10.11). Like `af3.encoder.tensorrt_engine`, it has never run, for want
+of a GPU.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from af3.speech.engines.vits_interface import GRAPHS
 
 
 class TensorRTGraphs:
-    """One execution context a graph, one at a time: segments are short, and a stream keeps the GPU in order."""
+    """One execution context per graph, used one at a time: segments are short, and all work shares one stream."""
 
     def __init__(self, folder: Path):
         runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.WARNING))

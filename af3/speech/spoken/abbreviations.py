@@ -1,4 +1,4 @@
-"""Short forms that a voice reads letter by letter, or at whose full stop it would pause."""
+"""Expands abbreviations that a voice would spell out, or at whose full stop it would pause."""
 
 from __future__ import annotations
 

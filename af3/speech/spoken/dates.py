@@ -13,7 +13,7 @@ _MONTH = "|".join(MONTHS)
 _SHORT = {month[:3]: month for month in MONTHS} | {"Sept": "September"}
 _YEAR = r"(?:1[1-9]|20)\d\d"
 _DASH = r"\s*[-–—]\s*"
-# A number of four digits after one of these is a year; so it is in brackets and before a name of an era.
+# A four-digit number after one of these words is a year; so is one in brackets or before an era.
 _BEFORE_YEAR = (
     r"[Ii]n|[Ss]ince|[Uu]ntil|[Tt]ill|[Bb]y|[Ff]rom|[Oo]f|[Dd]uring|[Bb]efore|[Aa]fter|[Aa]round|[Cc]irca|[Cc]a\.|"
     r"[Yy]ear|early|late|mid|spring|summer|autumn|fall|winter|copyright|and|to|or|" + _MONTH
@@ -53,7 +53,7 @@ def _iso(date: re.Match[str]) -> str:
 
 
 def _slashed(date: re.Match[str]) -> str:
-    """05/13/2024 and 13/05/2024 are certain; 05/01/2024 is a day of May or of January, so its numbers are read."""
+    """Read a slashed date: 05/13/2024 and 13/05/2024 are unambiguous; of 05/01/2024 the numbers are read."""
     first, second = int(date[1]), int(date[2])
     if first <= 12 < second <= 31:
         return _day(MONTHS[first - 1], date[2], date[3])
@@ -111,13 +111,13 @@ _RULES = rules(
     ),
     (rf"(?<=\()(?:{_YEAR})(?=[),;])", lambda m: year(int(m[0]))),
     (rf"\b({_YEAR})(?= (?:AD|BC|CE|BCE)\b)", lambda m: year(int(m[1]))),
-    # Alone, or before a name or a mark, it is one too; before other words it may be a count.
+    # A year also stands alone, or before a name or punctuation; before other words it may be a count.
     (
         rf"(?<![\w.,/$€£¥#:%+×*=<>≤≥±~≈√^-])(?<!\d )(?:1[1-9]\d\d|20[1-9]\d)"
         rf"(?=[.,;:!?)]?(?:\s+(?:[A-Z][a-z]{2}|\()|$)|[,;!?)]\s|[.]\s|{_AFTER_YEAR})",
         _lone_year,
     ),
-    # Times: 3:05 pm is "three oh five", and what follows a whole hour is not said.
+    # Times: 3:05 pm is "three oh five"; the minutes of a whole hour are not read.
     (r"\b(\d{1,2}):00(?=\s*(?:[ap]\.?m\b))", r"\1"),
     (r"\b(\d{1,2}):0([1-9])(?=\s*(?:[ap]\.?m\b))", r"\1 oh \2"),
     (r"(?<=\d)([ap])m\b", r" \1m"),

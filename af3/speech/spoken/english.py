@@ -1,4 +1,4 @@
-"""English: what signs, numbers, units and notes are called. For voices whose language is English."""
+"""Spells out signs, numbers, units and notes for English voices."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 
 from af3.speech.spoken import abbreviations, dates, maths, money, music, numbers, scores, units
 
-# Each takes what is certainly its own, so the order is from the narrow to the wide: a date before a range,
-# a price before a number, a chord before a unit ("Am7"), a unit before a sign ("m²").
+# Each step takes only what is certain, so specific steps come first: a date before a range, a price before a number, a
+# chord before a unit ("Am7"), a unit before a sign ("m²").
 _STEPS = (
     abbreviations.say,
     numbers.say_phone_numbers,
@@ -23,7 +23,7 @@ _STEPS = (
 
 
 def in_english(text: str) -> str:
-    """`text`, as `markup.plain` gives it, in words. Plain numbers such as 42 and 3.14 stay digits."""
+    """Spell out the output of `markup.plain`. Plain numbers such as 42 and 3.14 stay digits."""
     written = text
     for step in _STEPS:
         text = step(text)

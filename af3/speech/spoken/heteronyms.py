@@ -1,7 +1,7 @@
-"""English words that are spelled alike and said differently, where eSpeak NG takes the wrong one.
+"""Respells heteronyms that eSpeak NG would mispronounce.
 
-eSpeak NG tells a verb from a noun by the word before it ("to record", "the record") and knows "live concert" and "has
-read". What it misses is written here as a word that sounds right. Only what a voice says changes, not the text.
+eSpeak NG distinguishes verb and noun by the previous word ("to record", "the record") and knows "live concert" and "has
+read". Words that it gets wrong are respelled by sound, only in the speech, not in the text.
 """
 
 from __future__ import annotations
@@ -28,5 +28,5 @@ _RULES = rules(
 
 
 def respelled(text: str) -> str:
-    """`text` with such words as eSpeak NG reads them right."""
+    """Respell such words in `text`."""
     return apply(_RULES, text)

@@ -1,10 +1,10 @@
-"""LaTeX formulas → the same in Unicode signs, which `maths` and `units` put into words."""
+"""Converts LaTeX formulas to Unicode, which `maths` and `units` then spell out."""
 
 from __future__ import annotations
 
 import re
 
-# Pandoc's rule for `$`: no space after the opening one, none before the closing one, no digit after that. So
+# Pandoc's rule for `$`: no space after the opening sign, none before the closing sign, and no digit after it. So
 # "$5 and $6" are two prices.
 SPAN = re.compile(
     r"\$\$(?P<display>[^$]{1,400})\$\$"
@@ -34,7 +34,7 @@ _PLAIN = (
 )
 _SUBSCRIPT = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _SUPERSCRIPT = str.maketrans("0123456789+-−n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻ⁿ")
-# Innermost braces first; each round takes one level, and nobody nests ten.
+# Innermost braces first; each round resolves one level, and ten are enough.
 _ROUNDS = 10
 _NESTED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
@@ -56,7 +56,7 @@ _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 
 
 def replace_spans(text: str, keep: list[str]) -> str:
-    """`text` with each formula replaced by a private character; `keep` gets the formulas in Unicode, in order."""
+    """Replace each formula by a private-use character; appends the Unicode formulas to `keep`, in order."""
 
     def shelve(span: re.Match[str]) -> str:
         formula = next(group for group in span.groups() if group is not None)
@@ -68,7 +68,7 @@ def replace_spans(text: str, keep: list[str]) -> str:
 
 
 def to_unicode(formula: str) -> str:
-    r"""`E = mc^{2}` → `E = mc²`, `\frac{1}{2}` → `1⁄2`. What is unknown stays as its own name."""
+    r"""`E = mc^{2}` → `E = mc²`, `\frac{1}{2}` → `1⁄2`. Unknown commands become their name."""
     text = re.sub(r"\\[,;:! ]|\\(?=\n)|(?<!\\)[~&]", " ", formula).replace("\\\\", ", ")
     text = re.sub(r"\\([%$#_{}&])", r"\1", text) if "\\" in text else text
     text = _LIMITS.sub(lambda m: f" \\{m[1]} {m[2]} → {m[3] or m[4]}, ", text)

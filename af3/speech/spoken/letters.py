@@ -1,4 +1,4 @@
-"""Text for voices that were trained on letters alone, such as MMS: no digits, no abbreviations."""
+"""Prepares text for voices trained only on letters, such as MMS: no digits, no abbreviations."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _NAMES = dict(
         strict=True,
     )
 )
-# Letters that stand alone, but for the words "I" and "a", and capitals that make no syllable: BPM, MP.
+# Single letters except the words "I" and "a", and capitals without a vowel: BPM, MP.
 _SPELLED = re.compile(
     r"(?<!['’])\b(?:[B-HJ-Z]|A(?=-)|[b-hj-z]|[B-DF-HJ-NP-TV-XZ]{2,6})\b(?!')|\b[ap]\.?m\b\.?"
 )
 
 
 def letters_only(text: str, language: str, vocabulary: Container[str]) -> str:
-    """`text` with numbers in words, English letters by their names, no accents that the voice does not know."""
+    """Spell out numbers and single English letters, and remove accents that the voice does not know."""
     if "1" not in vocabulary:
         text = in_words(text, language)
         if language == "eng":
@@ -38,7 +38,7 @@ def _spell(found: re.Match[str]) -> str:
 
 
 def _known(character: str, vocabulary: Container[str]) -> str:
-    """The character, its letter without the accent, or a space for what separates words."""
+    """Return the character, its base letter, or a space if it separates words."""
     if character in vocabulary or character.lower() in vocabulary:
         return character
     letter = unicodedata.normalize("NFD", character)[0]

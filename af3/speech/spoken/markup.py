@@ -1,4 +1,4 @@
-"""Written text → its words and signs: Markdown, HTML, LaTeX commands, addresses and emoji are not spoken."""
+"""Removes what is not spoken: Markdown, HTML, LaTeX commands, addresses and emoji."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import unicodedata
 
 from af3.speech.spoken import latex
 
-# Repeats are bounded, so that no text takes more than a step for each of its characters.
+# Repetitions are bounded, so that the work stays linear in the text.
 _RULES: tuple[tuple[str, str], ...] = (
     (r"<!--.{0,400}?-->|</?[a-zA-Z](?![\w+.-]{0,80}[:@])[^<>\n]{0,200}>", " "),  # HTML
     (
@@ -46,12 +46,12 @@ _RULES: tuple[tuple[str, str], ...] = (
     (r",\s*(?:,\s*)+", ", "),
 )
 _COMPILED = tuple((re.compile(pattern, re.DOTALL), replacement) for pattern, replacement in _RULES)
-_EMOJI_STYLE = re.compile("[^\\x00-\\x7f]\ufe0f")  # a sign that is to look like an emoji
+_EMOJI_STYLE = re.compile("[^\\x00-\\x7f]\ufe0f")  # a character shown as an emoji
 _KEPT_SYMBOLS = frozenset("°♭♮𝄪𝄫♩♪^")
-# Symbols, modifiers, invisible and private characters: emoji are made of these.
+# Symbols, modifiers, invisible and private-use characters, of which emoji consist.
 _DROPPED_CATEGORIES = frozenset({"So", "Sk", "Cc", "Cf", "Cs", "Co", "Cn", "Me"})
 _VARIATION = "\ufe0e\ufe0f"
-# Ligatures, full-width and mathematical letters, "㎐", "№", "℃", "Ⅳ": the plain characters that they stand for.
+# Ligatures, full-width and mathematical letters, "㎐", "№", "℃", "Ⅳ": replaced by plain characters.
 _COMPATIBLE = re.compile("[ℂ-⅏Ⅰ-ⅿ㌀-㏿ﬀ-ﬆ！-～\U0001d400-\U0001d7ff\u00a0\u2000-\u200a\u202f]+")
 _THIN_SPACE = re.compile("(?<=\\d)[\u2009\u202f\u00a0](?=\\d{3}(?!\\d))")
 _NOTE_VALUE = re.compile(r"[♩♪](?!\s*=)")
@@ -59,7 +59,7 @@ _APOSTROPHE = re.compile(r"(?<=\w)[`´’ʼ](?=\w)")
 
 
 def plain(text: str) -> str:
-    """The words, punctuation and signs of `text`; empty where it has no letter, no digit and no sign with a name."""
+    """Return the words, punctuation and signs of `text`; empty when it has nothing to speak."""
     text = _APOSTROPHE.sub("'", _EMOJI_STYLE.sub("", unicodedata.normalize("NFC", text)))
     text = _THIN_SPACE.sub(",", text)
     text = "".join(character for character in text if unicodedata.category(character) != "Co")

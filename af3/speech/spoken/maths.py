@@ -1,4 +1,4 @@
-"""Signs, powers, indices, formulas of substances and Greek letters."""
+"""Spells out signs, powers, indices, chemical formulas and Greek letters."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LETTERS = "".join(_GREEK)
 
 
 def power(exponent: str) -> str:
-    """Of a sign in superscript or after ^: "2" → squared, "-3" → to the power of minus 3."""
+    """Spell out an exponent: "2" → squared, "-3" → to the power of minus 3."""
     text = exponent.translate(_PLAIN_POWERS).strip("() ").replace("−", "-")
     if text in ("2", "3"):
         return " squared" if text == "2" else " cubed"
@@ -63,7 +63,7 @@ def _substance(formula: str) -> str:
 
 
 def _charge(found: re.Match[str]) -> str:
-    """Of SO₄²⁻, whose letters have been said."""
+    """Spell out the charge of an ion such as SO₄²⁻, whose letters were spelled out before."""
     return f" {found[1].translate(_PLAIN_POWERS)} {'plus' if found[2] == '⁺' else 'minus'} "
 
 

@@ -1,4 +1,4 @@
-"""Prices: the currency is said after the number, and in the singular after one."""
+"""Spells out prices: the currency comes after the number, in the singular after one."""
 
 from __future__ import annotations
 

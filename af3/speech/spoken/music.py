@@ -1,4 +1,4 @@
-"""Notes, keys, chords, time signatures and tempo."""
+"""Spells out notes, keys, chords, time signatures and tempo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ACCIDENTALS = {
     "##": "double sharp", "♭": "flat", "b": "flat", "♯": "sharp", "#": "sharp", "♮": "natural",
 }  # fmt: skip
 _SIGN = "♭♭|♯♯|𝄫|𝄪|##|♭|♯|♮|#"
-# With `b` for a flat the root of a chord; "Ab" and "Bb" as such may be words of other languages.
+# A chord's root may have `b` for a flat; "Ab" and "Bb" alone may be words of other languages.
 _ROOT = rf"[A-G](?:{_SIGN}|b(?!b))?"
 _QUALITY = {
     "maj": "major", "Maj": "major", "M": "major", "Δ": "major", "min": "minor", "m": "minor", "-": "minor",
@@ -27,7 +27,7 @@ _EXTENSION = (
 )
 _ANY_CHORD = rf"{_ROOT}{_EXTENSION}{{0,6}}(?:/(?:{_ROOT}|9))?"
 _CHORD = rf"(?P<root>{_ROOT})(?P<kind>{_EXTENSION}{{0,6}})(?:/(?P<bass>{_ROOT}|9))?"
-# What makes a chord certain: a quality with a number or name; "Am" and "C7" alone may be something else.
+# A quality with a number or name makes a chord certain; "Am" and "C7" alone may be something else.
 _CERTAIN = re.compile(r"maj|Maj|min|dim|aug|sus|add|alt|Δ|ø|m.|M\d|[#♯b♭]\d|\+\d|°")
 _MODES = (
     r"(?:[Mm]ajor|[Mm]inor|maj|min|[Hh]armonic|[Mm]elodic|[Nn]atural|[Dd]orian|[Pp]hrygian|[Ll]ydian|[Mm]ixolydian|"
@@ -54,14 +54,14 @@ _LENGTHS = {
     "32": "thirty-second",
 }
 _LENGTHS["64"] = "sixty-fourth"
-# Over its third, fifth or seventh; "A/B" is a test and "A/D" a converter.
+# Chords over their third, fifth or seventh; "A/B" is a test and "A/D" a converter.
 _SLASH_CHORDS = frozenset(
     "CE CG CB FA FC FE GB GD GF DA DC DF AE AG AC EG EB ED BD BF C9 D9 E9 F9 G9 A9 B9".split()
 )
 
 
 def _note(letter: str, accidental: str) -> str:
-    """The letter A before a word would be read as the article: the hyphen makes it a letter."""
+    """Spell out a note. A hyphen after A keeps a voice from reading it as the article."""
     if not accidental:
         return letter
     return f"{letter}{'-' if letter == 'A' else ' '}{_ACCIDENTALS[accidental]}"
@@ -90,12 +90,12 @@ def _say_chord(chord: re.Match[str]) -> str:
 
 
 def _is_among_chords(chord: re.Match[str]) -> bool:
-    """Whether a chord stands beside it, or a word of music: "Am" is also German, "Em" Portuguese."""
+    """Whether another chord or a musical term is next to it: "Am" is also German, "Em" Portuguese."""
     if not chord["kind"] and len(chord["root"]) == 1 and not chord["bass"]:
         return False
     before, after = chord.string[: chord.start()][-24:], chord.string[chord.end() :][:24]
     if re.search(r"[a-zé\d,;:] $", before) and chord["kind"].startswith("m"):
-        return True  # in the middle of a sentence "Am" and "Em" begin with no capital
+        return True  # inside a sentence, the words "am" and "em" would not be capitalised
     return bool(_CHORDS_BEFORE.search(before) or _CHORDS_AFTER.match(after))
 
 
@@ -128,7 +128,7 @@ _RULES = rules(
         rf"(?<![\w♭♯]){_ANY_CHORD}(?:{_ARROW}{_ANY_CHORD}){{2,}}(?![\w♭♯#])",
         _progression,
     ),
-    # A flat that is written with the letter b, where only a note can stand.
+    # A flat written with the letter b, where only a note is possible.
     (rf"(?<![\w'’])([A-G])(bb|b) (?={_MODES}\b)", lambda m: _note(m[1], m[2]) + " "),
     (
         rf"(?<![\w'’])(A)b(?=[0-8]\b|[,.;)]? (?:and|or|to) [A-G][b♭#♯]|, [A-G][b♭#♯]?\b| {_MUSICAL}\b)",
@@ -151,10 +151,10 @@ _RULES = rules(
     ("♭", " flat "),
     ("♯", " sharp "),
     ("♮", " natural "),
-    # A as a note: in the middle of a sentence a capital A is no article, at its beginning it may be.
+    # The note A: a capital A inside a sentence is not the article; at its beginning it may be.
     (rf"(?<=[a-z,:;(=→–-] )A (?={_MODES}\b)|(?<=[(\"“→–])A (?={_MODES}\b)", "A-"),
     (rf"^A (?={_MODES}(?: {_MUSICAL})?\s*(?:[.,;:!?)]|$))|^A (?=(?:[Mm]ajor|[Mm]inor) {_MUSICAL}\b)", "A-"),
-    # Time signatures: certain where no fraction can be, else by the words beside.
+    # Time signatures: certain when they cannot be fractions, else recognised by the words around them.
     (r"(?<![\w./,-])(4|2|6|9|12|3|5|7)/(4|8|16|2)(?= (?:" + _METRE + r")\b|-time\b)", r"\1 \2"),
     (r"(?i)\b((?:signature|met(?:er|re)) (?:is|of) )(\d{1,2})/(\d{1,2})", r"\1\2 \3"),
     (r"(?<=\b[Ii]n )(2|3|4|5|6|7|9|12)/(2|4|8|16)(?![\w/])(?! (?:of|cup|inch|mile|hour))", r"\1 \2"),

@@ -1,4 +1,4 @@
-"""Numbers: ordinals, fractions, ranges, versions and telephone numbers; and all numbers in words."""
+"""Spells out ordinals, fractions, ranges, versions and telephone numbers, or all numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VULGAR = {
 }  # fmt: skip
 _PARTS = {2: "half", 4: "quarter"}
 _DENOMINATORS = r"(?:[2-9]|1[0-2]|16|20|24|25|32|64|128|100|1000)"
-# Two letters and more: "I" is a pronoun, "V" and "X" are letters. "XX" and "XXX" are no numbers.
+# At least two letters: "I" is a pronoun, "V" and "X" are letters. "XX" and "XXX" are not numbers either.
 _ROMAN = r"(?:XX?(?:IX|IV|VI{0,3}|I{1,3})|X(?:V)|IX|IV|VI{1,3}|I{2,3})"
 _RULERS = frozenset(
     "Henry Louis George Elizabeth Charles Edward William James Richard Philip Frederick Catherine Napoleon Alexander "
@@ -52,7 +52,7 @@ def _slashed(found: re.Match[str]) -> str:
 
 
 def _spaced(number: re.Match[str]) -> str:
-    """Digit by digit, a pause between the groups."""
+    """Read digit by digit, with a pause between groups."""
     groups = [" ".join(group) for group in re.findall(r"\d+", number[0])]
     return ("plus " if number[0].startswith("+") else "") + ", ".join(groups)
 
@@ -72,7 +72,7 @@ def _range(found: re.Match[str]) -> str:
 
 
 def _times(found: re.Match[str]) -> str:
-    """At the end of a text "2x" is twice as much, but in an equation it is 2 times x."""
+    """Read a final "2x" as "2 times", but in an equation as "2 x"."""
     return " x" if "=" in found.string else " times"
 
 
@@ -181,9 +181,9 @@ _LONGEST_NUMBER = 15  # longer ones are read digit by digit
 
 
 def in_words(text: str, language: str = "eng") -> str:
-    """`text` with every number in words, for voices that know letters alone. `language`: ISO 639-3.
+    """Spell out every number, for voices trained only on letters. language: ISO 639-3.
 
-    English as in the United States, without "and". Numbers of a language that num2words lacks stay as they are.
+    English is American, without "and". Numbers stay digits in languages that num2words lacks.
     """
     code = _LANGUAGES.get(language)
     if code is None:

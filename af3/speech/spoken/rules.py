@@ -1,4 +1,4 @@
-"""What the modules of spoken English share: a list of rules, each a pattern and what is said for it."""
+"""Lists of rules, each a pattern and its spoken form; shared by the modules of spoken English."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 Say = str | Callable[[re.Match[str]], str]
 Rule = tuple[re.Pattern[str], Say]
 
-# 1,234.5 but not the end of a longer number; thin spaces were made plain by `markup`.
+# 1,234.5; `markup` has already replaced thin spaces.
 NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
 
 
@@ -17,7 +17,7 @@ def rules(*pairs: tuple[str, Say]) -> tuple[Rule, ...]:
 
 
 def apply(given: Sequence[Rule], text: str) -> str:
-    """Every rule once, in order; a later rule sees what the ones before it have said."""
+    """Apply every rule once, in order; later rules see the results of earlier ones."""
     for pattern, say in given:
         text = pattern.sub(say, text)
     return text

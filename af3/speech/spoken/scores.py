@@ -1,4 +1,4 @@
-"""What stands in a score: dynamics, Italian short forms and octave signs."""
+"""Spells out terms of musical scores: dynamics, Italian abbreviations and octave signs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DYNAMICS = {
     "ff": "fortissimo", "fff": "fortississimo", "ffff": "fortissississimo", "sfz": "sforzando", "sffz": "sforzando",
     "sfp": "sforzando piano", "sfzp": "sforzando piano", "rfz": "rinforzando",
 }  # fmt: skip
-# Alone, p and f are variables, pages and more: they are dynamics beside another one or where a dynamic must stand.
+# p and f alone may be variables or pages: they are dynamics only beside another one or where only one is possible.
 _ALL = _DYNAMICS | {"p": "piano", "f": "forte"}
 _CERTAIN = "|".join(sorted(_DYNAMICS, key=len, reverse=True))
 _ANY = f"{_CERTAIN}|p|f"

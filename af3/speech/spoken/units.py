@@ -1,4 +1,4 @@
-"""Units with their prefixes, powers and quotients: 5 µs, 50 kΩ, 9.81 m/s², 128 kbit/s."""
+"""Spells out units with prefixes, powers and quotients: 5 µs, 50 kΩ, 9.81 m/s², 128 kbit/s."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PREFIXES = {
     "p": "pico", "n": "nano", "µ": "micro", "m": "milli", "c": "centi", "d": "deci", "h": "hecto", "k": "kilo",
     "M": "mega", "G": "giga", "T": "tera",
 }  # fmt: skip
-# Symbol: name, prefixes it is written with. A plural takes an s unless it is in _INVARIABLE.
+# Symbol: name, and the prefixes that it takes. Plurals end in s unless the name is in _INVARIABLE.
 _BASES = {
     "Hz": ("hertz", "mµkMGT"), "s": ("second", "pnµm"), "m": ("metre", "nµmcdk"), "g": ("gram", "nµmk"),
     "l": ("litre", "µmcdh"), "L": ("litre", "µmcdh"), "V": ("volt", "nµmkM"), "A": ("ampere", "pnµmk"),
@@ -21,7 +21,7 @@ _BASES = {
     "Gy": ("gray", "µm"), "Bq": ("becquerel", "kMG"), "bar": ("bar", "mk"), "lm": ("lumen", ""), "lx": ("lux", ""),
     "cd": ("candela", "m"), "rad": ("radian", "m"), "S": ("siemens", "µm"),
 }  # fmt: skip
-# Only with a prefix: alone these letters are far more often something else.
+# Units only with a prefix: alone, these letters usually mean something else.
 _NEVER_BARE = frozenset("A F H T S B".split())
 _OTHERS = {
     "dB": "decibel", "dBFS": "decibel full scale", "dBA": "decibel A", "dB(A)": "decibel A", "dBm": "decibel m",
@@ -43,7 +43,7 @@ _OTHERS = {
 }  # fmt: skip
 _INVARIABLE = frozenset({"hertz", "lux", "siemens"})
 _IRREGULAR = {"foot": "feet", "henry": "henrys", "full scale": "full scale"}
-# Understood without a number before them: "in kHz", "the dB scale".
+# Units even without a number: "in kHz", "the dB scale".
 _ALONE = (
     "Hz kHz MHz GHz mHz dB dBFS dBA Ω kΩ MΩ µs µm µg µV µA µF µW µJ µN µH µT µS µl µL "
     "km/h m/s m/s² kbit/s Mbit/s Gbit/s "

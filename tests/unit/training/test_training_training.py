@@ -26,7 +26,7 @@ def label_ids(words) -> list[int]:
 
 
 class Tone:
-    """In espeak-ng's place: half a second of a tone, half a second of nothing, whatever is to be label_tokens."""
+    """Stands in for espeak-ng: half a second of a tone, then half a second of silence, for any text."""
 
     def say(self, utterance: Utterance) -> np.ndarray:
         half = np.sin(np.arange(ESPEAK_HZ // 2, dtype=np.float32) / 8)
