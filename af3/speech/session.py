@@ -22,8 +22,8 @@ from af3.speech.meter import Listener, Meter
 from af3.speech.pcm import shape
 from af3.speech.segmenter import COMPUTED, Ending, Segment, Segmenter
 from af3.speech.speech_outputs import Observer, Sink, SpeechBlock
-from af3.speech.stall import Clock, StallWatch
 from af3.speech.voice import Voice, VoiceFailed
+from af3.stall import Clock, StallWatch
 
 if TYPE_CHECKING:
     from af3.speech.catalogue import Catalogue  # loads every engine
@@ -99,7 +99,7 @@ class Speech:
         self._ready: list[tuple[str, _Session]] = []  # sessions with a job that wait for a thread
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="speech")
-        self._watch = StallWatch(STALL_S, self._stalled, clock or Clock())
+        self._watch = StallWatch(STALL_S, self._stalled, clock or Clock(), "speech-stall")
 
     @property
     def live(self) -> int:

@@ -7,7 +7,7 @@ import pytest
 
 from af3.speech.segmenter import Segmenter
 from af3.speech.session import STALL_S, Speech, SpeechBlock
-from af3.speech.stall import Clock, StallWatch
+from af3.stall import Clock, StallWatch
 from tests.unit.af3.test_speech_session import TIMEOUT_S, Counts, Sink, ToneSynthesizer, sources
 
 

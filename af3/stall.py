@@ -1,4 +1,4 @@
-"""Watches many requests with one thread and reports those without text for a while."""
+"""Watches many requests with one thread and reports those that have brought nothing for a while."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Clock:
 class StallWatch:
     """Calls `stalled(key)` once when `key` has not been touched for `after_s` seconds, on its own thread."""
 
-    def __init__(self, after_s: float, stalled: Callable[[str], None], clock: Clock):
+    def __init__(self, after_s: float, stalled: Callable[[str], None], clock: Clock, name: str = "stall"):
         self._after_s = after_s
         self._stalled = stalled
         self._clock = clock
         self._changed = threading.Condition()
         self._due: dict[str, float] = {}  # ordered by deadline, because all wait equally long
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="speech-stall", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def touch(self, key: str) -> None:
