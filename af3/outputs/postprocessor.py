@@ -57,8 +57,8 @@ class Postprocessor:
     working LLM sends responses. After the end of an answer, an LLM may send one more empty response, which is dropped.
 
     A response costs the same with one token or ten, so all answers together send about `most_responses_per_s`. Each
-    answer gets its share; a token that comes too early goes with the next response. The first and the last response
-    never wait.
+    answer gets its share; a token that comes too early goes with the next response, or by `held` if none comes.
+    The first and the last response never wait.
     """
 
     def __init__(
@@ -120,9 +120,7 @@ class Postprocessor:
         ended = len(fresh) < max(1, len(ids)) or answer.token_count >= answer.max_tokens
         if now < answer.next_s and not ended:
             return None
-        answer.next_s = now + min(LONGEST_WAIT_S, self.live / self._most_responses_per_s)
-        kept, answer.held = answer.held, ()
-        thinking, text = answer.reasoning.push(answer.detokenizer.push(kept))
+        kept, thinking, text = self._release(answer, now)
         if ended:
             for more in (answer.reasoning.push(answer.detokenizer.finish()), answer.reasoning.finish()):
                 thinking, text = thinking + more[0], text + more[1]
@@ -135,6 +133,31 @@ class Postprocessor:
             reason = "length" if by_length else "stop"
         answer.index += 1
         return Delta(text, reason, answer.token_count, answer.index - 1, kept, thinking)
+
+    def holds(self, request_id: str) -> bool:
+        """Whether tokens of this answer wait for its next response."""
+        answer = self._answers.get(request_id)
+        return answer is not None and bool(answer.held)
+
+    def held(self, request_id: str) -> Delta | None:
+        """A response for the tokens that wait, since the LLM has brought no others to go with; None where none do.
+
+        Not to be called while `push` or another `held` is.
+        """
+        answer = self._answers.get(request_id)
+        if answer is None or not answer.held:
+            return None
+        kept, thinking, text = self._release(answer, self._clock())
+        if not answer.stop_sent:
+            self._stop_unwanted(request_id, answer, False)
+        answer.index += 1
+        return Delta(text, "", answer.token_count, answer.index - 1, kept, thinking)
+
+    def _release(self, answer: _Answer, now: float) -> tuple[tuple[int, ...], str, str]:
+        """The tokens that wait, what they add to the reasoning, and to the text."""
+        answer.next_s = now + min(LONGEST_WAIT_S, self.live / self._most_responses_per_s)
+        kept, answer.held = answer.held, ()
+        return kept, *answer.reasoning.push(answer.detokenizer.push(kept))
 
     def _stop_unwanted(self, request_id: str, answer: _Answer, cancelled: bool) -> None:
         if cancelled or answer.detokenizer.stopped:
