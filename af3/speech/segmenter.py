@@ -54,7 +54,7 @@ _ABBREVIATIONS = frozenset(
 )
 # Nor after these when a number follows: "No. 5", "Jan. 5", but "No. It is not."
 _BEFORE_NUMBERS = frozenset(
-    "no nos op fig figs vol ch sec eq pp mm jan feb mar apr jun jul aug sep sept oct nov dec".split()
+    "no nos op fig figs vol ch sec eq mvt ver pp mm jan feb mar apr jun jul aug sep sept oct nov dec".split()
 )
 # Words that belong to the next one: avoid a cut after them.
 _LEANING = frozenset(
@@ -70,6 +70,7 @@ _MARKS_WITHOUT_SPACE = ("。", "！", "？")  # in scripts without spaces
 _SENTENCE_MARKS = (".", "!", "?", "…", *_MARKS_WITHOUT_SPACE)
 _DASHES = (" –", " —", " -")
 _CLAUSE_MARKS = (",", ";", ":", *_DASHES)
+_RELATIONS = "=≈<>≤≥+×"  # no sentence begins with one: the dot before it is that of a note, ♩. = 60
 _INITIALS = re.compile(r"([^\W\d_]\.)*[^\W\d_]")
 _NUMBER_OF_A_LIST = re.compile(r"\s*\d+\.")
 
@@ -189,9 +190,12 @@ class Segmenter:
         text = self._text.rstrip().rstrip(_CLOSERS)
         if not text.endswith("."):
             return text.endswith(_SENTENCE_MARKS)
-        if next_character.islower():
+        if next_character.islower() or next_character in _RELATIONS:
             return False
-        word = text.split()[-1].lstrip(_OPENERS).rstrip(".").lower()
+        last = text.split()[-1].lstrip(_OPENERS).rstrip(".")
+        if last == "No" and next_character in "IVX" and text.strip() != "No.":  # Symphony No. IX
+            return False
+        word = last.lower()
         if word in _ABBREVIATIONS or _INITIALS.fullmatch(word):
             return False
         if word in _BEFORE_NUMBERS and next_character.isdigit():

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 from af3.speech.spoken.rules import apply, rules
 
 _NUMBERED = {
     "No": "number", "Nos": "numbers", "Op": "opus", "Fig": "figure", "Figs": "figures", "Eq": "equation",
     "Vol": "volume", "Ch": "chapter", "Sec": "section", "pp": "pages", "p": "page", "mm": "measures", "m": "measure",
 }  # fmt: skip
+
+
+def _minus(dash: re.Match[str]) -> str:
+    """An en dash before a number is a minus where no number stands before it: "at –6 dB", but not "20 Hz –30 Hz"."""
+    return dash[0] if re.search(r"\d\s?\S{0,4}\s?$", dash.string[: dash.start()][-12:]) else "−"
+
+
 _RULES = rules(
     (r"\+/[-−]", "±"),
+    (r"(?<![\w.,)%°])–(?=\.?\d)", _minus),
     (r"\b[eE]\.\s?g\.,?", "for example"),
     (r"\b[iI]\.\s?e\.,?", "that is"),
     (r"\betc\.(?=\s+[A-Z]|\s*$)", "et cetera."),
@@ -21,28 +31,46 @@ _RULES = rules(
     (r"\bMr\. (?=[A-Z])", "Mister "),
     (r"\bMrs\. (?=[A-Z])", "Missus "),
     (r"\bProf\. (?=[A-Z])", "Professor "),
+    (r"\bFt\. (?=Worth\b|Lauderdale\b|Knox\b|Myers\b)", "Fort "),
     (r"\b(?:[fF]t|[fF]eat)\. (?=[A-Z])", "featuring "),
     (r"\bw/o\b", "without"),
     (r"\bw/(?=\s)", "with"),
     (r"\band/or\b", "and or"),
+    (r"\b[oO]p\. ?(\d+)/(\d+)\b", r"opus \1 number \2"),
+    (r"\bfig\. ?(?=\d)", "figure "),
+    (r"\b[eE]q\. ?(?=\(?\d)", "equation "),
+    (r"\bch\. ?(?=\d)", "chapter "),
     (
         r"\b(" + "|".join(_NUMBERED) + r")\. ?(?=\d)",
         lambda short: _NUMBERED[short[1]] + " ",
     ),
     (r"\bno\. ?(?=\d)", "number "),
     (r"\bvol\. ?(?=\d)", "volume "),
-    (r"\b(?:[cC]a|c)\. ?(?=1\d{3}|20\d\d)", "circa "),
+    (r"\b[cC]a\. ?(?=\d)|\bc\. ?(?=1\d{3}|20\d\d)|(?<=[=≈~] )c\. ?(?=\d)", "circa "),
+    (r"\bc\. ?(?=\d+ ?(?:BPM|bpm|[kM]?Hz|dB|ms|s)\b)", "circa "),
+    (r"\b[cC]f\.", "compare"),
+    (r"\bSt\. (?=[A-Z])", "Saint "),
+    (r"(?<=[a-z] )St\.(?=[\s,;)]|$)", "Street"),
+    (r"(?<=[a-z] )Ave\.|(?<=\d(?:st|nd|rd|th) )Ave\.", "Avenue"),
+    (r"\bWWII\b", "World War 2"),
+    (r"\bWWI\b", "World War 1"),
+    (r"\b[mM]vts\.", "movements"),
+    (r"\b[mM]vt\.", "movement"),
+    (r"\b[vV]er\. ?(?=\d)", "version "),
+    (r"(?<=\d )sq\.? (m|ft|km|mi|cm|mm|yd)\b", r"\1²"),
     (r"\bb\. ?(?=1[5-9]\d\d|20\d\d)", "born in "),
     (r"\bN/A\b", "not applicable"),
     (r"\bL/R\b", "left and right"),
     (r"\bAC/DC\b", "AC DC"),
     (r"\b1/f(?= (?:noise|spectrum|fluctuations?)\b)", "1 over f"),
     (
-        r"(?<=\d)[\"″](?= (?:vinyl|single|record|LP|EP|disc|speaker|woofer|screen|cymbal|tom|snare|reel)s?\b)",
+        r"(?<=\d)[\"″](?= (?:jack|plug|socket|cable|connector|tape|vinyl|single|record|LP|EP|disc|speaker|woofer|screen"
+        r"|cymbal|tom|snare|reel)s?\b)",
         " inch",
     ),
     (r"\bop\. ?(?=\d)", "opus "),
-    (r"(?<!\w)№ ?(?=\d)", "number "),
+    (r"(?<!\w)№ ?(?=\d)|\bN[º°]\.? ?(?=\d)", "number "),
+    (r"\bNo\. (?=[IVX]+\b)", "number "),
 )
 
 

@@ -11,6 +11,10 @@ from af3.speech.spoken.rules import apply, rules
 MONTHS = ("January February March April May June July August September October November December").split()
 _MONTH = "|".join(MONTHS)
 _SHORT = {month[:3]: month for month in MONTHS} | {"Sept": "September"}
+_DAYS = {
+    "Mon": "Monday", "Tue": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday", "Fri": "Friday", "Sat": "Saturday",
+    "Sun": "Sunday",
+}  # fmt: skip
 _YEAR = r"(?:1[1-9]|20)\d\d"
 _DASH = r"\s*[-–—]\s*"
 # A four-digit number after one of these words is a year; so is one in brackets or before an era.
@@ -78,10 +82,19 @@ def _lone_year(found: re.Match[str]) -> str:
 
 _RULES = rules(
     (
-        r"(?<![\w/-])(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)"
+        r"(?<![\w/-])(?P<year>\d{4})(?P<by>[-/])(?P<month>\d\d)(?P=by)(?P<day>\d\d)"
         r"(?:[T ](?P<time>\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(?:Z|\+00:00)?)?(?![\w/-])",
         _iso,
     ),
+    (
+        rf"\b({'|'.join(_SHORT)})\.?\s?[-–—]\s?({'|'.join(_SHORT)})\b(?!\.? \d)",
+        lambda m: f"{_SHORT[m[1]]} to {_SHORT[m[2]]}",
+    ),
+    (
+        rf"\b({'|'.join(_DAYS)})\.?\s?[-–—]\s?({'|'.join(_DAYS)})\b",
+        lambda m: f"{_DAYS[m[1]]} to {_DAYS[m[2]]}",
+    ),
+    (rf"(?<=\d )({'|'.join(_SHORT)})\.?(?= {_YEAR})", lambda m: _SHORT[m[1]]),
     (rf"(?<![\w/.])(\d{{1,2}})/(\d{{1,2}})/({_YEAR})(?![\w/])", _slashed),
     (r"\b(" + "|".join(_SHORT) + r")\.? (?=\d{1,2}(?:st|nd|rd|th)?\b)", lambda m: _SHORT[m[1]] + " "),
     (
@@ -99,6 +112,8 @@ _RULES = rules(
         r"(?i)(?<=\b)(the|early|mid|late|their|his|her|my|your)([ -])([1-9]0)['’]?s\b",
         lambda m: f"{m[1]}{m[2]}{decade(int(m[3]))}",
     ),
+    (r"\b([2-9]0)s(?=/['’]?[2-9]0s\b)|(?<=0s/)([2-9]0)s\b", lambda m: decade(int(m[1] or m[2]))),
+    (r"(?<=ies/)([2-9]0)s\b", lambda m: decade(int(m[1]))),
     (
         r"\b([2-9]0)s(?=[ -](?:style|synth|pop|rock|music|disco|hits?|sound|vibe|era|ballads?|dance|funk|soul|hip)\b)",
         lambda m: decade(int(m[1])),
@@ -120,7 +135,9 @@ _RULES = rules(
     # Times: 3:05 pm is "three oh five"; the minutes of a whole hour are not read.
     (r"\b(\d{1,2}):00(?=\s*(?:[ap]\.?m\b))", r"\1"),
     (r"\b(\d{1,2}):0([1-9])(?=\s*(?:[ap]\.?m\b))", r"\1 oh \2"),
+    (r"(?<![\w:.,])0?([1-9]|1\d|2[0-3]):0([1-9])(?![\d:])", r"\1 oh \2"),
     (r"(?<=\d)([ap])m\b", r" \1m"),
+    (r"(?i)(?<=\d )([ap]\.?m\.?)\s?[-–—]\s?(?=\d)", r"\1 to "),
     (rf"(?<![\w:])(\d{{1,2}}(?::\d\d){{1,2}}(?: ?[ap]\.?m\.?)?){_DASH}(?=\d{{1,2}}:\d\d)", r"\1 to "),
     (r"(?<![\w:.,])(\d{1,3}):(\d)(?![\d:])", r"\1 to \2"),  # a ratio
     (r"(?<![\w:.,])(16:9|16:10|21:9)(?![\d:])", lambda m: m[1].replace(":", " to ")),

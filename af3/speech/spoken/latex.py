@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from af3.speech.spoken.rules import Rule, rules
+
 # Pandoc's rule for `$`: no space after the opening sign, none before the closing sign, and no digit after it. So
 # "$5 and $6" are two prices.
 SPAN = re.compile(
@@ -14,11 +16,11 @@ SPAN = re.compile(
     re.DOTALL,
 )
 _BARE = re.compile(
-    r"\\(?:[dt]?frac|sqrt|times|text|mathrm|approx|cdot|pm|leq?|geq?|infty|alpha|beta|pi)(?![a-zA-Z])|[\w)][_^]\{[^{}\n]{1,40}\}"
+    r"\\(?:[dt]?frac|sqrt|times|text|mathrm|approx|cdot|pm|leq?|geq?|infty|alpha|beta|pi)(?![a-zA-Z])|[\w)∑∏∫][_^]\{[^{}\n]{1,40}\}"
 )
 
 _TABLE = """
-times ×  cdot ·  div ÷  pm ±  mp ∓  approx ≈  sim ~  neq ≠  ne ≠  le ≤  leq ≤  ge ≥  geq ≥  ll ≪
+times ×  cdot ·  div ÷  pm ±  mp ∓  approx ≈  sim ∼  neq ≠  ne ≠  le ≤  leq ≤  ge ≥  geq ≥  ll ≪
 gg ≫  equiv ≡  propto ∝  infty ∞  to →  rightarrow →  longrightarrow →  leftarrow ←  Rightarrow ⇒
 implies ⇒  iff ⇔  sum ∑  prod ∏  int ∫  partial ∂  nabla ∇  forall ∀  exists ∃  cup ∪  cap ∩
 subset ⊂  emptyset ∅  degree °  circ °  sharp ♯  flat ♭  natural ♮  prime ′  ell l  hbar ℏ  lt <
@@ -36,11 +38,10 @@ _SUBSCRIPT = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _SUPERSCRIPT = str.maketrans("0123456789+-−n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻ⁿ")
 # Innermost braces first; each round resolves one level, and ten are enough.
 _ROUNDS = 10
-_NESTED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
+_NESTED: tuple[Rule, ...] = rules(
+    *(
         (_PLAIN + r"\s*\{([^{}]*)\}", r"\1"),
-        (r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1⁄\2 "),
+        (r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", lambda m: f" {_term(m[1])}⁄{_term(m[2])} "),
         (r"\\[dt]?frac\s*(\d)\s*(\d)", r" \1⁄\2 "),
         (r"\\sqrt\s*\[3\]\s*\{([^{}]*)\}", r"∛\1"),
         (r"\\sqrt\s*\{([^{}]*)\}", r"√\1"),
@@ -51,8 +52,13 @@ _NESTED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 _POWER = re.compile(r"\^\s*(?:\{\s*([^{}]*?)\s*\}|(\\[a-zA-Z]+|[^\s{}\\]))")
 _INDEX = re.compile(r"_\s*(?:\{(\d{1,4})\}|(\d))")
-_LIMITS = re.compile(r"\\(sum|prod|int)\s*_\s*\{?([^{}^]{1,20}?)\}?\s*\^\s*(?:\{([^{}]{1,20})\}|(\w))")
+_LIMITS = re.compile(r"\\?(sum|prod|int|[∑∏∫])\s*_\s*\{?([^{}^]{1,20}?)\}?\s*\^\s*(?:\{([^{}]{1,20})\}|(\w))")
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
+_MICRO = re.compile(r"(?<=[\d\s])\\mu\s*(?=(?:\\(?:text|mathrm)\s*\{)?(?:[smgVAWFHJNTL]|Pa|Hz)\b)")
+_BESIDE_ITS_INDEX = re.compile(r" +(?=[₀-₉⁰-⁹¹²³_^])")
+_MAGNITUDE = re.compile(r"(?:\\left\s?)?(?:\||\\lvert\s)([^|]{1,20}?)(?:\\right\s?)?(?:\||\\rvert)")
+_MINUS = re.compile(r"(?<=[\w)}\s])-(?=[\w({\\])")
+_FACTORIAL = re.compile(r"(?<=[\w)])!(?!=)")
 
 
 def replace_spans(text: str, keep: list[str]) -> str:
@@ -60,7 +66,10 @@ def replace_spans(text: str, keep: list[str]) -> str:
 
     def shelve(span: re.Match[str]) -> str:
         formula = next(group for group in span.groups() if group is not None)
-        keep.append(to_unicode(formula))
+        if "\\text" not in formula:
+            formula = _MINUS.sub("−", formula)
+        formula = _MAGNITUDE.sub(r" the absolute value of \1 ", formula)
+        keep.append(to_unicode(_FACTORIAL.sub(" factorial ", formula)))
         return chr(0xE000 + len(keep) - 1)
 
     text = SPAN.sub(shelve, text)
@@ -71,8 +80,9 @@ def to_unicode(formula: str) -> str:
     r"""`E = mc^{2}` → `E = mc²`, `\frac{1}{2}` → `1⁄2`. Unknown commands become their name."""
     text = re.sub(r"\\[,;:! ]|\\(?=\n)|(?<!\\)[~&]", " ", formula).replace("\\\\", ", ")
     text = re.sub(r"\\([%$#_{}&])", r"\1", text) if "\\" in text else text
-    text = _LIMITS.sub(lambda m: f" \\{m[1]} {m[2]} → {m[3] or m[4]}, ", text)
-    text = _INDEX.sub(lambda index: (index[1] or index[2]).translate(_SUBSCRIPT), text)
+    text = _LIMITS.sub(lambda m: f" {_SIGNS.get(m[1], m[1])} {m[2]} → {m[3] or m[4]}, ", text)
+    text = _MICRO.sub("µ", text)
+    text = _INDEX.sub(lambda index: as_index(index[1] or index[2]), text)
     for _ in range(_ROUNDS):
         before = text
         for pattern, replacement in _NESTED:
@@ -81,7 +91,16 @@ def to_unicode(formula: str) -> str:
         if text == before:
             break
     text = _COMMAND.sub(lambda command: _SIGNS.get(command[1], f" {command[1]} "), text)
-    return re.sub(r"[{}\\]", " ", text)
+    return _BESIDE_ITS_INDEX.sub("", re.sub(r"[{}\\]", " ", text))
+
+
+def _term(text: str) -> str:
+    """What stands over or under a line: in brackets where it is a sum, or x + 1 over 2 would be x and a half."""
+    return f"({text})" if re.search(r".[+−±=<>-]", text) else text
+
+
+def as_index(digits: str) -> str:
+    return digits.translate(_SUBSCRIPT)
 
 
 def _power(power: re.Match[str]) -> str:

@@ -33,11 +33,14 @@ _RULES: tuple[tuple[str, str], ...] = (
     (r"[-=_*~]{3,}", " "),  # rules
     (r"(?<=\d)\*\*(?=\d)", "^"),
     (r"(?<=\d)\*(?=\d)|(?<=[\w)] )\*(?= [\w(])", "×"),
+    (r"(?<![\w*])([^\W\d_])\*(?=[^\W\d_](?![\w*]))", r"\1×"),  # a*b, but not a*b*
+    (r"(?<=\w)\^([\w+-]{1,4})\^", r"^\1 "),  # Pandoc's power
     (r"[*`]|~~", ""),  # emphasis, code
     (r"(?<!\w)_+|_+(?!\w)", ""),
     (r"(?<![^\W_])([^\W\d_])_(?=[^\W_]{1,3}(?![^\W_]))(?!\w*_\w*_)", r"\1₋"),  # x_1 is an index ...
     (r"_", " "),  # ... and names_like_this are words
     ("₋", "_"),
+    (r"(?<=\b[PpE]\()([^()|\n]{1,20}?) ?\| ?([^()|\n]{1,20})(?=\))", r"\1 given \2"),  # a probability
     (r"[ \t]*\|[ \t]*", ", "),  # cells of a table
     (
         r"(?<=\w)([^\w\s.,;:!?…]{0,20})[ \t]*\n",
@@ -47,22 +50,35 @@ _RULES: tuple[tuple[str, str], ...] = (
 )
 _COMPILED = tuple((re.compile(pattern, re.DOTALL), replacement) for pattern, replacement in _RULES)
 _EMOJI_STYLE = re.compile("[^\\x00-\\x7f]\ufe0f")  # a character shown as an emoji
-_KEPT_SYMBOLS = frozenset("°♭♮𝄪𝄫♩♪^")
+_KEPT_SYMBOLS = frozenset("°♭♮𝄪𝄫♩♪\U0001d157\U0001d15d^№")
 # Symbols, modifiers, invisible and private-use characters, of which emoji consist.
 _DROPPED_CATEGORIES = frozenset({"So", "Sk", "Cc", "Cf", "Cs", "Co", "Cn", "Me"})
 _VARIATION = "\ufe0e\ufe0f"
-# Ligatures, full-width and mathematical letters, "㎐", "№", "℃", "Ⅳ": replaced by plain characters.
-_COMPATIBLE = re.compile("[ℂ-⅏Ⅰ-ⅿ㌀-㏿ﬀ-ﬆ！-～\U0001d400-\U0001d7ff\u00a0\u2000-\u200a\u202f]+")
+# Ligatures, full-width and mathematical letters, "㎐", "℃", "Ⅳ": replaced by plain characters. Not "№", which would
+# become "No", and not "℠" and "™".
+_COMPATIBLE = re.compile("[ℂ-ℕ℗-℟℡℣-⅏Ⅰ-ⅿ㌀-㏿ﬀ-ﬆ！-～\U0001d400-\U0001d7ff\u00a0\u2000-\u200a\u202f]+")
 _THIN_SPACE = re.compile("(?<=\\d)[\u2009\u202f\u00a0](?=\\d{3}(?!\\d))")
-_NOTE_VALUE = re.compile(r"[♩♪](?!\s*=)")
+# Unicode composes a note of a head, a stem, a flag and a dot; a whole note is a head alone.
+_NOTE_SIGNS = (
+    ("△", "Δ"),
+    ("\U0001d158\U0001d165\U0001d16e", "♪"),
+    ("\U0001d158\U0001d165", "♩"),
+    ("\U0001d165", ""),
+    ("\U0001d16d", "."),
+)
+_NOTE_VALUE = re.compile("[♩♪\U0001d157\U0001d15d](?!\\s*\\.?\\s*=)")
+_PANDOC_INDEX = re.compile(r"(?<=[A-Za-z)])~(\d{1,3})~")
 _APOSTROPHE = re.compile(r"(?<=\w)[`´’ʼ](?=\w)")
 
 
 def plain(text: str) -> str:
     """Return the words, punctuation and signs of `text`; empty when it has nothing to speak."""
     text = _APOSTROPHE.sub("'", _EMOJI_STYLE.sub("", unicodedata.normalize("NFC", text)))
+    for sign, plainer in _NOTE_SIGNS:
+        text = text.replace(sign, plainer)
     text = _THIN_SPACE.sub(",", text)
     text = "".join(character for character in text if unicodedata.category(character) != "Co")
+    text = _PANDOC_INDEX.sub(lambda found: latex.as_index(found[1]), text)
     formulas: list[str] = []
     text = latex.replace_spans(text, formulas)
     for pattern, replacement in _COMPILED:

@@ -54,6 +54,7 @@ def _superscript(found: re.Match[str]) -> str:
         return f"{base} "  # the number of a footnote
     if base.isalpha() and base.isascii() and base not in _FUNCTIONS:
         base = " ".join(base)
+    base = _FUNCTIONS.get(base, base)
     return f"{base}{power(exponent)} "
 
 
@@ -74,6 +75,11 @@ def _index(found: re.Match[str]) -> str:
     return f"{base} sub {index} "
 
 
+def _integral(found: re.Match[str]) -> str:
+    low, high = found[1].translate(_PLAIN_INDICES), found[2].translate(_PLAIN_POWERS)
+    return f"the integral from {low} to {high} of "
+
+
 def _greek(found: re.Match[str]) -> str:
     before, after = found.string[: found.start()][-1:], found.string[found.end() :][:1]
     said = " ".join(_GREEK[letter] for letter in found[0])
@@ -88,13 +94,31 @@ _WORD_SIGNS = "".join(sign for sign in _SIGNS if sign not in "+=&@<>")
 _RULES = rules(
     (r"∂(\w*)/∂(\w+)", r"partial \1 over partial \2"),
     (r"\bd(\w?)/d([a-z])\b", r"d \1 over d \2"),
+    (r"\b([a-zA-Z])['′](?=\()", r"\1 prime "),
+    (r"(?<!\w)([fgh])\(([a-z])\)", r"\1 of \2"),
+    (rf"(?<![A-Za-z/.{_LETTERS}])([A-Za-z{_LETTERS}])/(\d{{1,3}})(?![\w/]|\.\d)", r"\1 over \2"),
+    (rf"(?<![\w/.])(\d{{1,3}})/([A-Za-z{_LETTERS}])(?![A-Za-z0-9/])", r"\1 over \2"),
+    (rf"(?<![\w/.])([A-Za-z{_LETTERS}][₀-₉]*)/([A-Za-z{_LETTERS}][₀-₉]+)(?![A-Za-z0-9/])", r"\1 over \2"),
+    (
+        rf"(?<![\w/.])([A-Za-z{_LETTERS}])/([A-Za-z{_LETTERS}])(?![\w/])",
+        lambda m: f"{m[1]} over {m[2]}" if re.search("[=∝≈]", m.string) else m[0],
+    ),
+    (
+        r"(?<== )(?!(?:no|on|in|at|is|it|as|or|an|to|of|my|do|so|if|by|pi|mu|nu|xi|up)\b)"
+        r"([a-zA-Z])([a-zA-Z])(?=[.,;)²³]|\s[+−-]|\s?$)",
+        r"\1 \2",
+    ),
+    (r"\bd²([a-z])/d([a-z])²", r"d squared \1 over d \2 squared"),
+    (rf"∫([{_INDICES}]+)([{_POWERS}]+)\s?", _integral),
+    (r"\bR?T₆₀", lambda m: f"{m[0][:-2]} 60"),
+    (r"(?<=\w)\s?:=\s?", " is defined as "),
     (rf"\b({_FORMULAS})(?:\b|(?=[⁺⁻]))", lambda m: _substance(m[1])),
     (
         rf"(?<!\w)(?=\S*[₀-₉])((?:\(?{_ELEMENT}[₀-₉]*\)?[₀-₉]*){{2,}}|[HONFCBPS][₂-₉]|Cl₂|Br₂)(?!(?!e\b)[a-z]|[₀-₉])",
         lambda m: _substance(m[1].replace("(", "").replace(")", "")),
     ),
     (rf"(?<!\w)([{_POWERS}]+)(?=[A-Z])", lambda m: m[1].translate(_PLAIN_POWERS) + " "),  # ¹⁴C
-    (r"\blog(2|10)(?=\W)", r"log base \1 "),
+    (r"(?<![A-Za-z])log(2|10)(?=\W)", r" log base \1 "),
     (r" ([²³]?)([⁺⁻])(?!\w)", _charge),
     (rf"([^\W\d_{_INDICES}]+|\))([{_INDICES}]+)", _index),
     (r"(?<![^\W_])([^\W\d_]+)_(\w+)", lambda m: f"{m[1]} sub {m[2]} "),
@@ -105,9 +129,14 @@ _RULES = rules(
         rf"\b({'|'.join(_FUNCTIONS)})(?=\s?\(|\s(?:[a-z]|alpha|beta|theta|phi|omega|pi|\d)\b)",
         lambda m: _FUNCTIONS[m[1]],
     ),
+    (
+        r"\b(is|are|was|were|at|of|to|by|with|from|about|around) ≈ ?(?=\S)",
+        r"\1 approximately ",
+    ),
     (r"(?<=[\w)])\s{0,2}≈ ?(?=\S)", " is approximately "),
     ("≈ ?", " approximately "),
     (r"[~∼～](?=\s?[$€£¥]?\.?\d|\s?(?:minus|plus|version)\b)", " about "),
+    (r"(?<=[\w)])\s?∼\s?(?=[\w(])", " is similar to "),
     (r"[~～∼]", " "),
     (r"<->", " and "),
     (r"->|-->|=>", " to "),
@@ -118,14 +147,20 @@ _RULES = rules(
     (r"==", " equals "),
     (r"(?<=\d) - (?=\d)", " minus "),
     (r"(?<=[a-z\d)] )-(?= [a-z]\b)", "minus"),
+    (r"(?<=[=(×+<>])-(?=[a-z]\b)|(?<=[=(×+<>] )-(?=[a-z]\b)", "minus "),
     (rf"[{re.escape(_WORD_SIGNS)}]", lambda m: f" {_SIGNS[m[0]]} "),
     (r"(?<=\S)@(?=\S+\.\w)", " at "),
     (r"@(?=\w)", " at "),
     (r"\bC\+\+", "C plus plus"),
     (r"[+=&<>@]", lambda m: f" {_SIGNS[m[0]]} "),
     (r"\bd([a-z]) over d([a-z])\b", r"d \1 over d \2"),
+    (
+        r"(?<![\w'’-])A(?= (?:over|sub|times|equals|squared|cubed|to the power|is (?:approx|prop|not equal)))",
+        "A-",
+    ),
     (r"[\^_]", " "),
     (r"(?<=[^\W\d])(\.)(?=[a-z]{2,4}\b)", " dot "),
+    (r"(squared|cubed|\bpower of \S{1,8})\s?/\s?(?=\w)", r"\1 over "),
     (r"(?<=\w)/(?=\w)", " slash "),
     (r"(?<=\w)[′](?=\W|$)", " prime "),
     (r"(?<=\d)(?=(?:x|y|z|n|k|r|t)\b)", " "),

@@ -54,6 +54,7 @@ def _point(amount: str) -> str:
 
 
 _RULES = rules(
+    (rf"\b({'|'.join(_CODES)}) ?(?=\d)", lambda m: _CODES[m[1]]),
     (rf"€ ?({_EUROPEAN})(?![\w,.]\d|\w)", lambda m: f"€{_point(m[1])}"),
     (rf"(?<![\w.,])({_EUROPEAN}) ?(?=€|EUR\b)", lambda m: _point(m[1])),
     # $10–$20, $10–20: the currency once, at the end.

@@ -41,6 +41,7 @@ _CHORDS_BEFORE = re.compile(
 _CHORDS_AFTER = re.compile(rf"(?:\s*[-–—|→,>]+\s*|\s+){_NEIGHBOUR}(?![\w'])| {_MUSICAL}\b")
 _ROMAN = {"I": 1, "II": 2, "III": 3, "IV": 4, "V": 5, "VI": 6, "VII": 7}
 _ROMAN_CHORD = r"[b♭#♯]?(?:VII|VI|IV|V|III|II|I|vii|vi|iv|v|iii|ii|i)(?:°|ø|maj7|7|9)?"
+_NOTE_VALUES = {"♩": "quarter", "♪": "eighth", "\U0001d157": "half", "\U0001d15d": "whole"}
 _ARROW = r"\s*(?:[-–—|]|→|->)\s*"
 _METRE = (
     r"(?:time|meter|metre|signature|beat|rhythm|groove|waltz|feel|march|pattern|measure|measures|bar|bars)"
@@ -116,7 +117,35 @@ def _romans(chords: re.Match[str]) -> str:
     return re.sub(rf"{_ARROW}|,\s*", ", ", said)
 
 
+def _degrees(numerals: str) -> str:
+    return re.sub(_ROMAN_CHORD, lambda m: _romans(m), numerals)
+
+
+# Superscripts of chords and subscripts of notes.
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
+_OCTAVE = str.maketrans("₀₁₂₃₄₅₆₇₈", "012345678")
+_FORMS = "AABA|ABAB|AABB|ABAC|ABACA|ABACABA|ABCB|ABCA|ABCBA|ABCABC|AAB|ABC|ABA|AAA"
+
+
+def _spelled(letters: str) -> str:
+    return " ".join("A-" if letter == "A" else letter for letter in letters)
+
+
 _RULES = rules(
+    (
+        rf"(?<![\w♭♯])([A-G](?:{_SIGN}|b)?(?:maj|min|m|dim|aug|sus|add|ø|°|Δ|\+|-)?)(¹[¹³]|[⁵⁶⁷⁹])(?!\w)",
+        lambda m: m[1] + m[2].translate(_RAISED),
+    ),
+    (rf"(?<![\w♭♯])([A-G](?:{_SIGN}|b)?(?:maj|min|m|dim)?)\^(?=(?:7|9|11|13)(?!\w))", r"\1"),
+    (
+        r"(?<![\w♭♯])([A-G])([♭♯#]?)([₀-₈])(?![\w])",
+        lambda m: m[1] + m[2] + m[3].translate(_OCTAVE) if m[2] or m[3] > "₁" else m[0],
+    ),
+    (r"(?<![\w♭♯])([A-G][♭♯#b])[-–](?=7(?!\w))", r"\1m"),
+    (
+        r"(?<!\w)([1-9]|12)\s?⁄\s?(2|4|8|16)(?= (?:" + _METRE + r")\b)|(?<![\w./])(4|6|9|12)⁄(4|8)(?![\w./])",
+        lambda m: f"{m[1] or m[3]} {m[2] or m[4]}",
+    ),
     (rf"(?<![\w♭♯]){_ROMAN_CHORD}(?:(?:{_ARROW}|, ){_ROMAN_CHORD}){{2,}}(?![\w♭♯])", _romans),
     (
         rf"(?<![\w♭♯]){_ROMAN_CHORD}(?:[–—→]{_ROMAN_CHORD})+(?![\w♭♯])"
@@ -129,6 +158,7 @@ _RULES = rules(
         _progression,
     ),
     # A flat written with the letter b, where only a note is possible.
+    (r"(?<![\w'’])([a-g])b(?=[ -](?:[Mm]ajor|[Mm]inor)\b)", lambda m: _note(m[1].upper(), "b")),
     (rf"(?<![\w'’])([A-G])(bb|b) (?={_MODES}\b)", lambda m: _note(m[1], m[2]) + " "),
     (
         rf"(?<![\w'’])(A)b(?=[0-8]\b|[,.;)]? (?:and|or|to) [A-G][b♭#♯]|, [A-G][b♭#♯]?\b| {_MUSICAL}\b)",
@@ -142,6 +172,14 @@ _RULES = rules(
     ),
     (r"(?<![\w'’])([B-G])b(?![\w'’])(?<!\d .b)", lambda m: _note(m[1], "b")),
     (r"(?<![\w'’])([BCDG])bb(?!\w)", lambda m: _note(m[1], "bb")),
+    (
+        r"(?<![\w♭♯/])(?<!\d )(V|V7|V9|vii°7?|viiø7?)/(VII|VI|IV|V|III|II|vii|vi|iv|v|iii|ii)(?![\w♭♯/])",
+        lambda m: f"{_degrees(m[1])} of {_degrees(m[2])}",
+    ),
+    (
+        r"(?<![\w♭♯])(?:[♭♯](?:VII|VI|IV|V|III|II|I|vii|vi|iv|v|iii|ii|i)|b(?:VII|VI|III|II))(?:maj7|°|ø|7|9)?(?![\w♭♯])",
+        lambda m: _degrees(m[0]),
+    ),
     (rf"\b({_ROMAN_CHORD})(?= chords?\b)", _romans),
     (r"(?<![\w'’])([A-G])b([0-8])(?!\w)", lambda m: f"{_note(m[1], 'b')} {m[2]}"),
     (r"(?<=\d)\s*𝄪|𝄪", " double sharp "),
@@ -151,9 +189,24 @@ _RULES = rules(
     ("♭", " flat "),
     ("♯", " sharp "),
     ("♮", " natural "),
+    (
+        r"\b([A-G]|sharp|flat) (maj|min)(?=(?:7|9|11|13)?\b)(?! ?\d ?\d)",
+        lambda m: f"{m[1]}{'-' if m[1] == 'A' else ' '}{_QUALITY[m[2]]} ",
+    ),
     # The note A: a capital A inside a sentence is not the article; at its beginning it may be.
     (rf"(?<=[a-z,:;(=→–-] )A (?={_MODES}\b)|(?<=[(\"“→–])A (?={_MODES}\b)", "A-"),
     (rf"^A (?={_MODES}(?: {_MUSICAL})?\s*(?:[.,;:!?)]|$))|^A (?=(?:[Mm]ajor|[Mm]inor) {_MUSICAL}\b)", "A-"),
+    # Before a lower-case word too, since titles are capitalised.
+    (
+        r"(?<=[a-z\d] )(?<!called )(?<!titled )(?<!named )A(?= [a-z])(?! (?:cappella|capella|priori|posteriori|la)\b)",
+        "A-",
+    ),
+    (r"(?<=\b[A-G], )A(?= (?:and|or)\b)|(?<![\w-])A(?= ?[=+])|(?<!\w)A(?=\) )|(?<=\()(?<!dB\()A(?=\))", "A-"),
+    (
+        rf"\b(?:(?:{_FORMS})(?= (?:form|structure|pattern|rhyme|scheme|song)\b)|A(?:ABA|BAB|ABB|BACA|BACABA|BCBA)"
+        r"|[A-G]{4,7}(?= tuning\b)|EADGBE|EADG|GCEA|DADGAD)\b",
+        lambda m: _spelled(m[0]),
+    ),
     # Time signatures: certain when they cannot be fractions, else recognised by the words around them.
     (r"(?<![\w./,-])(4|2|6|9|12|3|5|7)/(4|8|16|2)(?= (?:" + _METRE + r")\b|-time\b)", r"\1 \2"),
     (r"(?i)\b((?:signature|met(?:er|re)) (?:is|of) )(\d{1,2})/(\d{1,2})", r"\1\2 \3"),
@@ -169,8 +222,19 @@ _RULES = rules(
         lambda m: _LENGTHS[m[1]] + " ",
     ),
     (r"(?<![\w./,])(4|8|16|32|64)th[- ](?=notes?\b|triplets?\b|rests?\b)", lambda m: _LENGTHS[m[1]] + " "),
-    (r"♩\s*=\s*", "quarter note equals "),
-    (r"♪\s*=\s*", "eighth note equals "),
+    (
+        r"([♩♪\U0001d157\U0001d15d])\s*(\.?)\s*=\s*",
+        lambda m: f"{'dotted ' if m[2] else ''}{_NOTE_VALUES[m[1]]} note equals ",
+    ),
+    # Drum machines and their sounds: TR-808, 808s.
+    (r"\b(TR|TB|SP|SH|MC|CR|JX|MPC)-?(\d)0(\d)\b", r"\1 \2 oh \3"),
+    (
+        r"(?<![\w.,])(8)0(8)(?:['’]?(s))?(?= (?:bass|kick|drum|snare|clap|hi-hat|beat|pattern|style|sub)s?\b)"
+        r"|(?<![\w.,])(?:(8)0(8)|(9)0(9))['’]?s\b",
+        lambda m: (
+            f"{m[1]} oh {'eights' if m[3] else '8'}" if m[1] else ("8 oh eights" if m[4] else "9 oh nines")
+        ),
+    ),
     (r"(?<=\d) ?(?:BPM|bpm|Bpm)\b", " beats per minute"),
     (r"(?<=\d)-(?:BPM|bpm)\b", " beats per minute"),
     (r"\bN\.C\.", "no chord"),

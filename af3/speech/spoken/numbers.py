@@ -37,7 +37,8 @@ def fraction(above: int, below: int, whole: str = "") -> str:
 
 
 def _vulgar(found: re.Match[str]) -> str:
-    return " " + fraction(*_VULGAR[found[2]], whole=found[1]) + " "
+    behind = found.string[found.end() : found.end() + 1]
+    return " " + fraction(*_VULGAR[found[2]], whole=found[1]) + ("" if behind == "-" else " ")
 
 
 def _slashed(found: re.Match[str]) -> str:
@@ -76,9 +77,13 @@ def _times(found: re.Match[str]) -> str:
     return " x" if "=" in found.string else " times"
 
 
+def _value(numeral: str) -> int:
+    values = {"IX": 9, "IV": 4, "X": 10, "V": 5, "I": 1}
+    return sum(values[part] for part in re.findall("IX|IV|X|V|I", numeral))
+
+
 def _roman(found: re.Match[str]) -> str:
-    number = sum(1 if part == "I" else 5 if part == "V" else 10 if part == "X" else 4 if part == "IV" else 9
-                 for part in re.findall("IX|IV|X|V|I", found[2]))  # fmt: skip
+    number = _value(found[2])
     if found[1] in _RULERS:
         return f"{found[1]} the {ordinal(number)}"
     return f"{found[1]} {number}"
@@ -89,11 +94,22 @@ _PHONES = rules(
         r"(?<![\w.,/-])\+\d{1,3}(?:[ .-]?\(?\d{1,5}\)?){1,5}(?![\w/])(?<=\d{2})",
         lambda m: _spaced(m) if len(re.findall(r"\d", m[0])) >= 7 else m[0],
     ),
+    (r"(?<![\w.,/+-])\(\d{3}\)\d{3}[-.]\d{4}(?![\w/-])", _spaced),
     (r"(?<![\w.,/+-])(?:1[ .-])?\(?\d{3}\)?[ .-]\d{3}[-.]\d{4}(?![\w/-])", _spaced),
     (r"(?<![\w.,/+-])\d{3}-\d{4}(?![\w/-]|\s?(?:[kMG]?Hz|dB|ms|samples|words|BPM|bpm|years)\b)", _spaced),
+    (r"(?<![\w-])1-(8\d\d)-(?=[A-Z]{3})", lambda m: f"1 {' '.join(m[1])} "),
+    # Thousands with spaces: certain with two groups, with one where a unit follows.
+    (r"(?<![\w.,] )(?<![\w.,+-])\d{1,3}(?: \d{3}){2,}(?![\w,]| \d|\.\d{3})", lambda m: m[0].replace(" ", "")),
+    (r"(?<=[=≈≤≥] )(\d{1,3}) (\d{3})(?![\w.,]?\d| \d)", r"\1\2"),
+    (
+        r"(?<![\w.,/+-])(?<!\d )(\d{1,3}) (\d{3})(?= ?(?:[kM]?Hz|ms|samples|km|kg|people|users|hours|tokens)\b)",
+        r"\1\2",
+    ),
     (r"(?i)(?<=\bcall )\d{3}\b|(?<=\bdial )\d{3}\b", _spaced),
 )
 _RANGES = rules(
+    (r"(?<=\d)\s?[~～]\s?(?=\d)", " to "),
+    (r"(?<=\d(?:st|nd|rd|th))\s?[–—-]\s?(?=\d{1,3}(?:st|nd|rd|th)\b)", " to "),
     (
         rf"(?<![\w.,/:$€£-])(?P<first>{NUMBER})(?P<dash>\s?[–—]\s?|-|\s-\s)(?P<last>{NUMBER})(?![\d:/]|[.,]\d|-\d)",
         _range,
@@ -110,7 +126,16 @@ _RULES = rules(
         lambda m: f"version {(m[1] or m[2]).replace('.', ' point ')}",
     ),
     (r"(?<![\w.,])\d{1,3}(?:\.\d{3}){2,}(?![\w]|\.\d)", lambda m: m[0].replace(".", "")),
-    (r"(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3})(?![\w]|\.\d)", lambda m: m[1].replace(".", " dot ")),
+    (
+        r"(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3})(?::(\d{2,5})|/(\d{1,2}))?(?![\w]|\.\d)",
+        lambda m: (
+            m[1].replace(".", " dot ") + (f" port {m[2]}" if m[2] else f" slash {m[3]}" if m[3] else "")
+        ),
+    ),
+    (
+        r"(?<![\w.,])(480|720|1080|1440|2160)p(?=\d{0,3}\b)",
+        lambda m: f"{m[1][:-2]} {m[1][-2:]} p ",
+    ),
     (
         r"(?<![\w.])(?!\d\d\.\d\d\.\d\d\b)(\d{1,2})\.(\d{1,3})\.(\d{1,3})(?![\w]|\.\d)",
         r"\1 point \2 point \3",
@@ -131,10 +156,22 @@ _RULES = rules(
         rf"\b([A-Z][a-z]+|chapter|part|act|type|phase|movement|level|stage|volume|section) ({_ROMAN})(?![\w'’])",
         _roman,
     ),
+    (
+        r"\b(Act|Part|Chapter|Book|Episode|Movement|Volume|Scene|Phase|Appendix|Section|Sonata|Suite) (I|V|X)"
+        r"(?=[.,;:!?)]|$| (?:of|and|to|is|was|in|from|begins|ends|opens|has)\b)",
+        _roman,
+    ),
+    (rf"\b(number) ({_ROMAN}|V|X)(?![\w'’])", _roman),
+    (
+        r"\b([IVX]{1,5})(?:st|nd|rd|th)?(?= (?:[cC]entury|[cC]enturies)\b)",
+        lambda m: ordinal(_value(m[1])),
+    ),
     (r"\b24/7\b", "24 7"),
     (r"\b9/11\b", "9 11"),
     (rf"(?<![\w./,:$€£])(\d+ )?(\d{{1,3}})/({_DENOMINATORS})(?![\w/,:]|\.\d)", _slashed),
     (r"(?<=\d)(ˢᵗ|ⁿᵈ|ʳᵈ|ᵗʰ)", lambda m: {"ˢ": "st", "ⁿ": "nd", "ʳ": "rd", "ᵗ": "th"}[m[1][0]]),
+    (r"(?<![\w.,/])(\d{1,3})/(\d{1,3})(?:nd|rd|th)s\b", lambda m: fraction(int(m[1]), max(2, int(m[2])))),
+    (r"(?<![\w.,])(\d{1,3})(?:nd|rd|th)s\b", lambda m: ordinal(int(m[1])) + "s"),
     (
         r"(?<![\w.,])(\d{1,3}(?:,\d{3})*|\d{1,9})(?:st|nd|rd|th)\b",
         lambda m: ordinal(int(m[1].replace(",", ""))),

@@ -12,9 +12,9 @@ _DYNAMICS = {
     "sfp": "sforzando piano", "sfzp": "sforzando piano", "rfz": "rinforzando",
 }  # fmt: skip
 # p and f alone may be variables or pages: they are dynamics only beside another one or where only one is possible.
-_ALL = _DYNAMICS | {"p": "piano", "f": "forte"}
+_ALL = _DYNAMICS | {"p": "piano", "f": "forte", "fp": "fortepiano"}
 _CERTAIN = "|".join(sorted(_DYNAMICS, key=len, reverse=True))
-_ANY = f"{_CERTAIN}|p|f"
+_ANY = f"{_CERTAIN}|fp|p|f"
 _BEFORE = r"(?<![\w./'’-])(?<!\d )"  # not 12 mp (megapixels), 5 pp
 _AFTER = r"(?![\w/'’]|\.?\s?\d|-[a-z])"  # not pp. 5
 
@@ -44,6 +44,7 @@ _RULES = rules(
     (r"\bdim\. (?=e |al |poco |molto )", "diminuendo "),
     (r"\b([dD]e)?cresc\b\.?", lambda m: f"{m[1] or ''}crescendo" if m[0][0].islower() else m[0]),
     (r"\b[rR]it\.(?=\s|[,;)]|$)", "ritardando"),
+    (r"\b[rR]all\.(?=\s|[,;)]|$)", "rallentando"),
     (r"\b[aA]ccel\.(?=\s|[,;)]|$)(?! of\b)", "accelerando"),
     (r"\bD\.\s?C\.(?= al\b)", "da capo"),
     (r"\bD\.\s?S\.(?= al\b)", "dal segno"),
@@ -51,7 +52,10 @@ _RULES = rules(
     (r"\b8vb\b|\b8va bassa\b", "ottava bassa"),
     (r"\b15m[ab]\b", "quindicesima"),
     (r"\bK\. ?(?=\d)|\bKV ?(?=\d)", "K "),
-    (r"\b([A-G])(\d)\s?[–—]\s?([A-G])(\d)(?![\w♭♯#])", r"\1 \2 to \3 \4"),
+    (
+        r"(?<![\w♭♯#])([A-G])([♭♯#b]?)(\d)\s?[–—-]\s?([A-G])([♭♯#b]?)(\d)(?![\w♭♯#])",
+        lambda m: f"{m[1]}{m[2]}{m[3]} to {m[4]}{m[5]}{m[6]}",
+    ),
     (r"\bCC ?#(?=\d)", "CC number "),
     (r"¾(?= time\b)|(?<=\bin )¾(?=[.,]|$)", "3 4"),
 )

@@ -39,16 +39,18 @@ _OTHERS = {
     "ppm": "part per million", "ppb": "part per billion", "px": "pixel", "kHZ": "kilohertz", "KHz": "kilohertz",
     "Khz": "kilohertz", "khz": "kilohertz", "Mhz": "megahertz", "hz": "hertz", "HZ": "hertz", "db": "decibel",
     "kS": "kilosample", "MS": "megasample",
+    "mM": "millimolar", "µM": "micromolar", "nM": "nanomolar",
     "Å": "ångström", "au": "astronomical unit", "atm": "atmosphere", "oct": "octave", "octave": "octave",
 }  # fmt: skip
-_INVARIABLE = frozenset({"hertz", "lux", "siemens"})
+_INVARIABLE = frozenset({"hertz", "lux", "siemens", "molar"})
 _IRREGULAR = {"foot": "feet", "henry": "henrys", "full scale": "full scale"}
 # Units even without a number: "in kHz", "the dB scale".
 _ALONE = (
     "Hz kHz MHz GHz mHz dB dBFS dBA Ω kΩ MΩ µs µm µg µV µA µF µW µJ µN µH µT µS µl µL "
     "km/h m/s m/s² kbit/s Mbit/s Gbit/s "
     "kbps Mbps kWh °C °F m² m³ cm² cm³ km² mm² mm³ kHz/s W/m² kg/m³ g/cm³ rad/s "
-    "bit/s kB/s MB/s dB/oct KHz kg/m² mL kPa hPa"
+    "bit/s kB/s MB/s dB/oct KHz kg/m² mL kPa hPa "
+    "ft² N·m kg·m² kW·h m·s⁻¹ m·s⁻² dB/m V/m J/K kJ/mol mol/L g/mol mAh"
 ).split()
 
 
@@ -69,7 +71,7 @@ _POWER = r"(?:\^?(?:[⁻−-]?[123]\b)|⁻?[¹²³])"
 _ATOM = rf"(?:{_SYMBOL})(?:\^[⁻−-]?[123](?!\d)|⁻?[¹²³]|(?<=m)[23](?![\w.]))?"
 _UNIT = rf"{_ATOM}(?:(?:/|·|⋅| per )(?:{_ATOM})|\s?(?:{_SYMBOL})⁻[¹²³]){{0,3}}"
 _PIECE = re.compile(rf"(?P<sign>/| per |·|⋅|\s)?(?P<symbol>{_SYMBOL})(?P<power>\^?[⁻−-]?[123¹²³])?")
-_LENGTH = re.compile(r"(?:metre|foot|inch|mile|yard)s?$")
+_LENGTH = re.compile(r"(?:metre|foot|inch|mile|yard)s?$|feet$")
 
 
 def _one(name: str, power: int) -> str:
@@ -132,6 +134,11 @@ def _pluralised(name: str, power: int) -> str:
 
 def _quantity(found: re.Match[str]) -> str:
     number, joint, symbol = found["number"], found["joint"], found["unit"]
+    before, after = found.string[: found.start()], found.string[found.end() :]
+    if symbol == "octave" and before.endswith("/"):
+        return found[0]  # 1/3 octave
+    if symbol in "mgsh" and re.match(r" [b-z](?:[²³]|\b)", after):
+        return found[0]  # ½ m v²
     one = number in ("1", "½", "¼", "¾") or joint == "-" or (symbol == "bit" and not joint)
     sign = {"-": "minus ", "−": "minus ", "+": "plus ", "±": "plus or minus "}.get(found["sign"] or "", "")
     return f"{sign}{number} {unit_name(symbol, one)}"
@@ -172,8 +179,9 @@ _RULES = rules(
         lambda m: f"{m[1]} {'foot' if m[1] == '1' else 'feet'} {m[2]}",
     ),
     (r"(?<![\w.,])(\d+(?:\.\d+)?)″", lambda m: f"{m[1]} inch{'' if m[1] == '1' else 'es'}"),
+    (r"(?<=\d)\s?°\s(?=(?:turn|angle|rotation|phase|arc|field|view|bend)s?\b)", " degree "),
     (
-        rf"(?<!\w){_SIGNED}(?P<number>{NUMBER}(?:{_TIMES_TEN})?|\d*[½¼¾])"
+        rf"(?<!\w){_SIGNED}(?P<number>{NUMBER}(?:{_TIMES_TEN})?|10[⁰¹²³⁴-⁹⁻]{{1,4}}|\d*[½¼¾])"
         rf"(?P<joint>[ -]?)(?P<unit>{_UNIT})(?![\w°²³⁻]|/(?!{_PER}\b)[a-zA-Z])",
         _quantity,
     ),
@@ -192,6 +200,7 @@ _RULES = rules(
     (r"(?<=[a-z])/(?:min|minute)\b", " per minute"),
     (r"(?<=[a-z])/(?:h|hr|hour)\b", " per hour"),
     (rf"(?<=[a-z])/({_PER})\b", r" per \1"),
+    (r"(?<=\d feet )(\d{1,2}(?:\.\d)?) in\b\.?", r"\1 inches"),
     (rf"({NUMBER})\s?%", r"\1 percent"),
     (rf"({NUMBER})\s?‰", r"\1 per mille"),
     (r"(?<=\d)\s?°", " degrees"),
