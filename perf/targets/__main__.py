@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from perf.report import table
-from perf.targets import after_llm, at_rest, conversations, longest, uploads
+from perf.targets import after_llm, at_rest, conversations, longest, stalls, uploads
 from perf.targets.target_finding import Finding
 
 TARGETS: dict[str, Callable[[], list[Finding]]] = {
@@ -17,6 +17,7 @@ TARGETS: dict[str, Callable[[], list[Finding]]] = {
     "preprocess": uploads.preprocess,
     "uploads": uploads.uploads,
     "longest": longest.longest,
+    "stalls": stalls.stalls,
     "end_to_end": conversations.end_to_end,
     "heard_before": conversations.heard_before,
     "at_rest": at_rest.at_rest,
