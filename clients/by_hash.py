@@ -40,6 +40,16 @@ def named(request: service_pb2.ModelInferRequest) -> service_pb2.ModelInferReque
     return short
 
 
+class CancelledHere(grpc.RpcError):
+    """The server's wish for the clip came after `cancel()`: the answer was cancelled, whatever came last."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.CANCELLED
+
+    def details(self) -> str:
+        return ""
+
+
 class _Tried:
     """What the sync and the asyncio call share: the first try by name, and what is left of the time."""
 
@@ -65,8 +75,10 @@ class _Tried:
 
     def _again(self, error: grpc.RpcError) -> None:
         """Raises the error where it is no wish for the clip."""
-        if error.code() is not grpc.StatusCode.FAILED_PRECONDITION or self._cancelled:
+        if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
             raise error
+        if self._cancelled:
+            raise CancelledHere from None
         left_s = None if self._timeout_s is None else self._timeout_s - (time.monotonic() - self._began_s)
         self._call = self._start(self._request, self._beside + KEEP, left_s)
         if self._cancelled:  # from another thread, meanwhile

@@ -170,6 +170,18 @@ def test_an_answer_by_name_that_is_cancelled_is_not_asked_again(door, triton):
     assert heard(triton) == []
 
 
+def test_a_wish_for_the_clip_that_comes_before_the_cancelling_is_read_is_no_error_of_its_own(door, triton):
+    """Seen on a busy machine: the server had asked for the clip, and the client was told so instead."""
+    with AudioFlamingo(door.url, by_hash=True) as flamingo:
+        answer = flamingo.ask(clip(100_000), "forever")
+        wait_until(lambda: not answer._call._call.is_active())
+        answer.cancel()
+        with pytest.raises(AudioFlamingoError, match="cancelled after 0 tokens") as ended:
+            answer.text()
+    assert ended.value.status == "CANCELLED"
+    assert heard(triton) == []
+
+
 def test_another_refusal_is_no_reason_to_send_the_clip(door, triton):
     file = clip(100_000)
     assert asked_by_client(door, file) == "hi"
