@@ -27,7 +27,7 @@ class Limits:
     upload_bytes: all requests together that are being received or sent on to Triton.
     at_triton: requests in flight that Triton may have; the others wait in the door, where each caller has a queue of
         its own. None: all, first come, first served.
-    connections_of_address: over HTTP; None: half of all there may be.
+    connections_of_address: over each protocol; None: half of all there may be.
     clip_store_bytes: clips that are kept to be named later; 0 keeps none.
     """
 

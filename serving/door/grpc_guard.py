@@ -12,6 +12,7 @@ import grpc.aio
 from af3.errors import RequestError
 from serving.door.caller import set_caller
 from serving.door.gatekeeper import Gatekeeper, address_of_peer, header_values
+from serving.door.grpc_connections import GrpcTraffic, peer_of
 from serving.door.upstream import SERVICE
 
 HEALTH_SERVICE = "/grpc.health.v1.Health/"
@@ -24,8 +25,9 @@ KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 class GrpcGuard(grpc.aio.ServerInterceptor):
     """Stands before every method of every service of a server."""
 
-    def __init__(self, gatekeeper: Gatekeeper):
+    def __init__(self, gatekeeper: Gatekeeper, traffic: GrpcTraffic):
         self._gatekeeper = gatekeeper
+        self._traffic = traffic
 
     async def intercept_service(
         self,
@@ -38,8 +40,22 @@ class GrpcGuard(grpc.aio.ServerInterceptor):
         kind = next(name for name in KINDS if getattr(handler, name) is not None)
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         is_open = handler_call_details.method in OPEN
-        guarded = self._guarded(getattr(handler, kind), is_open)
+        behaviour = getattr(handler, kind)
+        if kind == "unary_unary":
+            behaviour = self._noted(behaviour)
+        guarded = self._guarded(behaviour, is_open)
         return make(guarded, handler.request_deserializer, handler.response_serializer)
+
+    def _noted(self, behaviour: Any) -> Any:
+        """A call whose connection is at work. Streams say themselves when they are."""
+
+        async def noted(request: bytes, context: grpc.aio.ServicerContext) -> Any:
+            peer = peer_of(context.peer())
+            self._traffic.read(peer, len(request))
+            with self._traffic.call(peer):
+                return await behaviour(request, context)
+
+        return noted
 
     def _guarded(self, behaviour: Any, is_open: bool) -> Any:
         async def one(request: Any, context: grpc.aio.ServicerContext) -> Any:

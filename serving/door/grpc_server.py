@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import grpc
 import grpc.aio
 
 from serving.address import probe_address
 from serving.door.gatekeeper import Gatekeeper
+from serving.door.grpc_connections import GrpcConnections, GrpcTraffic
 from serving.door.grpc_guard import GrpcGuard
 from serving.door.grpc_service import GrpcService
+from serving.door.memory_guard import MemoryGuard
 from serving.door.relay import Relay
 from serving.door.stall_watch import StallWatch
 
 STREAMS_PER_CONNECTION = 256
 CLOSE_S = 0.5
+LOOK_EVERY_S = 0.5
+
+log = logging.getLogger("af3.door")
 
 
 class GrpcServer:
@@ -31,13 +37,18 @@ class GrpcServer:
         connections: int,
     ):
         limits = relay.admission.limits
+        port, traffic = int(url.rpartition(":")[2]), GrpcTraffic()
+        of_address = limits.connections_of_address or max(1, connections // 2)
+        self._connections = GrpcConnections(port, connections, of_address, traffic)
+        self._memory = MemoryGuard(limits.upload_bytes, relay.known_bytes)
+        self._keeping: asyncio.Task[None] | None = None
         common = (
             ("grpc.max_receive_message_length", limits.message_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
             ("grpc.server_handshake_timeout_ms", 10_000),
         )
-        guard = (GrpcGuard(gatekeeper),)
+        guard = (GrpcGuard(gatekeeper, traffic),)
         self._server = grpc.aio.server(
             interceptors=guard,
             options=(
@@ -55,7 +66,7 @@ class GrpcServer:
                 ("grpc.keepalive_permit_without_calls", 1),
             ),
         )
-        self.service = GrpcService(relay, watch)
+        self.service = GrpcService(relay, watch, traffic)
         self._server.add_generic_rpc_handlers((self.service,))
         if credentials is None:
             self._server.add_insecure_port(url)
@@ -64,14 +75,29 @@ class GrpcServer:
         # Of its own, so that probes of this machine are answered while clients hold all connections of the port.
         self._for_probes = grpc.aio.server(interceptors=guard, options=common)
         self._for_probes.add_generic_rpc_handlers((self.service,))
-        lane = probe_address(int(url.rpartition(":")[2]))
+        lane = probe_address(port)
         if lane is not None:
             self._for_probes.add_insecure_port(lane)
 
     async def start(self) -> None:
         await self._server.start()
         await self._for_probes.start()
+        self._keeping = asyncio.create_task(self._keep())
+
+    async def _keep(self) -> None:
+        """Make room among the connections, and end those on which messages pile up that never come whole."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                if self._connections.may_be_crowded:
+                    await asyncio.to_thread(self._connections.make_room)
+                if (excess_bytes := self._memory.excess_bytes) > 0:
+                    await asyncio.to_thread(self._connections.close_heaviest, excess_bytes)
+            except OSError:
+                log.warning("connections could not be looked at", exc_info=True)
 
     async def close(self) -> None:
         """Stop listening, then end what is left."""
+        if self._keeping is not None:
+            self._keeping.cancel()
         await asyncio.gather(self._server.stop(grace=CLOSE_S), self._for_probes.stop(grace=CLOSE_S))

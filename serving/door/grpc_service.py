@@ -15,6 +15,7 @@ from af3 import contract
 from af3.errors import RequestError
 from serving.door import affinity
 from serving.door.collect import collect
+from serving.door.grpc_connections import GrpcTraffic
 from serving.door.grpc_guard import HEALTH_SERVICE
 from serving.door.grpc_stream import GrpcStream, OpenStreams, headers_of, question
 from serving.door.relay import Relay
@@ -41,9 +42,10 @@ Handler = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
 class GrpcService(grpc.GenericRpcHandler):
     """Translates gRPC for the relay. No header of a client reaches Triton."""
 
-    def __init__(self, relay: Relay, watch: StallWatch):
+    def __init__(self, relay: Relay, watch: StallWatch, traffic: GrpcTraffic):
         self._relay = relay
         self._watch = watch
+        self._traffic = traffic
         self._streams = OpenStreams()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
@@ -127,7 +129,7 @@ class GrpcService(grpc.GenericRpcHandler):
         return response.SerializeToString()
 
     async def _stream(self, requests: object, context: grpc.aio.ServicerContext) -> None:
-        stream = GrpcStream(context, self._relay, self._watch)
+        stream = GrpcStream(context, self._relay, self._watch, self._traffic)
         with self._streams.opened(stream):
             error = await stream.serve()
         if error is not None:

@@ -15,6 +15,7 @@ from af3 import contract
 from af3.errors import RequestError
 from serving.door import affinity
 from serving.door.caller import current_caller
+from serving.door.grpc_connections import GrpcTraffic, peer_of
 from serving.door.relay import Question, Relay
 from serving.door.stall_watch import StallWatch
 from serving.door.triton_errors import internal_error
@@ -29,10 +30,14 @@ STEPS_TO_STOP = {step.name: step for step in (contract.LLM, contract.TTS)}
 class GrpcStream:
     """Reads requests, writes their responses in the order they come."""
 
-    def __init__(self, context: grpc.aio.ServicerContext, relay: Relay, watch: StallWatch):
+    def __init__(
+        self, context: grpc.aio.ServicerContext, relay: Relay, watch: StallWatch, traffic: GrpcTraffic
+    ):
         self._context = context
         self._relay = relay
         self._watch = watch
+        self._traffic = traffic
+        self._peer = peer_of(context.peer())
         # Reading pauses when so many are unfinished, so that a client that does not read cannot pile up answers.
         # More than are admitted: who asks for too many at once is told so.
         self._room = asyncio.Semaphore(2 * relay.admission.limits.in_flight)
@@ -87,6 +92,7 @@ class GrpcStream:
             raw = await self._context.read()
             if raw is grpc.aio.EOF:
                 return
+            self._traffic.read(self._peer, len(raw))
             task = asyncio.create_task(self._answer(raw))
             del raw
             self._running.add(task)
@@ -103,10 +109,8 @@ class GrpcStream:
             asked = question(raw, self._context, self._relay)
             del raw
             client_id = asked.client_id
-            if _is_stop(asked.request):
-                await self._stop(asked)
-            else:
-                await self._relay_answer(asked)
+            with self._traffic.call(self._peer):
+                await (self._stop(asked) if _is_stop(asked.request) else self._relay_answer(asked))
         except RequestError as error:
             await self._fail(error, client_id)
         except GONE:

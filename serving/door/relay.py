@@ -37,11 +37,13 @@ from serving.door.clip_store import (
     put_in_place,
     tensor_content,
 )
+from serving.door.memory_guard import PARSING
 from serving.door.metrics import DoorMetrics
 from serving.door.relayed_answer import Answer, Services
 from serving.door.request_check import allowed_s, check
 from serving.door.request_record import RequestRecord
 from serving.door.session_answers import SessionAnswers
+from serving.door.unread import UnreadBudget
 from serving.door.upload_budget import Upload, UploadBudget
 from serving.door.upstream import Upstream
 
@@ -79,6 +81,7 @@ class Relay:
         self.uploads = UploadBudget(admission.limits)
         self.upstream = upstream
         self.sessions = SessionAnswers()
+        self.unread = UnreadBudget()
         self.clips = ClipStore(admission.limits.clip_store_bytes)
         metrics.watch_clips(lambda: self.clips.bytes)
         self._answers: set[Answer] = set()
@@ -147,7 +150,7 @@ class Relay:
         message = _with_id(question, request_id)
         # Its clips are not kept while it is answered.
         question.request, question.serialised = service_pb2.ModelInferRequest(), None
-        services = Services(self.upstream, self.admission, self.metrics)
+        services = Services(self.upstream, self.admission, self.metrics, self.unread)
         answer = Answer(services, model, message, record, slot, question.upload, seconds)
         self._answers.add(answer)
         answer.on_closed(self._answers.discard)
@@ -167,6 +170,10 @@ class Relay:
         answer = self._at_triton.get(request_id)
         if answer is not None:
             answer.heard(seconds)
+
+    def known_bytes(self) -> int:
+        """Of requests, answers and clips that are held now."""
+        return PARSING * self.uploads.bytes + self.unread.bytes + self.clips.bytes
 
     @property
     def open_answers(self) -> int:

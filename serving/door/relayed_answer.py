@@ -19,11 +19,11 @@ from serving.door.metrics import DoorMetrics
 from serving.door.request_check import ENSEMBLES
 from serving.door.request_record import RequestRecord
 from serving.door.triton_errors import from_triton, step_died
+from serving.door.unread import Unread, UnreadBudget
 from serving.door.upload_budget import Upload
 from serving.door.upstream import Upstream
 
 log = logging.getLogger("af3.door")
-BUFFER_BYTES = 256 << 10  # of responses that the client has not taken yet
 UNREAD_S = 20.0  # a client that takes nothing for so long, with a full buffer, loses its answer
 STOP_EVERY_S = 0.25
 STOP_TRIES = 240  # a minute: on a busy machine a step may take long to come to the stop
@@ -37,15 +37,17 @@ class Services:
     upstream: Upstream
     admission: Admission
     metrics: DoorMetrics
+    unread: UnreadBudget
 
 
 class Answer:
     """Iterate its responses inside `async with`. Made by `Relay.ask`.
 
-    A task of its own reads from Triton into a bounded buffer: a client that stops reading, or leaves, never breaks
-    off a stream that Triton writes. Triton 2.51 does not pass a cancellation on to a step at work, and a stream that
-    is broken off can block its gRPC threads. An unwanted answer is therefore stopped at the LLM and the voice, again
-    and again, since they may not have the request yet; its slot is held until Triton has ended.
+    A task of its own reads from Triton into a bounded buffer (`UnreadBudget`): a client that stops reading, or leaves,
+    never breaks off a stream that Triton writes, and keeps no slot once Triton has written all. Triton 2.51 does not
+    pass a cancellation on to a step at work, and a stream that is broken off can block its gRPC threads. An unwanted
+    answer is therefore stopped at the LLM and the voice, again and again, since they may not have the request yet;
+    its slot is held until Triton has ended.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class Answer:
         # Those that can be stopped.
         self._steps = [step for step in ENSEMBLES[model].steps if contract.STOP in step.inputs]
         self._buffer: deque[bytes] = deque()
-        self._buffered_bytes = 0
+        self._unread = Unread(services.unread)
         self._status = "CANCELLED"  # unless the client takes the last response, or an error
         self._error: RequestError | None = None
         self._complete = False  # the client has taken the last response: whatever comes now is no failure
@@ -78,7 +80,6 @@ class Answer:
         self._failed_at_triton = False  # it ends by itself
         self._booked = False
         self._ready: asyncio.Future[None] | None = None  # set by who waits for a response
-        self._room = asyncio.Event()
         self._stops: dict[str, asyncio.Task[None]] = {}
         self._next_stop_s: dict[str, float] = {}
         self._closed: list[Callable[[Answer], None]] = []
@@ -112,8 +113,7 @@ class Answer:
             self._ready = asyncio.get_running_loop().create_future()
             await self._ready
         message = self._buffer.popleft()
-        self._buffered_bytes -= len(message)
-        self._room.set()
+        self._unread.give_back(len(message))
         response = service_pb2.ModelStreamInferResponse.FromString(message)
         if response.error_message:
             error = from_triton(response.error_message)
@@ -132,7 +132,7 @@ class Answer:
         if self._error is None and not self._ended:
             self._error = None if self._complete else error
             self._unwanted = True
-            self._room.set()
+            self._unread.give_back(0)
             self._wake()
             self._release_triton()
 
@@ -144,7 +144,7 @@ class Answer:
 
     def cancel(self) -> None:
         """The client has left, or wants no more of it."""
-        self._buffer.clear()
+        self._drop_buffer()
         self.fail(RequestError("CANCELLED", "the request was cancelled"))
 
     async def stop(self, step: contract.Step) -> None:
@@ -167,8 +167,7 @@ class Answer:
         self._booked = True
         self._deadline.cancel()
         self._unwanted = True
-        self._room.set()
-        self._buffer.clear()
+        self._drop_buffer()
         self._record.book(self._status, self._services.metrics)
         self._release_triton()
         for callback in self._closed:
@@ -211,10 +210,9 @@ class Answer:
                 if self._unwanted:
                     continue
                 self._buffer.append(message)
-                self._buffered_bytes += len(message)
+                self._unread.take(len(message))
                 self._wake()
-                if self._buffered_bytes > BUFFER_BYTES:
-                    await self._wait_for_room()
+                await self._wait_for_room()
         except grpc.aio.AioRpcError:
             admission.suspicious = True
             self._triton_broke_off()
@@ -233,15 +231,18 @@ class Answer:
                 self._upload.release()
 
     async def _wait_for_room(self) -> None:
-        while self._buffered_bytes > BUFFER_BYTES and not self._unwanted:
-            self._room.clear()
-            try:
-                await asyncio.wait_for(self._room.wait(), UNREAD_S)
-            except asyncio.TimeoutError:
-                self._buffer.clear()
-                self.fail(
-                    RequestError("CANCELLED", f"nothing of the answer was read for {UNREAD_S:g} s; read it")
-                )
+        try:
+            while not self._unread.has_room and not self._unwanted:
+                await self._unread.changed(UNREAD_S)
+        except asyncio.TimeoutError:
+            self._drop_buffer()
+            self.fail(
+                RequestError("CANCELLED", f"nothing of the answer was read for {UNREAD_S:g} s; read it")
+            )
+
+    def _drop_buffer(self) -> None:
+        self._buffer.clear()
+        self._unread.give_back_all()
 
     def _triton_ended(self, pumping: asyncio.Task[None]) -> None:
         """Nothing more comes, and nothing of the request is left at Triton."""

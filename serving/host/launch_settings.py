@@ -51,7 +51,9 @@ class LaunchSettings(BaseSettings):
         " (default: half as many again as the LLM has slots)",
     )
     max_connections_of_address: int | None = Field(
-        None, ge=1, description="HTTP connections of one address (default: half of all there may be)"
+        None,
+        ge=1,
+        description="connections of one address, HTTP and gRPC each (default: half of all there may be)",
     )
     max_timeout: float = Field(
         DEFAULT_LIMITS.timeout_s, gt=0, allow_inf_nan=False, description="longest time for one request, in s"

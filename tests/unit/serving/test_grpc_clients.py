@@ -132,6 +132,7 @@ def test_a_client_that_does_not_read_loses_its_stream_and_no_slot_of_others(
     with Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST), limits) as small:
         small.admission.ready = True
         small._watch._write_s = 1.0
+        small.relay.unread.shared_bytes = 1 << 20
         with grpc.insecure_channel(small.url, options=OWN) as channel:
             stream = OpenStream(channel)
             stream.send("forever|big=200000", speech=True)

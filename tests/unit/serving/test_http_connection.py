@@ -317,6 +317,7 @@ def test_a_client_that_does_not_read_loses_its_stream_and_no_slot_of_others(
         TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST), Limits(in_flight=1)
     ) as small:
         small.admission.ready = True
+        small.relay.unread.shared_bytes = 1 << 20
         with connect(small) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.sendall(

@@ -1,0 +1,99 @@
+"""Connections of the gRPC port: one address cannot take them all, and messages that never come whole cost their
+connection. Triton is a stand-in, the clients are bytes.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import grpc
+import pytest
+
+from serving.door.admission import Limits
+from serving.door.door import Door
+from serving.door.memory_guard import MemoryGuard, in_use_bytes
+from tests.support.fake_triton import FakeTriton
+from tests.support.raw_grpc import RawGrpc
+from tests.support.scrape import wait_until
+from tests.support.stand_in_door import door_before
+from tests.support.wire import ask
+from tests.unit.serving.test_grpc_clients import OWN, OpenStream
+
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+MOST = 16
+MB = 1 << 20
+
+
+@pytest.fixture
+def door(triton: FakeTriton, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+    monkeypatch.setattr("serving.door.door.connections_allowed", lambda: MOST)
+    limits = Limits(in_flight=8, message_bytes=32 * MB, upload_bytes=64 * MB)
+    with door_before(triton, limits) as made:
+        yield made
+
+
+def alive(connections: list[RawGrpc]) -> int:
+    return sum(one.alive for one in connections)
+
+
+def test_idle_connections_of_one_address_leave_half_to_others(door: Door) -> None:
+    with ExitStack() as stack:
+        held = [stack.enter_context(RawGrpc(door.url, "127.0.0.7")) for _ in range(MOST)]
+        for one in held:
+            one.call(STREAM)  # a stream without a request is idle, too
+        wait_until(lambda: alive(held) <= MOST // 2)
+        assert alive(held) == MOST // 2
+        assert ask(door.url, prompt="say=hi")
+        assert alive(held) == MOST // 2
+
+
+def test_idle_connections_of_many_addresses_make_room(door: Door) -> None:
+    with ExitStack() as stack:
+        held = [
+            stack.enter_context(RawGrpc(door.url, f"127.0.0.{10 + number // 4}")) for number in range(MOST)
+        ]
+        wait_until(lambda: alive(held) <= MOST * 3 // 4)
+        assert ask(door.url, prompt="say=hi")
+
+
+def test_a_connection_with_a_request_is_not_closed(door: Door, triton: FakeTriton) -> None:
+    with grpc.insecure_channel(door.url, options=OWN) as channel, ExitStack() as stack:
+        stream = OpenStream(channel)
+        stream.send("wait|say=hi")
+        wait_until(lambda: door.admission.in_flight == 1)
+        held = [stack.enter_context(RawGrpc(door.url)) for _ in range(MOST - 1)]  # of the same address
+        wait_until(lambda: alive(held) <= MOST // 2)
+        triton.go()
+        assert b"hi" in stream.next().infer_response.raw_output_contents[0]
+        stream.cancel()
+    triton.hold()
+
+
+@pytest.mark.skipif(in_use_bytes() is None, reason="another C library than glibc")
+@pytest.mark.parametrize("method", [STREAM, INFER])
+def test_messages_that_never_come_whole_cost_their_connections(door: Door, method: str) -> None:
+    before = in_use_bytes() or 0
+    with ExitStack() as stack:
+        light = stack.enter_context(RawGrpc(door.url, "127.0.0.7"))
+        light.send_part(light.call(method), 30 * MB, MB // 4)
+        heavy = [stack.enter_context(RawGrpc(door.url, "127.0.0.8")) for _ in range(5)]
+        for one in heavy:
+            one.send_part(one.call(method), 30 * MB, 29 * MB)
+        wait_until(lambda: alive(heavy) < 5)
+        wait_until(lambda: (in_use_bytes() or 0) < before + 100 * MB)
+        assert light.alive
+        assert ask(door.url, prompt="say=hi")
+
+
+def test_what_the_door_knows_of_is_not_hidden() -> None:
+    known, used = [0], [100]
+    guard = MemoryGuard(50, lambda: known[0], lambda: used[0])
+    assert guard.excess_bytes <= 0
+    used[0] = 160
+    assert guard.excess_bytes == 10
+    known[0] = 30
+    assert guard.excess_bytes <= 0
+
+
+def test_where_the_memory_cannot_be_asked_nothing_is_closed() -> None:
+    assert MemoryGuard(50, lambda: 0, lambda: None).excess_bytes == 0
