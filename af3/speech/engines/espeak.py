@@ -106,30 +106,50 @@ class _Worker:
         self._process = _start()
 
     def speak(self, request: bytes) -> Generator[Pcm, None, None]:
-        """Send one request line and yield its PCM blocks. Closing the iterator stops eSpeak NG within one block."""
-        try:
-            if self._process.poll() is not None:
-                self._process = _start()
-            _write(self._process, request)
-            while size := _read_number(self._process):
-                yield np.frombuffer(_read(self._process, size), np.int16)
-                _write(self._process, b"+")
-        except GeneratorExit:
-            self._hang_up()
-        except (OSError, EOFError) as error:
-            self.stop()
-            raise VoiceFailed("the voice broke off in the middle of a segment") from error
+        """Send one request line and yield its PCM blocks. Closing the iterator stops eSpeak NG within one block.
+
+        A process that dies meanwhile is replaced, once, and the other goes on where it broke off: a text is always
+        spoken the same way.
+        """
+        sent = 0
+        for dies in (1, 2):
+            seen = 0
+            try:
+                _write(self._running(), request)
+                while size := _read_number(self._process):
+                    pcm = np.frombuffer(_read(self._process, size), np.int16)
+                    new = pcm[max(0, sent - seen) :]
+                    seen += len(pcm)
+                    if len(new):
+                        sent += len(new)
+                        yield new
+                    _write(self._process, b"+")
+                return
+            except GeneratorExit:
+                self._hang_up()
+                return
+            except (OSError, EOFError) as error:
+                self.stop()
+                if dies == 2 or isinstance(error, TimeoutError):
+                    raise VoiceFailed("the voice broke off in the middle of a segment") from error
 
     def phonemes(self, request: bytes) -> str:
-        """Send one request line for phonemes and return the answer."""
-        try:
-            if self._process.poll() is not None:
-                self._process = _start()
-            _write(self._process, request)
-            return _read(self._process, _read_number(self._process)).decode()
-        except (OSError, EOFError) as error:
-            self.stop()
-            raise VoiceFailed("eSpeak NG broke off while it looked up phonemes") from error
+        """Send one request line for phonemes and return the answer, of a second process where the first dies."""
+        for dies in (1, 2):
+            try:
+                process = self._running()
+                _write(process, request)
+                return _read(process, _read_number(process)).decode()
+            except (OSError, EOFError) as error:
+                self.stop()
+                if dies == 2 or isinstance(error, TimeoutError):
+                    raise VoiceFailed("eSpeak NG broke off while it looked up phonemes") from error
+        raise AssertionError("one of both returns or raises")
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process.poll() is not None:
+            self._process = _start()
+        return self._process
 
     def stop(self) -> None:
         self._process.kill()

@@ -169,14 +169,27 @@ def test_a_process_that_died_is_replaced() -> None:
     espeak.close()
 
 
-def test_a_process_that_dies_while_it_speaks_fails_that_segment_alone() -> None:
+@pytest.mark.parametrize("blocks", [1, 4])
+def test_a_process_that_dies_while_it_speaks_is_replaced_and_goes_on_where_it_broke_off(blocks: int) -> None:
+    espeak = EspeakSynthesizer(processes=1)
+    whole = np.concatenate(list(espeak.voice("en-us", 1.0).speak(ANSWER)))
+    espeak.close()
+    espeak = EspeakSynthesizer(processes=1)
+    speech = espeak.voice("en-us", 1.0).speak(ANSWER)
+    heard = [next(speech) for _ in range(blocks)]
+    _kill(espeak)
+    np.testing.assert_array_equal(np.concatenate([*heard, *speech]), whole)
+    espeak.close()
+
+
+def test_a_text_of_which_two_processes_die_fails_that_segment_alone() -> None:
     espeak = EspeakSynthesizer(processes=1)
     voice = espeak.voice("en-us", 1.0)
     speech = voice.speak(ANSWER)
-    next(speech)
-    _kill(espeak)
     with pytest.raises(VoiceFailed, match="broke off"):
-        list(speech)
+        while True:
+            next(speech)
+            _kill(espeak)
     assert list(voice.speak("six"))
     espeak.close()
 
