@@ -75,8 +75,18 @@ class HttpServer:
 def open_access_log(path: Path) -> None:
     """One line per HTTP request: client, method and path, status. Raises OSError."""
     handler = logging.FileHandler(path)
+    handler.addFilter(_without_query)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log = logging.getLogger("uvicorn.access")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    """Some clients put their key behind the path."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            value.partition("?")[0] if isinstance(value, str) else value for value in record.args
+        )
+    return True

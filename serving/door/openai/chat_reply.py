@@ -13,6 +13,7 @@ import numpy as np
 
 from af3.errors import RequestError
 from serving.door.answer_delta import AnswerDelta, answer_delta
+from serving.door.caller import current_caller
 from serving.door.collect import collect
 from serving.door.http_exchange import STREAM_HEADERS, Exchange, event
 from serving.door.openai.chat_request import Chat, in_its_place
@@ -43,7 +44,7 @@ async def _write_whole(exchange: Exchange, answer: Answer, chat: Chat, spoken: S
         message[REASONING] = found.thinking
     if chat.sound is not None:
         kept = spoken.announce()
-        spoken.keep(kept, found.text)
+        spoken.keep(kept, found.text, current_caller().name)
         sound = await asyncio.to_thread(_base64_file, chat.sound, found.speech, found.hz)
         message["content"] = None
         message["audio"] = {
@@ -126,7 +127,7 @@ class _ChatStream:
     def _ending(self) -> bytes:
         events = b""
         if self._audio is not None and self._sound is not None:
-            self._spoken.keep(self._audio, "".join(self._said))
+            self._spoken.keep(self._audio, "".join(self._said), current_caller().name)
             events += self._sound_chunk(self._sound.finish())
             events += self._chunk({"audio": {"id": self._audio.id, "expires_at": self._audio.expires_at}})
         events += self._chunk({}, self._last.finish_reason or "stop")

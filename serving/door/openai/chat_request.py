@@ -12,6 +12,7 @@ from tritonclient.grpc import service_pb2
 from af3 import contract
 from af3.errors import RequestError
 from serving.door import generate_request
+from serving.door.caller import current_caller
 from serving.door.json_body import LongString
 from serving.door.openai.chat_fields import (
     MESSAGE_NOT_DONE,
@@ -218,7 +219,7 @@ def _message(
 
 def _said_before(message: AssistantMessage, place: str, spoken: SpokenAnswers) -> str:
     if message.audio is not None:
-        said = message.audio.transcript or spoken.transcript(message.audio.id)
+        said = message.audio.transcript or spoken.transcript(message.audio.id, current_caller().name)
         if said is None:
             raise FieldError(
                 f"{place}.audio: '{message.audio.id[:SHOWN]}' is not kept here, or no longer;"

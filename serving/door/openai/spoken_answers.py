@@ -20,7 +20,10 @@ class Spoken:
 
 
 class SpokenAnswers:
-    """Bounded: the oldest is dropped first. Its ids cannot be guessed; whoever has one may use it."""
+    """Bounded: the oldest is dropped first. Its ids cannot be guessed.
+
+    `owner`: the name of the API key that asked, which alone finds the answer; empty where no keys are asked for.
+    """
 
     def __init__(
         self,
@@ -33,15 +36,15 @@ class SpokenAnswers:
         self._most_answers = most_answers
         self._most_characters = most_characters
         self._clock = clock
-        self._answers: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        self._answers: OrderedDict[tuple[str, str], tuple[int, str]] = OrderedDict()
         self._characters = 0
 
     def announce(self) -> Spoken:
         """The id that an answer will have, and how long it is kept from now on."""
         return Spoken(f"audio_{secrets.token_hex(16)}", int(self._clock()) + self._kept_s)
 
-    def keep(self, spoken: Spoken, transcript: str) -> None:
-        self._answers[spoken.id] = spoken.expires_at, transcript
+    def keep(self, spoken: Spoken, transcript: str, owner: str = "") -> None:
+        self._answers[owner, spoken.id] = spoken.expires_at, transcript
         self._characters += len(transcript)
         now = self._clock()
         while self._answers and (
@@ -52,7 +55,7 @@ class SpokenAnswers:
             _, (_, dropped) = self._answers.popitem(last=False)
             self._characters -= len(dropped)
 
-    def transcript(self, audio_id: str) -> str | None:
-        """What the answer said; None when it is not kept, or no longer. Any thread may ask."""
-        expires_at, said = self._answers.get(audio_id, (0, ""))
+    def transcript(self, audio_id: str, owner: str = "") -> str | None:
+        """What the answer said; None when it is not kept, or no longer, or another's. Any thread may ask."""
+        expires_at, said = self._answers.get((owner, audio_id), (0, ""))
         return said if expires_at > self._clock() else None
