@@ -30,6 +30,7 @@ from tests.support.clips import clip
 from tests.support.engines import build_random_engines
 
 SHARED_MEMORY = Path("/dev/shm")
+LAUNCHER = "serving.host.launch"
 STEPS = ("preprocess", "audio_encoder", "llm", "postprocess", "tts")
 BOUND_S = 120.0
 CLIENTS = 4
@@ -38,12 +39,14 @@ CLIENTS = 4
 class Launched:
     """`python -m serving.host.launch` on free ports, as an operator starts it."""
 
-    def __init__(self, folder: Path, *options: str, prefix: tuple[str, ...] = ()):
+    def __init__(self, folder: Path, *options: str, prefix: tuple[str, ...] = (), module: str = LAUNCHER):
+        """prefix: a command that runs the launcher; module: another one that does what it does."""
         self.output = folder / "launch.out"
+        self._module = module
         words = [
             sys.executable,
             "-m",
-            "serving.host.launch",
+            module,
             "--folder",
             str(folder),
             "--log",
@@ -76,20 +79,18 @@ class Launched:
 
     def pids(self, word: str) -> list[int]:
         """Processes below the launcher whose command line holds `word`."""
-        return sorted(pid for pid, (_, command) in self._below().items() if word in command)
+        return sorted(pid for pid, (_, command) in self.below().items() if word in command)
 
-    def _launcher(self) -> list[int]:
+    def launcher(self) -> list[int]:
         """The launcher's own process, below a shell or not; none once it has ended.
 
         A process that it has just forked bears its command line until it has one of its own.
         """
-        called = f"{sys.executable} -m serving.host.launch"
-        found = {
-            pid: parent for pid, (parent, command) in self._below().items() if command.startswith(called)
-        }
+        called = f"{sys.executable} -m {self._module}"
+        found = {pid: parent for pid, (parent, command) in self.below().items() if command.startswith(called)}
         return [pid for pid, parent in found.items() if parent not in found]
 
-    def _below(self) -> dict[int, tuple[int, str]]:
+    def below(self) -> dict[int, tuple[int, str]]:
         """Parent and command line of the process that was started and of all below it."""
         rows = {}
         for entry in Path("/proc").glob("[0-9]*"):
@@ -106,13 +107,13 @@ class Launched:
 
     def shared_memory(self) -> list[str]:
         """Its files there; each carries the launcher's process id."""
-        own = {self.process.pid, *self.pids("serving.host.launch")}
+        own = {self.process.pid, *self.launcher()}
         return [path.name for pid in own for path in SHARED_MEMORY.glob(f"af3-*-{pid}-*")]
 
     def stop(self, timeout_s: float = 60.0) -> tuple[int, float]:
         """SIGTERM; the exit code and how long it took."""
         began = time.monotonic()
-        for pid in self._launcher():
+        for pid in self.launcher():
             os.kill(pid, signal.SIGTERM)
         try:
             return self.process.wait(timeout_s), time.monotonic() - began

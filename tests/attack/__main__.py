@@ -14,12 +14,18 @@ from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
-from tests.attack import by_bytes, by_key_and_kill, by_number
+from tests.attack import by_bytes, by_key, by_kill, by_number, by_slowness
 from tests.attack.scene import NOISE_S, Attack, Honest, Scene, generate, raise_own_limit
-from tests.faults import Launched, serving_folder
+from tests.faults import LAUNCHER, Launched, serving_folder
 from tests.support import scrape
 
-ATTACKS = [*by_bytes.ATTACKS, *by_number.ATTACKS, *by_key_and_kill.ATTACKS]
+ATTACKS = [
+    *by_bytes.ATTACKS,
+    *by_number.ATTACKS,
+    *by_slowness.ATTACKS,
+    *by_key.ATTACKS,
+    *by_kill.ATTACKS,
+]
 QUIET_S = 5.0
 HEAD = "| attack | fault | what happened | honest p99 quiet → during, s | left | held |"
 
@@ -42,9 +48,12 @@ def main() -> int:
 
 def rows(attacks: Sequence[Attack], quick: bool) -> Iterator[str]:
     """Those that need the same server share one."""
-    ordered = sorted(attacks, key=lambda one: (one.file_handles or 0, one.server))
-    for (handles, options), group in groupby(ordered, key=lambda one: (one.file_handles, one.server)):
-        with served(options, handles, quick) as scene:
+
+    def kind(one: Attack) -> tuple[int, tuple[str, ...], float]:
+        return one.file_handles or 0, one.server, one.window_s
+
+    for (handles, options, window_s), group in groupby(sorted(attacks, key=kind), key=kind):
+        with served(options, handles, quick, window_s) as scene:
             honest = Honest(scene)
             assert generate(scene, key=scene.keys.get("honest"))[0] == 200
             honest.expected = generate(scene, key=scene.keys.get("honest"))[1]
@@ -57,13 +66,19 @@ def rows(attacks: Sequence[Attack], quick: bool) -> Iterator[str]:
 
 
 @contextmanager
-def served(options: tuple[str, ...], handles: int | None, quick: bool) -> Iterator[Scene]:
+def served(
+    options: tuple[str, ...] = (), handles: int = 0, quick: bool = True, window_s: float = 0.0
+) -> Iterator[Scene]:
+    """A launched server. handles: how many file handles it may have; window_s: its encoder takes so long."""
     with tempfile.TemporaryDirectory(prefix="af3-attack-") as name:
         folder = serving_folder(Path(name))
-        keys = by_key_and_kill.key_file(folder)[1] if options else {}
+        keys = by_key.key_file(folder)[1] if options else {}
         words = [word.replace("{folder}", name) for word in options]
         prefix = ("prlimit", f"--nofile={handles}:{handles}") if handles else ()
-        server = Launched(folder, *words, prefix=prefix)
+        module = LAUNCHER
+        if window_s:
+            prefix, module = (*prefix, "env", f"SLOW_WINDOW_S={window_s:g}"), "tests.attack.slow_launch"
+        server = Launched(folder, *words, prefix=prefix, module=module)
         try:
             yield Scene(server, quick, keys)
         finally:

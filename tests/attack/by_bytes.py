@@ -12,7 +12,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from tests.attack.scene import Attack, Scene, at_once, generate, head, to_the_end
 from tests.support import scrape
-from tests.support.wire import Refused, Stream, _bytes_input, _request
+from tests.support.wire import Refused, Stream
 
 OWN = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
 
@@ -159,26 +159,6 @@ def health_service(scene: Scene) -> str:
         assert channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=10) == b"\x08\x01"
     assert generate(scene)[0] == 200
     return "grpc.health.v1 answers"
-
-
-def another_keys_stream(scene: Scene) -> str:
-    request = _request(
-        "audio_flamingo", [_bytes_input("prompt", [b"What is it?"])], "shared", {"max_tokens": 400}
-    )
-    stop = service_pb2.ModelInferRequest(model_name="llm", id="shared")
-    stop.inputs.add(name="stop", datatype="BOOL", shape=[1])
-    stop.raw_input_contents.append(b"\x01")
-    with grpc.insecure_channel(scene.server.url, OWN) as channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-
-        def as_of(name: str) -> list[tuple[str, str]]:
-            return [("authorization", f"Bearer {scene.keys[name]}")]
-
-        call = stub.ModelStreamInfer(iter([request]), timeout=60, metadata=as_of("honest"))
-        next(call)
-        list(stub.ModelStreamInfer(iter([stop]), timeout=30, metadata=as_of("other")))
-    assert scene.sample('af3_stops_total{found="yes"}') == 0
-    return "its stop found nothing"
 
 
 ATTACKS = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import socket
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -16,7 +15,8 @@ import grpc
 from serving.host.probe import health
 from tests.attack.scene import STRANGER, Attack, Scene, at_once, generate, head, to_the_end
 from tests.support import scrape
-from tests.support.wire import Refused, Stream
+from tests.support.raw_grpc import RawGrpc
+from tests.support.wire import Refused, Stream, ask
 
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 OWN = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
@@ -25,18 +25,52 @@ QUESTION = json.dumps({"prompt": "What is it?", "max_tokens": 400}).encode()
 
 
 def idle_connections(scene: Scene) -> str:
+    """Half of them to HTTP, without a byte; half to gRPC, each with a stream on which nothing is asked."""
     count = scene.count(2000, 1100)
-    grpc_host, _, grpc_port = scene.server.url.rpartition(":")
     with ExitStack() as stack:
         for number in range(count):
-            to = (grpc_host, int(grpc_port)) if number % 2 else (scene.host, scene.port)
-            with suppress(OSError):
-                stack.enter_context(socket.create_connection(to, 5, source_address=(STRANGER, 0)))
+            with suppress(OSError, EOFError):
+                if number % 2:
+                    stack.enter_context(RawGrpc(scene.server.url, STRANGER, 5)).call(STREAM)
+                else:
+                    stack.enter_context(scene.connect(timeout_s=5))
         for _ in range(3):
             assert generate(scene)[0] == 200
         assert health(scene.server.url, 15) in ("answers", "busy")
+        scrape.wait_until(lambda: _grpc_answers(scene), 10)
     assert scene.server.process.poll() is None
-    return f"{count} held, half to each port; the probe and honest requests are answered"
+    return f"{count} held, half to each port; probe and honest requests, HTTP and gRPC, are answered"
+
+
+def _grpc_answers(scene: Scene) -> bool:
+    try:
+        return bool(ask(scene.server.url, prompt="What is it?", parameters={"max_tokens": 2}))
+    except Refused:
+        return False
+
+
+def half_messages(scene: Scene) -> str:
+    """Messages over gRPC that never come whole: the library keeps what has come of each."""
+    size, before = 110 << 20, scene.resident_mb()
+    peak, sent = [before], [0]
+    with ExitStack() as stack:
+        lock = threading.Lock()
+
+        def send(number: int) -> None:
+            with suppress(OSError, EOFError):
+                connection = RawGrpc(scene.server.url, f"127.0.7.{number + 1}")
+                with lock:
+                    stack.enter_context(connection)
+                taken = connection.send_part(connection.call(STREAM), size, size - 1)
+                with lock:
+                    sent[0] += taken
+                    peak.append(scene.resident_mb())
+
+        at_once(scene.count(64, 16), send, 16)
+        assert generate(scene)[0] == 200
+    allowed = before + 2.5 * 1024  # --max-upload-mb, and what comes within a look
+    assert max(peak) < allowed, f"{max(peak):.0f} MB"
+    return f"{sent[0] >> 20} MB of messages begun: door {before:.0f} → {max(peak):.0f} MB"
 
 
 def idle_streams(scene: Scene) -> str:
@@ -57,20 +91,6 @@ def idle_streams(scene: Scene) -> str:
         for call in calls:
             call.cancel()
     return f"{len(calls)} idle streams; gRPC goes on"
-
-
-def never_read(scene: Scene) -> str:
-    with ExitStack() as stack:
-        for number in range(64):
-            connection = stack.enter_context(scene.connect(f"127.0.1.{number % 8 + 1}"))
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
-            connection.sendall(head(len(QUESTION)) + QUESTION)
-        began = time.monotonic()
-        scrape.wait_until(lambda: scene.in_flight() <= 2, 120)  # the honest clients' own
-        seconds = time.monotonic() - began
-        code, said = generate(scene)
-        assert code == 200, said
-    return f"all slots free {seconds:.1f} s after the last began, nobody having read"
 
 
 def leave_at_random(scene: Scene) -> str:
@@ -202,8 +222,8 @@ def random_requests(scene: Scene) -> str:
 ATTACKS = [
     Attack("idle connections at 1024 handles", "2", idle_connections, file_handles=1024),
     Attack("idle streams", "5", idle_streams),
-    Attack("64 clients that never read", "6", never_read),
     Attack("clients that leave at random", "table", leave_at_random),
+    Attack("half messages over gRPC", "8a", half_messages, quick=False),
     Attack("64 uploads of 108 MB", "4, 8", large_uploads),
     Attack("300 silent uploads", "8b", silent_uploads),
     Attack("the unfair client", "table", unfair_client),

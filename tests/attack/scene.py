@@ -38,6 +38,7 @@ class Attack:
     server: tuple[str, ...] = ()  # options of the launcher
     file_handles: int | None = None
     kills: bool = False  # restarts are the point of it
+    window_s: float = 0.0  # the encoder takes so long over a window
 
 
 @dataclass
@@ -74,13 +75,13 @@ class Scene:
 
     def resident_mb(self) -> float:
         """Of the launcher, in which the door is."""
-        for pid in self.server.pids("serving.host.launch"):
+        for pid in self.server.launcher():
             with open(f"/proc/{pid}/status") as status:  # noqa: PTH123
                 return int(status.read().partition("VmRSS:")[2].split()[0]) / 1024
         return 0.0
 
     def files(self) -> int:
-        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.server.pids("serving.host.launch"))  # noqa: PTH208
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.server.launcher())  # noqa: PTH208
 
 
 def head(length: int, path: str = "/v2/models/audio_flamingo/generate_stream", *more: str) -> bytes:

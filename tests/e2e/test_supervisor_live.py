@@ -1,7 +1,6 @@
 """A real Triton that is slow is left alone; one that hangs is replaced. With less patience than an operator has."""
 
 import os
-import shutil
 import signal
 import threading
 import time
@@ -15,40 +14,23 @@ from clients import AudioFlamingo
 from serving.address import Ports, claim
 from serving.door.door import Door, TritonAddress
 from serving.host.supervisor import Patience, Supervisor
-from serving.host.triton import MODEL_REPOSITORY, Server
+from serving.host.triton import Server
 from tests.support.clips import clip
 from tests.support.engines import BuiltEngines
+from tests.support.slow_encoder import slowed
 
 HOST = "127.0.0.1"
 WINDOW_S = 6.0
 WAIT_S = 120
 # A window takes longer than a probe may, and all windows of a clip longer than Triton may be silent.
 PATIENCE = Patience(start=120, probe_every=0.5, probe_timeout=1, silence=4, still=20, stall=4, drain=1)
-SLOW = f"""
-
-import time
-from af3.encoder.onnx_encoder import AudioEncoder
-_encode_batch = AudioEncoder.encode_batch
-
-
-def _slowly(self, windows):
-    if max(len(window.samples) for window in windows) > 400_000:
-        time.sleep({WINDOW_S})
-    return _encode_batch(self, windows)
-
-
-AudioEncoder.encode_batch = _slowly
-"""
 
 
 class Supervised:
     """Door, supervisor and Triton, whose encoder takes WINDOW_S for a whole window."""
 
     def __init__(self, folder: Path):
-        models = folder / "models"
-        shutil.copytree(MODEL_REPOSITORY, models)
-        with (models / "audio_encoder" / "1" / "model.py").open("a") as file:
-            file.write(SLOW)
+        models = slowed(folder, WINDOW_S)
         triton = TritonAddress(claim(Ports(0, 0, 0), HOST), "key")
         self.door = Door(triton, HOST, claim(Ports(0, 0, 0), HOST))
         self.said: list[str] = []

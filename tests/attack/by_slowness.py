@@ -1,0 +1,162 @@
+"""Attacks by what takes long: clients that never read, and a clip that the encoder needs minutes for."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from queue import Queue
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2_grpc
+from websockets.sync.client import connect
+
+from clients import AudioFlamingo
+from tests.attack.scene import STRANGER, Attack, Scene, generate, head
+from tests.support import scrape
+from tests.support.clips import clip
+from tests.support.wire import _bytes_input, _request
+
+CLIENTS = 64
+SESSIONS = 24
+HONESTS = 2  # requests of the honest clients at any moment
+FREE_S = 2.0
+QUESTION = json.dumps({"prompt": "What is it?", "max_tokens": 400}).encode()
+SPOKEN_TOKENS = (
+    60  # of random weights: ten seconds and more of speech, four times what is kept of an answer unread
+)
+OWN = [("grpc.use_local_subchannel_pool", 1)]
+WINDOW_S = 20.0
+STALL_S = 30.0  # after which silence is a hang, were there no heartbeats
+HANG_S = 300.0  # the same while others are answered
+
+
+@contextmanager
+def over_http(scene: Scene) -> Iterator[None]:
+    """Long texts."""
+    with ExitStack() as stack:
+        for number in range(CLIENTS):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            connection.bind((f"127.0.1.{number % 8 + 1}", 0))
+            connection.connect((scene.host, scene.port))
+            connection.sendall(head(len(QUESTION)) + QUESTION)
+        yield
+
+
+@contextmanager
+def over_grpc(scene: Scene) -> Iterator[None]:
+    """Spoken answers, all on one connection."""
+    with grpc.insecure_channel(scene.server.url, OWN) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        asked: Queue[Any] = Queue()  # nothing comes: the streams stay open
+        calls = []
+        for number in range(CLIENTS):
+            request = _request(
+                "audio_flamingo_speech",
+                [_bytes_input("prompt", [b"What is it?"])],
+                str(number),
+                {"max_tokens": SPOKEN_TOKENS},
+            )
+            calls.append(stub.ModelStreamInfer(_first(request, asked)))
+        yield
+        for call in calls:
+            call.cancel()
+            asked.put(None)
+
+
+@contextmanager
+def over_websocket(scene: Scene) -> Iterator[None]:
+    """Spoken answers of sessions, each sent as fast as it is heard."""
+    with ExitStack() as stack:
+        for number in range(SESSIONS):
+            address = (f"127.0.6.{number + 1}", 0)
+            socket_ = stack.enter_context(
+                connect(
+                    f"ws://{scene.host}:{scene.port}/v1/realtime?model=any",
+                    max_queue=1,
+                    compression=None,
+                    source_address=address,
+                )
+            )
+            for event in (
+                {
+                    "type": "session.update",
+                    "session": {"type": "realtime", "max_output_tokens": SPOKEN_TOKENS},
+                },
+                {"type": "conversation.item.create", "item": _user("What is it?")},
+                {"type": "response.create"},
+            ):
+                socket_.send(json.dumps(event))
+        yield
+
+
+HOLDERS: Mapping[str, Callable[[Scene], Any]] = {
+    "texts over HTTP": over_http,
+    "speech over gRPC": over_grpc,
+    "speech over WebSockets": over_websocket,
+}
+
+
+def never_read(scene: Scene) -> str:
+    """A slot is held while there is work for it, and not while its client does not read."""
+    held = {name: _held_after_work(scene, holder) for name, holder in HOLDERS.items()}
+    said = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in held.items())
+    assert max(held.values()) <= FREE_S, said
+    return f"slots free after the work's end: {said}"
+
+
+def _held_after_work(scene: Scene, holder: Callable[[Scene], Any]) -> float:
+    """Seconds from the last moment at which the steps had work for these clients until no slot was theirs."""
+    with holder(scene):
+        scrape.wait_until(lambda: scene.in_flight() > HONESTS + 4, 60)
+        worked_s = time.monotonic()
+        end_s = worked_s + 180
+        while True:
+            found, now = scrape.samples(scene.server.metrics), time.monotonic()
+            if _at_work(found):
+                worked_s = now
+            if found["af3_requests_in_flight"] <= HONESTS:
+                break
+            assert now < end_s, f"{found['af3_requests_in_flight']:g} slots are still held"
+            time.sleep(0.1)
+        code, said = generate(scene, source=STRANGER)
+        assert code == 200, said
+    scrape.wait_until(lambda: scene.in_flight() <= HONESTS, 60)
+    return now - worked_s
+
+
+def _at_work(found: Mapping[str, float]) -> bool:
+    decoding = found["af3_llm_running"] + found["af3_llm_waiting"]
+    return decoding > HONESTS or found["af3_answers_live"] > HONESTS or found["af3_speech_live"] > 0
+
+
+def _first(request: Any, asked: Queue[Any]) -> Iterator[Any]:
+    yield request
+    yield from iter(asked.get, None)
+
+
+def _user(text: str) -> dict[str, Any]:
+    return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+
+
+def slow_encoder(scene: Scene) -> str:
+    """Longer than any bound for a hang, so that only heartbeats tell it from one."""
+    windows = scene.count(20, 2)
+    began = time.monotonic()
+    with AudioFlamingo(scene.server.url) as flamingo:
+        answer = flamingo.ask(clip(30.0 * windows - 2), "What is it?", max_tokens=3, timeout_s=590)
+        answer.text()
+    seconds = time.monotonic() - began
+    assert seconds > scene.count(int(HANG_S), int(STALL_S)), f"only {seconds:.0f} s: no hang to be told from"
+    assert answer.finish_reason
+    return f"{30 * windows} s of sound, {seconds:.0f} s at the encoder: answered"
+
+
+ATTACKS = [
+    Attack("64 clients that never read", "6", never_read),
+    Attack("a long clip on a slow encoder", "4", slow_encoder, quick=False, window_s=WINDOW_S),
+]
