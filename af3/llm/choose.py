@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from af3.llm.block_keys import BLOCK_TOKENS
 from af3.llm.decoder import Decoder
 from af3.llm.interface import Engine, Observer
 from af3.llm.scheduler import Scheduler
 from af3.llm.vllm_engine import REPOSITORY, VllmEngine
 from af3.llm.vllm_wire import EngineSettings
-from af3.manifest import ADAPTERS_FOLDER, Manifest
+from af3.manifest import ADAPTERS_FOLDER, Manifest, ManifestError, ModelFacts
 
 VLLM = "vllm"
+KV_ITEM_BYTES = 4  # float32, of the ONNX decoder
 # Precision of the manifest → dtype and quantisation in vLLM.
 VLLM_PRECISIONS = {"fp32": ("float32", None), "bf16": ("bfloat16", None), "fp8": ("bfloat16", "fp8")}
 
@@ -31,6 +33,9 @@ class Settings(Protocol):
     tensor_parallel: int
     kv_cache_gib: float
 
+    @property
+    def prefix_cache_bytes(self) -> int: ...
+
 
 def load_engine(settings: Settings, observer: Observer) -> Engine:
     """Load from `engines/<target>/llm/`. Blocks until it is ready."""
@@ -39,8 +44,26 @@ def load_engine(settings: Settings, observer: Observer) -> Engine:
         python = REPOSITORY / settings.python
         return VllmEngine(python, manifest, vllm_settings(manifest, settings), settings.max_queue, observer)
     limit = manifest.limits.max_sequence_tokens
+    _check_prefix_cache(settings.prefix_cache_bytes, manifest.model)
     decoder = Decoder(settings.engine_dir / "llm", settings.slots, limit, settings.threads)
-    return Scheduler(decoder, settings.max_queue, settings.prefill_tokens, observer.counts, observer.turned)
+    return Scheduler(
+        decoder,
+        settings.max_queue,
+        settings.prefill_tokens,
+        observer.counts,
+        observer.turned,
+        observer.stats,
+        settings.prefix_cache_bytes,
+    )
+
+
+def _check_prefix_cache(most_bytes: int, model: ModelFacts) -> None:
+    block_bytes = BLOCK_TOKENS * 2 * model.layers * model.kv_heads * model.head_dim * KV_ITEM_BYTES
+    if 0 < most_bytes < block_bytes:
+        raise ManifestError(
+            f"prefix_cache_mib {most_bytes >> 20} holds no block of {BLOCK_TOKENS} tokens, which has"
+            f" {block_bytes / (1 << 20):.1f} MiB with these engines; raise it, or set 0 for no cache"
+        )
 
 
 def vllm_settings(manifest: Manifest, settings: Settings) -> EngineSettings:

@@ -90,6 +90,16 @@ class Decoder:
         for buffer in self._cache.values():
             buffer[target, :, :length] = buffer[source, :, :length]
 
+    def saved(self, row: int, start: int, tokens: int) -> np.ndarray:
+        """Copy the keys and values of `tokens` tokens of a row: float32 [2 × layers, kv heads, tokens, D]."""
+        return np.stack([buffer[row, :, start : start + tokens] for buffer in self._cache.values()])
+
+    def restore(self, row: int, start: int, saved: np.ndarray) -> None:
+        """Write the result of `saved` into a row from token `start` on."""
+        stop = start + saved.shape[2]
+        for buffer, part in zip(self._cache.values(), saved, strict=True):
+            buffer[row, :, start:stop] = part
+
     def _bind_decode(self, batch: int) -> _Bound:
         embeddings = np.empty((batch, 1, self.hidden_size), np.float32)
         last_positions, total_length = np.empty(batch, np.int32), np.empty((), np.int32)

@@ -23,12 +23,17 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class EngineStats:
-    """Figures of vLLM. kv_use: share of the KV cache, 0 to 1; the others are totals since its start."""
+    """prompt_tokens: read since the start. cached_tokens: the part of them whose keys and values were cached.
+
+    vLLM only: kv_use, share of the KV cache, 0 to 1; preemptions since the start. ONNX Runtime only: prefix_bytes, the
+    size of the prefix cache.
+    """
 
     kv_use: float
     prompt_tokens: int
     cached_tokens: int
     preemptions: int
+    prefix_bytes: int = 0
 
 
 class Observer(Protocol):
@@ -41,7 +46,7 @@ class Observer(Protocol):
         """The engine made progress. busy: requests are in flight."""
 
     def stats(self, stats: EngineStats) -> None:
-        """Receive figures that only vLLM has."""
+        """Receive figures that have changed."""
 
     def lost(self) -> None:
         """The engine's process has ended; every listener has been notified."""

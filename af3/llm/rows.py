@@ -44,6 +44,9 @@ class Rows:
         last = self._sequences[-1] if self._sequences else None
         return None if last is None or last.decoding else last
 
+    def row_of(self, sequence: ActiveSequence) -> int:
+        return self._sequences.index(sequence)
+
     def add(self, sequence: ActiveSequence) -> None:
         """Give a sequence the next row. Only one sequence may be in prefill."""
         assert self.reading is None, "one prompt is read at a time"
@@ -51,7 +54,7 @@ class Rows:
 
     def release(self, sequence: ActiveSequence) -> None:
         """Free a sequence's row. The last decoding sequence moves into it, and the one in prefill into that row."""
-        row = self._sequences.index(sequence)
+        row = self.row_of(sequence)
         last = len(self._sequences) - 1
         last_decoding = last if self._sequences[last].decoding else last - 1
         if row < last_decoding:

@@ -11,6 +11,8 @@ import numpy as np
 from af3.llm.checks import refuse_malformed
 from af3.llm.decoder import Decoder
 from af3.llm.intake import Intake, shutting_down
+from af3.llm.interface import EngineStats
+from af3.llm.prefix_cache import PrefixCache
 from af3.llm.rows import Rows
 from af3.llm.sequence import ActiveSequence, Generation, Listener
 from af3.llm.unwanted import Unwanted
@@ -36,7 +38,7 @@ class Scheduler:
 
     Each turn of the loop prefills at most `prefill_tokens` of one prompt and then decodes one token of every running
     sequence. So a long prompt delays the others by one chunk, not by its whole length; chunks shrink towards its end
-    (`shared_part`).
+    (`shared_part`). A prefix that an earlier prompt had too is copied from the `PrefixCache`, not computed.
 
         submit ─► queue ─► prefill (row n) ─► decode (rows 0 … n-1) ─► end    rows: see `Rows`
     """
@@ -48,9 +50,12 @@ class Scheduler:
         prefill_tokens: int,
         report: Callable[[int, int], None] = lambda running, waiting: None,
         turned: Callable[[bool], None] = lambda busy: None,
+        stats: Callable[[EngineStats], None] = lambda stats: None,
+        prefix_cache_bytes: int = 0,
     ):
         """report: called with the number of sequences in rows and of queued requests when one has changed.
-        turned: called before and after every turn with whether there is work. Both on the scheduler's thread.
+        turned: called before and after every turn with whether there is work. stats: called with the token totals after
+        every prompt. All on the scheduler's thread. prefix_cache_bytes: most that the prefix cache holds.
         """
         self._decoder = decoder
         self._prefill_tokens = prefill_tokens
@@ -60,6 +65,9 @@ class Scheduler:
         self._intake = Intake(max_queue)
         self._unwanted = Unwanted(self._intake)
         self._rows = Rows(decoder)
+        self._prefixes = PrefixCache(decoder, prefix_cache_bytes)
+        self._report_stats = stats
+        self._prompt_tokens = self._cached_tokens = 0
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._thread.start()
 
@@ -121,13 +129,27 @@ class Scheduler:
         sequence = self._rows.reading
         if sequence is None:
             return
-        row = len(self._rows) - 1
-        size = self._prefill_tokens if row == 0 else shared_part(self._prefill_tokens, sequence.length)
-        part, sequence.pending = np.split(sequence.pending, [size])
-        logits = self._decoder.prefill(row, part, sequence.length)
-        sequence.length += len(part)
-        if sequence.decoding and sequence.accept(logits):
-            self._release(sequence)
+        row = self._rows.row_of(sequence)
+        alone = row == 0
+        copied = self._prefixes.restore(row, sequence, self._prefill_tokens)
+        left = self._prefill_tokens - copied
+        if left <= 0:
+            return
+        size = left if alone else shared_part(left, sequence.length)
+        stop = min(sequence.length + size, sequence.prompt_tokens)
+        logits = self._decoder.prefill(row, sequence.embeddings(sequence.length, stop), sequence.length)
+        sequence.length = stop
+        self._prefixes.keep(row, sequence)
+        if sequence.decoding:
+            self._count(sequence)
+            if sequence.accept(logits):
+                self._release(sequence)
+
+    def _count(self, sequence: ActiveSequence) -> None:
+        self._prompt_tokens += sequence.prompt_tokens
+        self._cached_tokens += sequence.restored
+        kept = self._prefixes.bytes
+        self._report_stats(EngineStats(0.0, self._prompt_tokens, self._cached_tokens, 0, kept))
 
     def _decode(self) -> None:
         running = self._rows.decoding
@@ -145,6 +167,7 @@ class Scheduler:
             self._release(sequence)
 
     def _release(self, sequence: ActiveSequence) -> None:
+        self._prefixes.keep(self._rows.row_of(sequence), sequence)
         self._rows.release(sequence)
         self._intake.end(sequence.generation)
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from af3.llm.block_keys import BlockKeys
 from af3.llm.decoder import Decoder
 from af3.llm.sampling import Sampler, SamplingSettings
 
@@ -53,18 +54,29 @@ class ActiveSequence:
     def __init__(self, generation: Generation, listener: Listener, decoder: Decoder):
         self.generation = generation
         self.listener = listener
-        self.pending = decoder.embed(generation.input_ids, generation.table)  # the prompt still to prefill
+        self.prompt_tokens = len(generation.input_ids)
         self.length = 0  # tokens in the KV cache
+        self.restored = 0  # those copied from the prefix cache
+        self.keys = BlockKeys(generation.adapter)
+        self._decoder = decoder
+        self._prompt = decoder.embed(generation.input_ids, generation.table)
         self.generated: list[int] = []
         self._sampler = Sampler(generation.sampling, generation.input_ids, decoder.vocab_size)
 
     @property
     def decoding(self) -> bool:
-        return len(self.pending) == 0
+        return self.length >= self.prompt_tokens
 
     @property
     def begun(self) -> bool:
         return bool(self.generated)
+
+    def embeddings(self, start: int, stop: int) -> np.ndarray:
+        """Embeddings float32 [stop - start, H] of tokens start … stop-1, all in the prompt or all in the answer."""
+        if start < self.prompt_tokens:
+            return self._prompt[start:stop]
+        answer = self.generated[start - self.prompt_tokens : stop - self.prompt_tokens]
+        return self._decoder.embed(np.array(answer, np.int32), None)
 
     def accept(self, logits: np.ndarray) -> bool:
         """Sample the next token and send it to the listener; True when it was the last."""

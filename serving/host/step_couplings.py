@@ -50,6 +50,11 @@ def check(settings: LaunchSettings, steps: dict[str, StepSettings]) -> None:
                 f" {llm.max_queue} in its queue, less {PROBES} for probes; lower it to {room} or raise"
                 " max_queue of model_repository/llm"
             )
+        if llm.engine == "vllm" and llm.prefix_cache_mib:
+            raise ServerError(
+                f"prefix_cache_mib {llm.prefix_cache_mib} has no effect with engine vllm of model_repository/llm:"
+                " vLLM keeps prompts in kv_cache_gib or gpu_memory_fraction; take it out, or set 0"
+            )
     for name, step in steps.items():
         if isinstance(step, PostprocessSettings | TtsSettings) and step.idle_s < settings.max_timeout:
             raise ServerError(

@@ -21,12 +21,15 @@ class LlmObserver:
         self._waiting = adapter.gauge("af3_llm_waiting", "Requests that wait for a slot")
         self._threads = adapter.gauge("af3_llm_threads", "Python threads of the LLM process")
         self._kv_use = adapter.gauge("af3_llm_kv_use", "Used part of vLLM's KV cache, 0 to 1")
-        self._prompt_tokens = adapter.counter("af3_llm_prompt_tokens", "Prompt tokens that vLLM was given")
+        self._prompt_tokens = adapter.counter("af3_llm_prompt_tokens", "Prompt tokens that the LLM was given")
         self._cached_tokens = adapter.counter(
-            "af3_llm_cached_tokens", "Those of them that were still in its KV cache"
+            "af3_llm_cached_tokens", "Those of them whose keys and values were kept from earlier prompts"
         )
         self._preemptions = adapter.counter(
             "af3_llm_preemptions", "Sequences that vLLM put back for want of KV cache"
+        )
+        self._prefix_bytes = adapter.gauge(
+            "af3_llm_prefix_cache_bytes", "Keys and values kept for later prompts, with ONNX Runtime"
         )
         self._last = EngineStats(0.0, 0, 0, 0)
 
@@ -40,10 +43,19 @@ class LlmObserver:
 
     def stats(self, stats: EngineStats) -> None:
         last, self._last = self._last, stats
-        self._kv_use.set(stats.kv_use)
-        self._prompt_tokens.increment(stats.prompt_tokens - last.prompt_tokens)
-        self._cached_tokens.increment(stats.cached_tokens - last.cached_tokens)
-        self._preemptions.increment(stats.preemptions - last.preemptions)
+        for metric, now, before in (  # each costs a round trip to the server process
+            (self._kv_use, stats.kv_use, last.kv_use),
+            (self._prefix_bytes, stats.prefix_bytes, last.prefix_bytes),
+        ):
+            if now != before:
+                metric.set(now)
+        for total, now, before in (
+            (self._prompt_tokens, stats.prompt_tokens, last.prompt_tokens),
+            (self._cached_tokens, stats.cached_tokens, last.cached_tokens),
+            (self._preemptions, stats.preemptions, last.preemptions),
+        ):
+            if now != before:
+                total.increment(now - before)
 
     def lost(self) -> None:
         """End the step: the supervisor sees that and replaces the server."""

@@ -58,6 +58,7 @@ class EncoderSettings(StepSettings):
 class LlmSettings(StepSettings):
     """slots: rows of the KV cache. max_queue: requests that wait for one. prefill_tokens: read in one turn.
 
+    prefix_cache_mib: ONNX Runtime only, size of the prefix cache; 0 turns it off.
     The others are vLLM's. python: relative to this repository. gpu_memory_fraction: of each GPU, for weights and
     KV cache. tensor_parallel: GPUs that share the weights. kv_cache_gib: on a CPU.
     """
@@ -71,6 +72,11 @@ class LlmSettings(StepSettings):
     gpu_memory_fraction: float = Field(0.8, gt=0, lt=1)
     tensor_parallel: int = Field(1, ge=1)
     kv_cache_gib: float = Field(2, gt=0, allow_inf_nan=False)
+    prefix_cache_mib: int = Field(0, ge=0)
+
+    @property
+    def prefix_cache_bytes(self) -> int:
+        return self.prefix_cache_mib << 20
 
 
 class PostprocessSettings(StepSettings):

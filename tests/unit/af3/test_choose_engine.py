@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.abc import MetaPathFinder
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from google.protobuf import json_format, text_format
@@ -14,12 +15,12 @@ from af3.adapters import adapter_of
 from af3.encoder import choose as encoder_choice
 from af3.encoder.host_encoder import HostEncoder
 from af3.errors import RequestError
-from af3.llm.choose import vllm_settings
+from af3.llm.choose import load_engine, vllm_settings
 from af3.manifest import ManifestError, Precision
 from serving.host.launch import CONFIG_OF_TARGET, target_of
 from serving.host.triton import MODEL_REPOSITORY
 from serving.steps.settings import LlmSettings
-from tests.support.tiny import manifest
+from tests.support.tiny import MODEL, manifest
 
 
 def vllm_config() -> LlmSettings:
@@ -38,6 +39,16 @@ def test_a_gpu_and_a_cpu_get_the_same_settings_but_for_the_device_and_the_precis
         "dtype": ("float32", "bfloat16"),
         "quantization": (None, "fp8"),
     }
+
+
+def test_a_prefix_cache_too_small_for_one_block_is_refused(tmp_path: Path) -> None:
+    full_size = MODEL.model_copy(update={"layers": 28, "kv_heads": 4, "head_dim": 128})
+    manifest(model=full_size).write(tmp_path)
+    settings = LlmSettings(
+        engine_dir=tmp_path, slots=1, max_queue=1, prefill_tokens=1, threads=1, prefix_cache_mib=1
+    )
+    with pytest.raises(ManifestError, match=r"prefix_cache_mib 1 holds no block of 16 tokens, .* 1.8 MiB"):
+        load_engine(settings, SimpleNamespace())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,13 @@ def test_more_requests_than_the_llm_can_take_are_refused_at_start() -> None:
     step_couplings.check(LaunchSettings(max_in_flight=70), steps)
 
 
+def test_a_prefix_cache_that_the_engine_would_not_use_is_refused_at_start() -> None:
+    llm = step_couplings.read_steps("vllm")["llm"]
+    step_couplings.check(LaunchSettings(), {"llm": llm})
+    with pytest.raises(ServerError, match="prefix_cache_mib 256 has no effect with engine vllm"):
+        step_couplings.check(LaunchSettings(), {"llm": llm.model_copy(update={"prefix_cache_mib": 256})})
+
+
 @pytest.mark.parametrize("step", ["postprocess", "tts"])
 def test_no_answer_is_forgotten_before_its_deadline(step: str) -> None:
     steps = {step: step_couplings.read_steps("cpu")[step]}

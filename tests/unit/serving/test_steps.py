@@ -24,6 +24,7 @@ from tests.support.pb_utils_stand_in import (
     TritonError,
     load_model,
 )
+from tests.support.recalling_decoder import RecallingDecoder
 from tests.support.tiny import FOLDER, TOKENIZER, manifest
 
 # isort: split
@@ -348,6 +349,23 @@ def test_llm_streams_its_tokens_and_ends(llm: Any) -> None:
     until(lambda: request.sender.finals == 1)
     ids = [int(response.tensors["output_ids"].reshape(-1)[0]) for response in request.sender.responses]
     assert ids == [6, 7, 8]
+
+
+def test_llm_says_how_much_of_a_prompt_it_had_not_to_read_again(
+    engines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("af3.llm.choose.Decoder", lambda *words: RecallingDecoder())
+    settings = {"slots": 4, "max_queue": 8, "prefill_tokens": 16, "threads": 1, "prefix_cache_mib": 1}
+    model = load_model("llm", engines, **settings)
+    names = [f"af3_llm_{name}" for name in ("prompt_tokens", "cached_tokens", "prefix_cache_bytes")]
+    before = [MetricFamily.values[name] for name in names]
+    for number in range(2):
+        request = llm_request([7] * 40, 3, f"{number}")
+        model.execute([request])
+        until(lambda request=request: request.sender.finals == 1)
+    model.finalize()
+    after = [MetricFamily.values[name] for name in names]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [80, 32, 32 * 4]
 
 
 def test_llm_refuses_what_is_malformed_and_serves_the_next(llm: Any) -> None:
