@@ -2,74 +2,30 @@
 
 import os
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from clients import AudioFlamingo
-from serving.address import Ports, claim
-from serving.door.door import Door, TritonAddress
-from serving.host.supervisor import Patience, Supervisor
-from serving.host.triton import Server
+from serving.host.patience import Patience
 from tests.support.clips import clip
 from tests.support.engines import BuiltEngines
 from tests.support.slow_encoder import slowed
+from tests.support.supervised import Supervised
 
-HOST = "127.0.0.1"
 WINDOW_S = 6.0
 WAIT_S = 120
 # A window takes longer than a probe may, and all windows of a clip longer than Triton may be silent.
 PATIENCE = Patience(start=120, probe_every=0.5, probe_timeout=1, silence=4, still=20, stall=4, drain=1)
 
 
-class Supervised:
-    """Door, supervisor and Triton, whose encoder takes WINDOW_S for a whole window."""
-
-    def __init__(self, folder: Path):
-        models = slowed(folder, WINDOW_S)
-        triton = TritonAddress(claim(Ports(0, 0, 0), HOST), "key")
-        self.door = Door(triton, HOST, claim(Ports(0, 0, 0), HOST))
-        self.said: list[str] = []
-        self.server: Server | None = None
-        self.ending = threading.Event()
-
-        def start() -> Server:
-            if self.ending.is_set():
-                raise KeyboardInterrupt
-            self.server = Server("cpu", folder, folder / "log", triton.ports, HOST, key="key", models=models)
-            return self.server
-
-        self.supervisor = Supervisor(self.door, start, PATIENCE, self.said.append)
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        with suppress(KeyboardInterrupt):
-            self.supervisor.run(lambda: None)
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + WAIT_S
-        while not condition():
-            assert time.monotonic() < end and self._thread.is_alive(), self.said
-            time.sleep(0.05)
-
-    def close(self) -> None:
-        self.ending.set()
-        if self.server is not None:
-            self.server.kill()
-        self._thread.join()
-        self.door.close()
-
-
 @pytest.fixture(scope="module")
 def supervised(engines: BuiltEngines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervised]:
     folder: Path = tmp_path_factory.mktemp("supervised")
     (folder / "engines").symlink_to(engines.engines.parent)
-    running = Supervised(folder)
+    running = Supervised(folder, "cpu", PATIENCE, slowed(folder, WINDOW_S))
     running.until(lambda: running.door.admission.ready)
     yield running
     running.close()

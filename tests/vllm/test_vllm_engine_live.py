@@ -5,32 +5,18 @@ from __future__ import annotations
 import os
 import random
 import signal
-from pathlib import Path
 
 import pytest
 
 from af3.errors import RequestError
 from tests.support import scrape
 from tests.support.clips import clip
+from tests.support.processes import alive, children
 from tests.support.vllm import Answer, Leaf
 
-REQUESTS = int(os.environ.get("REQUESTS", "1000"))
+REQUESTS = int(os.environ.get("REQUESTS", "200"))
 AT_ONCE = 16
 LONG = {"max_tokens": 1024, "temperature": 1.5, "seed": 1}
-
-
-def children(pid: int) -> set[int]:
-    """Processes below `pid`."""
-    found: set[int] = set()
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found |= {child, *children(child)}
-    return found
-
-
-def alive(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.timeout(900 + REQUESTS)
