@@ -20,6 +20,7 @@ from serving.door.api_keys import KeyFileError
 from serving.door.door import Door, TritonAddress
 from serving.door.http_server import open_access_log
 from serving.door.open_files import raise_limit
+from serving.door.realtime.realtime_limits import RealtimeLimits
 from serving.host import engine_choice, in_container, step_couplings
 from serving.host.launch_settings import LaunchSettings, from_command_line
 from serving.host.mps import shared_gpu
@@ -115,6 +116,7 @@ def _serve(
         metrics_host=settings.metrics_host,
         voices=available_voices(engines),
         api_keys=settings.api_keys,
+        realtime=RealtimeLimits.of_model(manifest.limits.max_clip_seconds, manifest.limits.max_output_tokens),
     ) as door:
         if settings.api_keys is not None or certificates is not None:
             signal.signal(signal.SIGHUP, lambda number, frame: _reload(door))

@@ -60,7 +60,7 @@ class LlmSettings(StepSettings):
 
     prefix_cache_mib: ONNX Runtime only, size of the prefix cache; 0 turns it off.
     The others are vLLM's. python: relative to this repository. gpu_memory_fraction: of each GPU, for weights and
-    KV cache. tensor_parallel: GPUs that share the weights. kv_cache_gib: on a CPU.
+    KV cache. tensor_parallel: GPUs that share the weights. kv_cache_gib: on a CPU, at least.
     """
 
     slots: int = Field(ge=1)

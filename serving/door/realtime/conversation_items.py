@@ -205,24 +205,24 @@ class Conversation:
                 freed += count
                 self._give_back(count)
 
-    def asked(self, instructions: str, most_items: int | None = None) -> Asked:
+    def asked(self, instructions: str, most_s: float, most_items: int | None = None) -> Asked:
         """System texts first, then the newest items that one request may hold.
 
         An item is left out with all that are older when its sound was forgotten, or when with it there would be more
-        than ten minutes of sound, MOST_CHARACTERS of text, MOST_MESSAGES messages, or `most_items`. The last turn of
+        than `most_s` of sound, MOST_CHARACTERS of text, MOST_MESSAGES messages, or `most_items`. The last turn of
         the user always stands.
         """
-        return asked(self._items, instructions, most_items)
+        return asked(self._items, instructions, most_s, most_items)
 
     def _last_turn(self) -> int:
         return _last_turn(self._items)
 
 
-def asked(items: Sequence[Item], instructions: str, most_items: int | None = None) -> Asked:
+def asked(items: Sequence[Item], instructions: str, most_s: float, most_items: int | None = None) -> Asked:
     system = [instructions] if instructions else []
     system += [item.text for item in items if item.role == "system"]
     turns = [item for item in items if item.role != "system" and (item.text or item.clips or item.forgotten)]
-    turns = turns[_oldest(turns, most_items) :]
+    turns = turns[_oldest(turns, most_s, most_items) :]
     while turns and turns[0].role == "assistant":
         turns = turns[1:]  # an answer without its question
     messages: list[Event] = [{"role": "system", "content": "\n\n".join(system)}] if system else []
@@ -233,7 +233,7 @@ def asked(items: Sequence[Item], instructions: str, most_items: int | None = Non
     return Asked(messages, clips)
 
 
-def _oldest(turns: Sequence[Item], most_items: int | None) -> int:
+def _oldest(turns: Sequence[Item], most_s: float, most_items: int | None) -> int:
     """The place of the oldest turn that is asked with."""
     last = _last_turn(turns)
     most = MOST_MESSAGES if most_items is None else most_items
@@ -242,12 +242,7 @@ def _oldest(turns: Sequence[Item], most_items: int | None) -> int:
         item = turns[place]
         seconds += sum(clip.seconds for clip in item.clips)
         characters += len(item.text)
-        full = (
-            seconds > contract.MAX_CLIP_SECONDS
-            or characters > MOST_CHARACTERS
-            or len(turns) - place > most
-            or item.forgotten
-        )
+        full = seconds > most_s or characters > MOST_CHARACTERS or len(turns) - place > most or item.forgotten
         if full and place < last:
             return place + 1
     return 0

@@ -146,9 +146,9 @@ class AnswerRun:
     def _question(self, most: int | None) -> Asked:
         instructions = self._settings.instructions
         if self._options.items is not None:
-            question = asked(self._options.items, instructions, most)
+            question = asked(self._options.items, instructions, self._means.limits.clip_s, most)
         else:
-            question = self._conversation.asked(instructions, most)
+            question = self._conversation.asked(instructions, self._means.limits.clip_s, most)
         if not question.messages or question.messages[-1]["role"] != "user":
             if not self._options.unasked:
                 raise RequestError(
@@ -163,7 +163,8 @@ class AnswerRun:
         settings = self._settings
         ensemble = contract.AUDIO_FLAMINGO_SPEECH if settings.spoken else contract.AUDIO_FLAMINGO
         self._progress.usage.audio_s = sum(clip.seconds for clip in question.clips)
-        answer = await ask(self._means.relay, ensemble.name, question, settings.parameters(), self.id)
+        parameters = settings.parameters(self._means.limits.answer_tokens)
+        answer = await ask(self._means.relay, ensemble.name, question, parameters, self.id)
         async with answer:
             async for response in answer:
                 await self._take(response.infer_response)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 
+from af3 import contract
 from af3.errors import RequestError
 
 RETRY_S = 10
@@ -17,6 +19,7 @@ class RealtimeLimits:
     session_bytes: audio that one session holds, not yet committed or in its conversation; 11 minutes of 24 kHz PCM.
     all_bytes: the same for all sessions.
     outbox_bytes: events that a client has not read yet. ahead_s: speech sent ahead of what can have been played.
+    clip_s, answer_tokens: sound that a model hears in one request, and its longest answer.
     """
 
     sessions: int = 64
@@ -26,6 +29,14 @@ class RealtimeLimits:
     all_bytes: int = 1 << 30
     outbox_bytes: int = 8 << 20
     ahead_s: float = 2.0
+    clip_s: int = contract.MAX_CLIP_SECONDS
+    answer_tokens: int = contract.MAX_NEW_TOKENS
+
+    @classmethod
+    def of_model(cls, clip_s: int, answer_tokens: int) -> RealtimeLimits:
+        """For a model that hears and answers so far: what a session holds grows with it."""
+        session_bytes = cls.session_bytes * ceil(clip_s / cls.clip_s)
+        return cls(session_bytes=session_bytes, clip_s=clip_s, answer_tokens=answer_tokens)
 
 
 DEFAULT_REALTIME = RealtimeLimits()

@@ -79,12 +79,10 @@ class SessionSettings(_Part):
     def spoken(self) -> bool:
         return "audio" in self.output_modalities
 
-    def parameters(self) -> dict[str, Any]:
-        """As the ensembles take them."""
+    def parameters(self, most_tokens: int) -> dict[str, Any]:
+        """As the ensembles take them, for a model whose longest answer has `most_tokens`."""
         tokens = self.max_output_tokens
-        found: dict[str, Any] = {
-            "max_tokens": contract.MAX_NEW_TOKENS if tokens == "inf" else min(tokens, contract.MAX_NEW_TOKENS)
-        }
+        found: dict[str, Any] = {"max_tokens": most_tokens if tokens == "inf" else min(tokens, most_tokens)}
         if self.temperature is not None:
             found["temperature"] = float(self.temperature)
         if not self.spoken:

@@ -43,7 +43,7 @@ async def _transcript(means: Means, sound: Asked, item_id: str) -> str:
     question = Asked([{"role": "user", "content": content}], sound.clips)
     model = contract.AUDIO_FLAMINGO.name
     async with await ask(
-        means.relay, model, question, {"max_tokens": contract.MAX_NEW_TOKENS}, item_id
+        means.relay, model, question, {"max_tokens": means.limits.answer_tokens}, item_id
     ) as answer:
         whole = await collect(answer)
     for output, raw in zip(whole.outputs, whole.raw_output_contents, strict=False):

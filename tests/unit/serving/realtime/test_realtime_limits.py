@@ -22,7 +22,7 @@ from serving.door.realtime import sound_worker
 from serving.door.realtime.realtime_limits import RealtimeLimits
 from tests.support.fake_triton import FakeTriton
 from tests.support.realtime_client import Talker
-from tests.support.realtime_door import address, door_before, quiet, voice
+from tests.support.realtime_door import address, door_before, messages, quiet, voice
 from tests.support.scrape import wait_until
 
 # Speech is heard, and neither answered nor does it interrupt.
@@ -154,6 +154,40 @@ def test_sound_beyond_the_limit_is_refused_and_old_sound_makes_room(triton: Fake
             talker.send("input_audio_buffer.clear")
             talker.until("input_audio_buffer.cleared")
         wait_until(lambda: nothing_left(door))
+
+
+def ask_about(talker: Talker, turns: int, seconds: float) -> None:
+    """Commit so many turns of sound, and ask for an answer after each."""
+    talker.update(output_modalities=["text"], audio={"input": {"turn_detection": None}})
+    for _ in range(turns):
+        talker.append(quiet(seconds))
+        talker.send("input_audio_buffer.commit")
+        talker.until("input_audio_buffer.committed")
+        talker.send("response.create")
+        assert talker.until("response.done")["response"]["status"] == "completed"
+
+
+@pytest.mark.parametrize(("clip_s", "remembered"), [(2, 1), (3, 2), (600, 3)])
+def test_as_much_sound_is_asked_with_as_the_model_hears(
+    clip_s: int, remembered: int, triton: FakeTriton
+) -> None:
+    with door_before(triton, RealtimeLimits.of_model(clip_s, 1024)) as door, Talker(address(door)) as talker:
+        ask_about(talker, turns=3, seconds=1.2)
+    asked = list(triton.seen.values())[-1]
+    sounds = [message for message in messages(asked) if message["role"] == "user"]
+    assert len(sounds) == remembered
+
+
+@pytest.mark.parametrize("answer_tokens", [1024, 4096])
+def test_an_answer_may_be_as_long_as_the_model_answers(answer_tokens: int, triton: FakeTriton) -> None:
+    limits = RealtimeLimits.of_model(1800, answer_tokens)
+    assert limits.session_bytes == 3 * RealtimeLimits().session_bytes
+    with door_before(triton, limits) as door, Talker(address(door)) as talker:
+        for wanted, given in (("inf", answer_tokens), (9000, answer_tokens), (7, 7)):
+            talker.update(max_output_tokens=wanted)
+            talker.say("say=done")
+            talker.until("response.done")
+            assert list(triton.seen.values())[-1].parameters["max_tokens"].int64_param == given
 
 
 def test_a_client_that_does_not_read_loses_its_session(

@@ -89,7 +89,7 @@ def test_updates_are_merged_key_by_key_and_a_wrong_one_changes_nothing() -> None
     detection = session.settings.audio.input.turn_detection
     assert detection is not None
     assert (detection.threshold, detection.silence_ms) == (0.7, 500)
-    assert session.settings.parameters() == {"max_tokens": 1024, "voice": "en-gb"}
+    assert session.settings.parameters(1024) == {"max_tokens": 1024, "voice": "en-gb"}
     before = session.shown
     for wrong in (
         {"audio": {"input": {"turn_detection": {"threshold": 2}}}, "instructions": "new"},
