@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
 from safetensors import safe_open
 from transformers import AudioFlamingo3EncoderConfig, AutoProcessor, Qwen2Config
 
+from build_engines.source import original_layout
 from build_engines.source.content_hash import content_hash
 from build_engines.source.family import MODEL_TYPES, AudioConfig, Family, Processor, family_of
 from build_engines.stage import BuildError
@@ -145,11 +146,15 @@ def canonical_name(stored: str) -> str:
 def open_checkpoint(source: str) -> Checkpoint:
     """Open a local folder, or download a hub id first (an interrupted download resumes).
 
+    A folder in NVIDIA's original layout is rewritten in Transformers' first.
+
     Raises BuildError when it is another model or incomplete.
     """
     folder = Path(source)
     if not folder.exists():
         folder = _download(source)
+    if original_layout.is_original(folder):
+        folder = original_layout.converted(folder)
     family, config = _read_config(folder)
     for name in REQUIRED_FILES:
         if not (folder / name).exists():
@@ -230,6 +235,8 @@ def _download(name: str) -> Path:
         print(LICENCE_NOTICE.format(name=name))
     try:
         folder = Path(snapshot_download(name, allow_patterns=[*SMALL_FILES, INDEX]))
+        if original_layout.is_original(folder):
+            return Path(snapshot_download(name, allow_patterns=original_layout.DOWNLOADED))
         index = folder / INDEX
         weights = (
             sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else [SINGLE]

@@ -32,6 +32,11 @@ def content_hash(path: Path) -> str:
     return known[key]
 
 
-def _memory_path() -> Path:
+def cache_folder() -> Path:
+    """What builds keep for the next one, of this user."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "audio-flamingo-server" / "hashes.json"
+    return Path(cache) / "audio-flamingo-server"
+
+
+def _memory_path() -> Path:
+    return cache_folder() / "hashes.json"

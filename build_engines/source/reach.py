@@ -49,6 +49,7 @@ AUDIO_FLAMINGO_NEXT = Reach(1800, 4096, positions=131_072, rotates_by_time=True)
 # From the model cards. music-flamingo-hf (November 2025) has Audio Flamingo 3's class.
 PUBLISHED = {
     "nvidia/audio-flamingo-3-hf": AUDIO_FLAMINGO_3,
+    "nvidia/audio-flamingo-3-chat": AUDIO_FLAMINGO_3,
     "nvidia/music-flamingo-hf": AUDIO_FLAMINGO_3,
     "nvidia/music-flamingo-2601-hf": MUSIC_FLAMINGO,
     "nvidia/music-flamingo-think-2601-hf": MUSIC_FLAMINGO,
