@@ -107,12 +107,11 @@ def _build(arguments: argparse.Namespace) -> None:
 
 
 def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
+    from build_engines import cpu_plan, memory_plan
     from build_engines.source import reach
     from build_engines.source.checkpoint import open_checkpoint
     from build_engines.stage import run
-    from build_engines.targets import (
-        cpu,
-    )  # imports torch and Transformers, which takes seconds; keep --help fast
+    from build_engines.targets import cpu, nvidia  # imports torch and Transformers, which take seconds
 
     known: tuple[cpu.Precision, ...] = get_args(cpu.Precision)
     precision = next((name for name in known if name == (arguments.precision or "fp32")), None)
@@ -122,10 +121,13 @@ def _build_cpu(arguments: argparse.Namespace, output: Path) -> None:
         raise BuildError("THINK=1: the think adapter is merged into engines of a GPU only")
     if arguments.dry_run and is_elsewhere(arguments.checkpoint):
         describe_elsewhere(arguments.checkpoint, output, cpu.ROWS)
+        hears = reach.published(arguments.checkpoint)
+        print(cpu_plan.describe(memory_plan.published(hears), hears, precision))
         return
     source = open_checkpoint(arguments.checkpoint)
     stages = cpu.stages(source, precision)
     print(reach.describe(cpu.limits(source)))
+    print(cpu_plan.describe(nvidia.geometry(source), reach.of(source), precision))
     if arguments.dry_run and arguments.voice and is_elsewhere(arguments.voice):
         print(f"voice: would be downloaded ({arguments.voice}) and built")
     elif arguments.voice:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from af3.manifest import CPU_VLLM, ManifestError
-from build_engines import vllm_plan
+from build_engines import cpu_plan, memory_plan, vllm_plan
 from build_engines.elsewhere import describe_elsewhere, is_elsewhere
 from build_engines.source import reach
 from build_engines.source.checkpoint import Checkpoint, open_checkpoint
@@ -47,14 +47,15 @@ def build(arguments: argparse.Namespace) -> None:
 def _plan_vllm(
     arguments: argparse.Namespace, device: str, precision: str, checkpoint: Checkpoint | None
 ) -> None:
-    """Print the memory plan for this machine's GPU, or for common ones when it has none. Raises BuildError.
+    """Print the memory plan for a CPU, or for this machine's GPU (common ones when it has none). Raises BuildError.
 
     checkpoint: None when it is not here; it then counts as full-size.
     """
-    if device == "cpu":
-        return
     known = reach.published(arguments.checkpoint) if checkpoint is None else reach.of(checkpoint)
     geometry = None if checkpoint is None else nvidia.geometry(checkpoint)
+    if device == "cpu":
+        print(cpu_plan.describe(geometry or memory_plan.published(known), known, precision))
+        return
     try:
         found = gpu.find()
     except ManifestError:

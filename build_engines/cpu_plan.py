@@ -1,0 +1,45 @@
+"""What a CPU will hold: weights as they are stored, and the keys and values of requests."""
+
+from __future__ import annotations
+
+from build_engines.memory_plan import BF16_BYTES, FP32_BYTES, Geometry, gib
+from build_engines.source.reach import Reach
+
+INT4_BLOCK = 32  # weights that share a scale, as in build_engines/llm/quantize.py
+# Of one weight of a matrix.
+WEIGHT_BYTES = {"fp32": FP32_BYTES, "bf16": BF16_BYTES, "int4": 1 / 2 + FP32_BYTES / INT4_BLOCK}
+
+
+def llm_bytes(geometry: Geometry, precision: str) -> int:
+    """Weights of the LLM and its embedding table, which stays FP32 beside INT4."""
+    table = geometry.vocab_size * geometry.hidden_size
+    rest = geometry.llm_weights - 2 * table - geometry.quantised_weights  # norms and biases
+    wide = BF16_BYTES if precision == "bf16" else FP32_BYTES
+    matrices = int((geometry.quantised_weights + table) * WEIGHT_BYTES[precision])
+    return matrices + (table + rest) * wide
+
+
+def encoder_bytes(geometry: Geometry) -> int:
+    """AF-Whisper and adaptor, FP32."""
+    return geometry.encoder_weights * FP32_BYTES
+
+
+def kv_bytes(geometry: Geometry, precision: str, tokens: int) -> int:
+    """Keys and values of so many tokens of one request."""
+    width = BF16_BYTES if precision == "bf16" else FP32_BYTES
+    return tokens * geometry.kv_bytes_per_token * width // BF16_BYTES
+
+
+def describe(geometry: Geometry, known: Reach, precision: str) -> str:
+    """The plan as a table for the terminal."""
+    longest = known.limits(1).max_sequence_tokens
+    rows = [
+        ("LLM weights", llm_bytes(geometry, precision), precision),
+        ("encoder", encoder_bytes(geometry), "fp32"),
+        ("KV cache", kv_bytes(geometry, precision, longest), f"of the longest request, {longest} tokens"),
+    ]
+    lines = ["memory plan: a CPU"]
+    lines += [f"  {name:<20}{gib(size):>10}  {note}" for name, size, note in rows]
+    if precision == "fp32":
+        lines.append(f"  with PRECISION=int4 the LLM takes {gib(llm_bytes(geometry, 'int4'))} (ONNX Runtime)")
+    return "\n".join(lines)

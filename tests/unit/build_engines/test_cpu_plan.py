@@ -1,0 +1,42 @@
+"""The plan of a CPU against the files that a build writes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from build_engines import cpu_plan, memory_plan
+from build_engines.llm.quantize import BLOCK
+from build_engines.source import reach
+from build_engines.source.checkpoint import open_checkpoint
+from build_engines.targets import nvidia
+from tests.support.engines import build_random_engines
+
+
+def stored(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int4"])
+def test_weights_take_what_was_planned(precision: str) -> None:
+    built = build_random_engines(precision=precision)  # type: ignore[arg-type]
+    geometry = nvidia.geometry(open_checkpoint(str(built.checkpoint)))
+    planned = cpu_plan.llm_bytes(geometry, precision)
+    assert planned == pytest.approx(stored(built.engines / "llm"), rel=0.1)
+    assert cpu_plan.INT4_BLOCK == BLOCK
+
+
+def test_the_encoder_takes_what_was_planned_and_its_constants() -> None:
+    built = build_random_engines()
+    geometry = nvidia.geometry(open_checkpoint(str(built.checkpoint)))
+    left = stored(built.engines / "audio_encoder") - cpu_plan.encoder_bytes(geometry)
+    assert 0 < left < 1.5 * memory_plan.LOG_MEL_BYTES
+
+
+def test_half_an_hour_takes_seven_gibibytes_of_keys_and_values() -> None:
+    known = reach.AUDIO_FLAMINGO_NEXT
+    told = cpu_plan.describe(memory_plan.published(known), known, "fp32")
+    assert re.search(r"KV cache +7\.0 GiB  of the longest request, 65096 tokens", told)
+    assert cpu_plan.kv_bytes(memory_plan.WITH_ROTATION, "bf16", 65_096) == 65_096 * 28 * 2 * 4 * 128 * 2
