@@ -22,9 +22,12 @@ def stored(folder: Path) -> int:
 @pytest.mark.parametrize("precision", ["fp32", "int4"])
 def test_weights_take_what_was_planned(precision: str) -> None:
     built = build_random_engines(precision=precision)  # type: ignore[arg-type]
-    geometry = nvidia.geometry(open_checkpoint(str(built.checkpoint)))
+    source = open_checkpoint(str(built.checkpoint))
+    geometry = nvidia.geometry(source)
+    # Of a model so small they are most of it; at full size 0.1 %.
+    rope_tables = source.text_config.max_position_embeddings * geometry.head_dim * 4
     planned = cpu_plan.llm_bytes(geometry, precision)
-    assert planned == pytest.approx(stored(built.engines / "llm"), rel=0.1)
+    assert planned == pytest.approx(stored(built.engines / "llm") - rope_tables, rel=0.1)
     assert cpu_plan.INT4_BLOCK == BLOCK
 
 
