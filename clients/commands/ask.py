@@ -20,7 +20,7 @@ def main() -> int:
     started_s = time.monotonic()
     try:
         with (
-            AudioFlamingo(arguments.url, tls=flags.tls(arguments)) as flamingo,
+            AudioFlamingo(arguments.url, tls=flags.tls(arguments), by_hash=arguments.by_hash) as flamingo,
             flamingo.ask(
                 arguments.files,
                 arguments.question,

@@ -70,7 +70,9 @@ async def _run(items: Sequence[Item], answers: AnswersFile, arguments: argparse.
     queue = iter(items)
     # disable=None: no bar where stderr is no terminal.
     with tqdm(total=len(items), unit="clip", disable=None) as bar:
-        async with AsyncAudioFlamingo(arguments.url, tls=flags.tls(arguments)) as flamingo:
+        async with AsyncAudioFlamingo(
+            arguments.url, tls=flags.tls(arguments), by_hash=arguments.by_hash
+        ) as flamingo:
 
             async def work() -> None:
                 for item in queue:

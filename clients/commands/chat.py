@@ -106,7 +106,7 @@ def main() -> int:
         completion.enable(COMMANDS)
         terminal.note("/add FILE takes a clip into the next question, /help lists the commands")
     try:
-        with AudioFlamingo(arguments.url, tls=flags.tls(arguments)) as flamingo:
+        with AudioFlamingo(arguments.url, tls=flags.tls(arguments), by_hash=arguments.by_hash) as flamingo:
             chat = Chat(flamingo, [], arguments.timeout, flags.parameters(arguments))
             for file in arguments.files:
                 chat.add(file)

@@ -33,6 +33,11 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="longest time for one answer (default: %(default)g)",
     )
+    group.add_argument(
+        "--by-hash",
+        action="store_true",
+        help="name clips of 64 KB and more by their SHA-256, and send only those that the server does not have",
+    )
     group.add_argument("--tls", action="store_true", help="encrypt; implied by the next three")
     group.add_argument(
         "--tls-ca", type=Path, metavar="FILE", help="who signed the server's certificate (PEM)"

@@ -179,7 +179,12 @@ def main() -> int:
     try:
         with contextlib.ExitStack() as opened:
             flamingo = opened.enter_context(
-                AudioFlamingo(arguments.url, contract.AUDIO_FLAMINGO_SPEECH, flags.tls(arguments))
+                AudioFlamingo(
+                    arguments.url,
+                    contract.AUDIO_FLAMINGO_SPEECH,
+                    flags.tls(arguments),
+                    by_hash=arguments.by_hash,
+                )
             )
             outputs = _outputs(arguments.out)
             for output in outputs:
