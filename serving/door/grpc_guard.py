@@ -12,6 +12,7 @@ import grpc.aio
 from af3.errors import RequestError
 from serving.door.caller import set_caller
 from serving.door.gatekeeper import Gatekeeper, address_of_peer, header_values
+from serving.door.grpc_abort import abort
 from serving.door.grpc_connections import GrpcTraffic, peer_of
 from serving.door.upstream import SERVICE
 
@@ -36,7 +37,7 @@ class GrpcGuard(grpc.aio.ServerInterceptor):
     ) -> grpc.RpcMethodHandler:
         handler = await continuation(handler_call_details)
         if handler is None:
-            return handler  # UNIMPLEMENTED
+            return grpc.stream_stream_rpc_method_handler(no_such_method)
         kind = next(name for name in KINDS if getattr(handler, name) is not None)
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         is_open = handler_call_details.method in OPEN
@@ -80,4 +81,8 @@ class GrpcGuard(grpc.aio.ServerInterceptor):
         try:
             set_caller(self._gatekeeper.identify("grpc", given, address))
         except RequestError as error:
-            await context.abort(getattr(grpc.StatusCode, error.status), error.message)
+            await abort(context, error)
+
+
+async def no_such_method(requests: object, context: grpc.aio.ServicerContext) -> None:
+    await abort(context, RequestError("UNIMPLEMENTED", "there is no such method"))

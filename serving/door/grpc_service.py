@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
 
 import grpc
 import grpc.aio
@@ -15,6 +14,7 @@ from af3 import contract
 from af3.errors import RequestError
 from serving.door import affinity
 from serving.door.collect import collect
+from serving.door.grpc_abort import abort
 from serving.door.grpc_connections import GrpcTraffic
 from serving.door.grpc_guard import HEALTH_SERVICE
 from serving.door.grpc_stream import GrpcStream, OpenStreams, headers_of, question
@@ -134,9 +134,3 @@ class GrpcService(grpc.GenericRpcHandler):
             error = await stream.serve()
         if error is not None:
             await abort(context, error)
-
-
-async def abort(context: grpc.aio.ServicerContext, error: RequestError) -> NoReturn:
-    """End a call with a status."""
-    await context.abort(getattr(grpc.StatusCode, error.status), error.message)
-    raise AssertionError("abort raises")

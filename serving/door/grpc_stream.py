@@ -15,6 +15,7 @@ from af3 import contract
 from af3.errors import RequestError
 from serving.door import affinity
 from serving.door.caller import current_caller
+from serving.door.grpc_abort import GONE
 from serving.door.grpc_connections import GrpcTraffic, peer_of
 from serving.door.relay import Question, Relay
 from serving.door.stall_watch import StallWatch
@@ -23,7 +24,6 @@ from serving.door.wire_check import refuse_many_parts, unreadable
 
 REAL_STATUS_HEADER = "triton_grpc_error"
 MAX_STREAMS = 1024
-GONE = (grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError)  # the client has left
 STEPS_TO_STOP = {step.name: step for step in (contract.LLM, contract.TTS)}
 
 
