@@ -1,6 +1,7 @@
 """The Helm chart, rendered by the real helm and judged by Kubernetes' own schemas. Never applied to a cluster."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -9,8 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
+
+from tests.support.crd_schemas import schemas_in
 
 CHART = Path(__file__).parents[2] / "deploy" / "chart"
 KUBERNETES = "1.35"
@@ -27,9 +31,20 @@ SETTINGS = {
         "build.enabled=false",
     ),
     "tls": ("tls.secret=cert",),
+    "names": ("stableNames=true", "autoscaling.enabled=true", "build.enabled=true"),
+    "names-of-three": ("stableNames=true", "replicas=3", "autoscaling.enabled=false"),
+    "names-tls": (
+        "stableNames=true",
+        "replicas=3",
+        "tls.secret=cert",
+        "tls.mutual=true",
+        "autoscaling.enabled=false",
+    ),
+    "keys": ("apiKeys.secret=keys",),
     "mutual-tls": ("tls.secret=cert", "tls.mutual=true"),
     "all": ("build.enabled=true", "podMonitor.enabled=true", "autoscaling.enabled=true"),
 }
+SERVERS = ("Deployment", "StatefulSet")
 CASES = [(values, name) for values in VALUES for name in SETTINGS]
 
 
@@ -53,9 +68,7 @@ def of_kind(documents: tuple[dict[str, Any], ...], kind: str) -> list[dict[str, 
 
 
 def pods(documents: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
-    return [
-        document["spec"]["template"] for document in documents if document["kind"] in ("Deployment", "Job")
-    ]
+    return [document["spec"]["template"] for document in documents if document["kind"] in (*SERVERS, "Job")]
 
 
 @pytest.mark.parametrize("values", VALUES)
@@ -80,6 +93,22 @@ def test_every_object_is_valid_by_its_schema(values, name):
             validate.validate(document, KUBERNETES, strict=True)
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS_OF_OTHERS))
+def test_an_object_of_another_project_is_valid_by_that_projects_own_schema(kind):
+    """`make test-cluster CRDS=folder`: of `kubectl get crd -o yaml`, or of their sources."""
+    folder = os.environ.get("CRDS", "")
+    if not folder:
+        pytest.skip("CRDS names no folder of CustomResourceDefinitions")
+    schemas = schemas_in(Path(folder))
+    found = [one for values, name in CASES for one in rendered(values, name) if one["kind"] == kind]
+    assert found
+    for document in found:
+        jsonschema.validate(document, schemas[document["apiVersion"], kind])
+        with pytest.raises(jsonschema.ValidationError):
+            misspelt = {**document, "spec": {**document["spec"], "misspelt": 1}}
+            jsonschema.validate(misspelt, schemas[document["apiVersion"], kind])
+
+
 @pytest.mark.parametrize(("values", "name"), CASES)
 def test_a_pod_is_bounded_and_has_no_rights(values, name):
     for pod in pods(rendered(values, name)):
@@ -99,13 +128,16 @@ def test_a_pod_is_bounded_and_has_no_rights(values, name):
 
 @pytest.mark.parametrize(("values", "name"), CASES)
 def test_servers_are_probed_drained_and_given_time(values, name):
-    for deployment in of_kind(rendered(values, name), "Deployment"):
+    found = [one for kind in SERVERS for one in of_kind(rendered(values, name), kind)]
+    assert found
+    for deployment in found:
         spec = deployment["spec"]["template"]["spec"]
         (container,) = spec["containers"]
         assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
         wait = container["lifecycle"]["preStop"]["sleep"]["seconds"]
         assert spec["terminationGracePeriodSeconds"] >= max(60, wait + 35)  # the door drains 20 s, Triton 15
-        assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+        if deployment["kind"] == "Deployment":
+            assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
 
 
 @pytest.mark.parametrize(("values", "name"), CASES)
@@ -114,7 +146,7 @@ def test_selectors_find_their_pods(values, name):
     labels = [pod["metadata"]["labels"] for pod in pods(documents)]
     selectors = [
         *(document["spec"]["selector"] for document in of_kind(documents, "Service")),
-        *(document["spec"]["selector"]["matchLabels"] for kind in ("Deployment", "PodDisruptionBudget", "PodMonitor")
+        *(document["spec"]["selector"]["matchLabels"] for kind in (*SERVERS, "PodDisruptionBudget", "PodMonitor")
           for document in of_kind(documents, kind)),
         *(document["spec"]["podSelector"]["matchLabels"] for document in of_kind(documents, "NetworkPolicy")),
         *(document["spec"]["selector"]["matchLabels"] for document in of_kind(documents, "InferencePool")),
@@ -129,6 +161,71 @@ def test_a_gpu_server_asks_for_its_gpu(values):
     for pod in pods(rendered(values, "routing-none")):
         (container,) = pod["spec"]["containers"]
         assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+
+
+def envoy_clusters(documents: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
+    (config,) = of_kind(documents, "ConfigMap")
+    found: list[dict[str, Any]] = yaml.safe_load(config["data"]["envoy.yaml"])["static_resources"]["clusters"]
+    return found
+
+
+@pytest.mark.parametrize(("name", "count"), [("names", 8), ("names-tls", 3)])
+def test_servers_that_keep_their_names_have_one_key_on_both_rings(name, count):
+    documents = rendered("trtllm", name)
+    (servers,) = of_kind(documents, "StatefulSet")
+    headless = next(one for one in of_kind(documents, "Service") if one["spec"].get("clusterIP") == "None")
+    assert servers["spec"]["serviceName"] == headless["metadata"]["name"]
+    expected = [f"{servers['metadata']['name']}-{number}" for number in range(count)]
+    for cluster in envoy_clusters(documents):
+        (locality,) = cluster["load_assignment"]["endpoints"]
+        hosts = [one["endpoint"]["address"]["socket_address"] for one in locality["lb_endpoints"]]
+        keys = [
+            one["metadata"]["filter_metadata"]["envoy.lb"]["hash_key"] for one in locality["lb_endpoints"]
+        ]
+        assert keys == expected
+        service = f"{headless['metadata']['name']}.default.svc"
+        assert [host["address"] for host in hosts] == [f"{one}.{service}" for one in expected]
+        assert {host["port_value"] for host in hosts} == {8001 if cluster["name"] == "servers-grpc" else 8000}
+    if name == "names":
+        (scaled,) = of_kind(documents, "ScaledObject")
+        assert scaled["spec"]["scaleTargetRef"] == {"name": "af3", "kind": "StatefulSet"}
+        assert scaled["spec"]["maxReplicaCount"] == count
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_server_that_leaves_the_list_gets_nothing_more(name):
+    documents = rendered("cpu", name)
+    if of_kind(documents, "ConfigMap"):
+        for cluster in envoy_clusters(documents):
+            assert cluster["ignore_health_on_host_removal"] is True
+
+
+def server_pod(name: str) -> dict[str, Any]:
+    return next(
+        pod["spec"] for pod in pods(rendered("cpu", name))
+        if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "server"
+    )  # fmt: skip
+
+
+def test_api_keys_come_from_their_secret_and_nowhere_else():
+    assert "api-keys" not in json.dumps(server_pod("plain"))
+    spec = server_pod("keys")
+    (container,) = spec["containers"]
+    (option,) = (word for word in container["args"] if word.startswith("--api-keys="))
+    (mount,) = (one for one in container["volumeMounts"] if one["name"] == "api-keys")
+    assert option == f"--api-keys={mount['mountPath']}/keys.json"
+    assert mount["readOnly"] is True
+    (volume,) = (one for one in spec["volumes"] if one["name"] == "api-keys")
+    assert volume["secret"] == {
+        "secretName": "keys",
+        "defaultMode": 0o440,
+    }  # the door refuses what others may write
+
+
+def test_the_time_after_which_a_silent_server_is_given_up_is_a_value():
+    done = helm("template", "af3", str(CHART), "--set", "image.tag=0.1.0,routing.envoy.silenceSeconds=30")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("per_try_idle_timeout: 30s") == 1
 
 
 def test_a_scaled_deployment_leaves_its_size_to_keda():
@@ -183,10 +280,11 @@ def test_the_build_job_has_another_name_when_it_builds_something_else():
     assert len(names) == 3
 
 
-def test_envoy_gets_the_configuration_that_runs_here(tmp_path):
+@pytest.mark.parametrize("name", ["plain", "names"])
+def test_envoy_gets_the_configuration_that_runs_here(name, tmp_path):
     from deploy.envoy import EnvoyMissing, binary
 
-    (config,) = of_kind(rendered("cpu", "plain"), "ConfigMap")
+    (config,) = of_kind(rendered("cpu", name), "ConfigMap")
     text = config["data"]["envoy.yaml"]
     assert "af3-servers.default.svc" in text
     assert "servers.audio-flamingo" not in text

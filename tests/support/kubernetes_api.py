@@ -28,6 +28,7 @@ RESOURCES = {
     "serviceaccounts": ("v1", "ServiceAccount"),
     "persistentvolumeclaims": ("v1", "PersistentVolumeClaim"),
     "deployments": ("apps/v1", "Deployment"),
+    "statefulsets": ("apps/v1", "StatefulSet"),
     "jobs": ("batch/v1", "Job"),
     "poddisruptionbudgets": ("policy/v1", "PodDisruptionBudget"),
     "networkpolicies": ("networking.k8s.io/v1", "NetworkPolicy"),
@@ -39,6 +40,7 @@ RESOURCES = {
 # What an object keeps for its life (API reference of each kind); a change is refused.
 IMMUTABLE = {
     "Deployment": (("spec", "selector"),),
+    "StatefulSet": (("spec", "selector"), ("spec", "serviceName"), ("spec", "podManagementPolicy")),
     "PersistentVolumeClaim": (("spec", "accessModes"), ("spec", "storageClassName"), ("spec", "volumeName")),
     "Job": (("spec", "template"), ("spec", "selector"), ("spec", "completions")),
     "Service": (("spec", "clusterIP"),),

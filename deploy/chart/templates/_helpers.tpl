@@ -63,6 +63,30 @@ httpGet:
   scheme: {{ .scheme }}
 {{- end -}}
 
+{{/* How many servers there may be. */}}
+{{- define "af3.mostServers" -}}
+{{- ternary .Values.autoscaling.maxReplicas .Values.replicas .Values.autoscaling.enabled -}}
+{{- end -}}
+
+{{/* Envoy's configuration with every server by its name: the same on both rings, and after a restart. */}}
+{{- define "af3.envoyByName" -}}
+{{- $config := fromYaml .config }}
+{{- $root := .root }}
+{{- range $config.static_resources.clusters }}
+{{- $port := ternary 8001 8000 (eq .name "servers-grpc") }}
+{{- $endpoints := list }}
+{{- range $number := until (int (include "af3.mostServers" $root)) }}
+{{- $name := printf "%s-%d" (include "af3.name" $root) $number }}
+{{- $host := printf "%s.%s-servers.%s.svc" $name (include "af3.name" $root) $root.Release.Namespace }}
+{{- $endpoint := dict "address" (dict "socket_address" (dict "address" $host "port_value" $port)) "health_check_config" (dict "port_value" 8000) }}
+{{- $key := dict "filter_metadata" (dict "envoy.lb" (dict "hash_key" $name)) }}
+{{- $endpoints = append $endpoints (dict "endpoint" $endpoint "metadata" $key) }}
+{{- end }}
+{{- $_ := set .load_assignment "endpoints" (list (dict "lb_endpoints" $endpoints)) }}
+{{- end }}
+{{- toYaml $config }}
+{{- end }}
+
 {{/* Envoy's configuration with TLS on both sides: known to clients by the servers' own certificate, which it also shows
      to servers that ask for one. Without mutual TLS there is no CA to check the servers' certificates by. */}}
 {{- define "af3.encryptedEnvoy" -}}
