@@ -27,6 +27,7 @@ BOUND = 1.5  # most requests in flight on one server, relative to the mean; depl
 HALVINGS = 6
 SEED = 0
 ROUNDS = 2
+SPREAD = 0x9E3779B97F4A7C15  # odd, from the golden ratio: consecutive numbers land far apart
 CACHE_MIB = 256  # as in model_repository/audio_encoder/configs/gpu.pbtxt
 Routing = Literal["affinity", "random"]
 ROUTINGS: tuple[Routing, ...] = ("affinity", "random")
@@ -139,7 +140,7 @@ def _place(
 ) -> int:
     if routing == "random":
         return chance.randrange(len(fleet))
-    home = random.Random(clip).randrange(len(fleet))
+    home = (clip * SPREAD % 2**64 >> 32) % len(fleet)
     most = math.ceil(BOUND * (in_flight + 1) / len(fleet))  # as Envoy counts
     for step in range(len(fleet)):
         place = (home + step) % len(fleet)
