@@ -6,24 +6,18 @@ For trying routing, failures and restarts without Kubernetes. Everything listens
 from __future__ import annotations
 
 import argparse
-import random
 import signal
-import ssl
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-import yaml
-
-from deploy.envoy import HOST, EnvoyMissing, binary, configuration, write_endpoints
-from serving.address import Ports, ServerError, claim
+from deploy.envoy import HOST, EnvoyMissing
+from deploy.loopback import answers, ended, get, own_ports, wait_for
+from deploy.proxy import Proxy
+from serving.address import ServerError
 
 READY_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 60.0
@@ -45,16 +39,17 @@ class Cluster:
     ):
         """`extra`: options of every server; `certificates`: a folder with `tls.crt` and `tls.key`, for TLS."""
         self._stack = ExitStack()
-        self._logs = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="af3-cluster-")))
-        self._certificates = certificates
+        logs = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="af3-cluster-")))
+        self.proxy = Proxy(logs, certificates)
         if certificates is not None:
             own = ("--tls-cert", str(certificates / "tls.crt"), "--tls-key", str(certificates / "tls.key"))
             extra = (*extra, *own)
         self.servers = [
-            Member(number, folder, target, extra, self._logs, certificates is not None)
-            for number in range(count)
+            Member(number, folder, target, extra, logs, certificates is not None) for number in range(count)
         ]
-        self.ports = _own_ports()
+        self.ports = self.proxy.ports
+        self.stats = self.proxy.stats
+        self.route_to = self.proxy.route_to
 
     def __enter__(self) -> Cluster:
         try:
@@ -63,7 +58,8 @@ class Cluster:
                 self._stack.callback(server.stop)
             for server in self.servers:
                 server.wait_until_ready()
-            self._start_envoy()
+            self.proxy.servers = [server.ports for server in self.servers]
+            self._stack.enter_context(self.proxy)
         except BaseException:
             self._stack.close()
             raise
@@ -74,12 +70,6 @@ class Cluster:
     ) -> None:
         self._stack.close()
 
-    def stats(self) -> dict[str, float]:
-        """Envoy's own counters and gauges, by name."""
-        reply = get(self.ports.metrics, "/stats")
-        pairs = (line.split(": ", 1) for line in reply.splitlines() if ": " in line)
-        return {name: float(value) for name, value in pairs if value.replace(".", "").isdigit()}
-
     def restart(self, server: Member) -> None:
         """As a Deployment is rolled: out of the list, then told to end; back when it is ready again."""
         self.route_to([one.ports for one in self.servers if one is not server])
@@ -88,47 +78,6 @@ class Cluster:
         server.wait_until_ready()
         self.route_to([one.ports for one in self.servers])
 
-    def route_to(self, servers: Sequence[Ports]) -> None:
-        """From now on these alone get requests; returns when Envoy has seen them healthy."""
-        write_endpoints(self._logs, servers)
-        self._wait_for_members(len(servers))
-
-    def _wait_for_members(self, count: int) -> None:
-        def agreed() -> bool:
-            stats = self.stats()
-            return all(
-                stats[f"cluster.servers-{kind}.membership_healthy"] == count for kind in ("http", "grpc")
-            )
-
-        if not wait_for(agreed, 30.0):
-            raise ServerError(f"envoy does not see {count} healthy servers")
-
-    def _start_envoy(self) -> None:
-        write_endpoints(self._logs, [server.ports for server in self.servers])
-        path = self._logs / "envoy.yaml"
-        path.write_text(yaml.safe_dump(configuration(self.ports, self._logs, self._certificates)))
-        log = self._stack.enter_context((self._logs / "envoy.log").open("wb"))
-        command = [
-            str(binary()),
-            "-c",
-            str(path),
-            "--use-dynamic-base-id",
-            "--drain-time-s",
-            "5",
-            "-l",
-            "warning",
-        ]
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-        self._stack.callback(_end, process, 10.0)
-
-        def routes() -> bool:
-            return process.poll() is None and _answers(
-                self.ports.http, "/v2/health/ready", self._certificates is not None
-            )
-
-        if not wait_for(routes, 30.0):
-            raise ServerError(f"envoy does not route:\n{(self._logs / 'envoy.log').read_text()[-2000:]}")
-
 
 class Member:
     """One server of a cluster: `serving.host.launch` in a process of its own, on ports that stay its own."""
@@ -136,7 +85,7 @@ class Member:
     def __init__(
         self, number: int, folder: Path, target: str, extra: tuple[str, ...], logs: Path, tls: bool = False
     ):
-        self.ports = _own_ports()
+        self.ports = own_ports()
         self._command = [
             *(sys.executable, "-m", "serving.host.launch"),
             *("--target", target, "--folder", str(folder), "--host", HOST),
@@ -169,7 +118,7 @@ class Member:
         def ready() -> bool:
             if self._process is None or self._process.poll() is not None:
                 raise ServerError(f"a server of the cluster ended:\n{self._log.read_text()[-2000:]}")
-            return _answers(self.ports.http, "/v2/health/ready", self._tls)
+            return answers(self.ports.http, "/v2/health/ready", self._tls)
 
         if not wait_for(ready, READY_TIMEOUT_S):
             raise ServerError(
@@ -179,7 +128,7 @@ class Member:
     def stop(self) -> None:
         """SIGTERM: answers in flight finish first."""
         if self._process is not None:
-            _end(self._process, STOP_TIMEOUT_S)
+            ended(self._process, STOP_TIMEOUT_S)
 
     def kill(self) -> None:
         """SIGKILL, as a lost node. Its Triton ends by itself when its launcher is gone."""
@@ -193,53 +142,6 @@ class Member:
         return {
             name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")
         }
-
-
-def get(port: int, path: str, tls: bool = False) -> str:
-    """What a loopback port answers to a GET; whose certificate it has is not looked at."""
-    unverified = ssl._create_unverified_context() if tls else None
-    url = f"{'https' if tls else 'http'}://{HOST}:{port}{path}"
-    with urllib.request.urlopen(url, timeout=5, context=unverified) as reply:
-        text: str = reply.read().decode()
-    return text
-
-
-def _own_ports() -> Ports:
-    """Free ones that stay so while their server restarts: below those that the system gives to connections."""
-    while True:
-        try:
-            return claim(Ports(*random.sample(range(15_000, 32_000), 3)), HOST)
-        except ServerError:
-            continue
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Poll until it is true; False when time is up."""
-    end = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True
-
-
-def _answers(port: int, path: str, tls: bool) -> bool:
-    try:
-        get(port, path, tls)
-    except (urllib.error.URLError, OSError):
-        return False
-    return True
-
-
-def _end(process: subprocess.Popen[bytes], timeout_s: float) -> None:
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ from serving.address import Ports
 
 CONFIG = Path(__file__).parent / "chart" / "files" / "envoy.yaml"
 HOST = "127.0.0.1"
+SILENCE_S, SILENCE = 300, "per_try_idle_timeout: {}s"
 
 
 class EnvoyMissing(Exception):
@@ -30,14 +31,19 @@ def binary() -> Path:
     return Path(found)
 
 
-def configuration(listen: Ports, folder: Path, certificates: Path | None = None) -> dict[str, Any]:
+def configuration(
+    listen: Ports, folder: Path, certificates: Path | None = None, silence_s: int = SILENCE_S
+) -> dict[str, Any]:
     """Envoy's bootstrap for loopback: it listens at `listen` (gRPC, HTTP; `metrics`: its admin page).
 
     Which servers there are it reads, and reads again, from the files of `write_endpoints` in `folder`: as
     Kubernetes does it, a server leaves the list before it is told to end. `certificates`: a folder with the keys of
     a Kubernetes Secret (`tls.crt`, `tls.key`), by which Envoy is known to clients; its servers have it too.
+    silence_s: after which a server that has begun no answer is given up, as the chart's `silenceSeconds`.
     """
-    config: dict[str, Any] = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    config: dict[str, Any] = yaml.safe_load(
+        CONFIG.read_text(encoding="utf-8").replace(SILENCE.format(SILENCE_S), SILENCE.format(silence_s))
+    )
     config["node"] = {"id": "envoy", "cluster": "loopback"}
     config["admin"]["address"] = _address(listen.metrics)
     listeners = {listener["name"]: listener for listener in config["static_resources"]["listeners"]}
@@ -46,7 +52,6 @@ def configuration(listen: Ports, folder: Path, certificates: Path | None = None)
     for cluster in config["static_resources"]["clusters"]:
         del cluster["load_assignment"], cluster["dns_refresh_rate"], cluster["respect_dns_ttl"]
         cluster["type"] = "EDS"
-        cluster["ignore_health_on_host_removal"] = True
         source = {"path_config_source": {"path": str(_endpoint_file(folder, cluster["name"]))}}
         cluster["eds_cluster_config"] = {"eds_config": {**source, "resource_api_version": "V3"}}
     if certificates is not None:
@@ -98,7 +103,9 @@ def _endpoint(ports: Ports, grpc: bool) -> dict[str, Any]:
     endpoint = {"address": _address(ports.grpc if grpc else ports.http)}
     if grpc:  # its health is asked by HTTP, as Kubernetes does
         endpoint["health_check_config"] = {"port_value": ports.http}
-    return {"endpoint": endpoint}
+    # One name on both rings: a key leads to one server over either protocol.
+    name = {"envoy.lb": {"hash_key": f"{HOST}:{ports.http}"}}
+    return {"endpoint": endpoint, "metadata": {"filter_metadata": name}}
 
 
 def _address(port: int) -> dict[str, Any]:

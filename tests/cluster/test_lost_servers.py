@@ -6,15 +6,20 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 
 from clients import AudioFlamingo, ServerNotReachable
-from deploy.cluster import HOST, Cluster, Member, wait_for
+from deploy.cluster import Cluster, Member
+from deploy.envoy import HOST
+from deploy.loopback import wait_for
+from deploy.proxy import Proxy
 from tests.support.clips import clip
 from tests.support.cluster_traffic import ANSWERED, affinity, ask, counted, failures, home, traffic
 from tests.support.refusing_server import RefusingServer
+from tests.support.silent_server import SilentServer
 
 LONG = {"max_tokens": 1024, "repetition_penalty": 1.5}  # to these the random checkpoint answers to the end
 
@@ -122,10 +127,27 @@ def test_a_server_that_refuses_what_it_is_asked_is_ejected_and_nobody_notices(cl
             print(
                 f"{len(outcomes)} asked, {refusing.refused} refused and asked elsewhere, {times:.0f} ejections"
             )
-            assert refusing.refused <= times * (5 + 4 + 4)  # five in a row; what was on its way, and retries
+            assert refusing.refused <= times * (10 + 4 + 4)  # ten in a row; what was on its way, twice
             assert not failures(outcomes)
         finally:
             cluster.route_to(own)
+
+
+def test_a_server_that_is_well_and_answers_nothing_is_given_up_and_ejected(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Only time tells: nothing is refused, no connection is lost, its health is asked by another way."""
+    proxy = Proxy(tmp_path, silence_s=8)
+    ejections = "cluster.servers-grpc.outlier_detection.ejections_enforced_total"
+    with SilentServer() as silent:
+        proxy.servers = [*(server.ports for server in cluster.servers), silent.ports]
+        with proxy, traffic(proxy, 6, lambda number, turn: f"{number}-{turn}") as outcomes:
+            assert wait_for(lambda: proxy.stats()[ejections] > 0, 120)
+            known, held = len(outcomes), silent.held
+            assert wait_for(lambda: len(outcomes) > known + 20, 120)
+            print(f"{held} held when it was ejected; {len(outcomes)} asked, {len(failures(outcomes))} failed")
+    assert held > 0
+    assert not failures(outcomes)
 
 
 def test_a_slow_server_gets_less_than_its_share_and_nobody_is_refused(cluster: Cluster) -> None:

@@ -16,7 +16,9 @@ from websockets.exceptions import ConnectionClosed
 from clients import AudioFlamingo, AudioFlamingoError
 from clients.request import prompt_request
 from clients.tls import Tls
-from deploy.cluster import HOST, Cluster, wait_for
+from deploy.cluster import Cluster
+from deploy.envoy import HOST
+from deploy.loopback import wait_for
 from serving.door.api_keys import ApiKey, KeyFile, hashed, new_key
 from tests.support.cluster_traffic import answered_by, post
 from tests.support.engines import BuiltEngines

@@ -5,7 +5,9 @@ import urllib.request
 
 import grpc
 
-from deploy.cluster import HOST, Cluster, wait_for
+from deploy.cluster import Cluster
+from deploy.envoy import HOST
+from deploy.loopback import wait_for
 from tests.support.clips import clip
 from tests.support.cluster_traffic import HITS, MISSES, ask, counted, failures, home, lost, traffic
 
@@ -34,6 +36,22 @@ def test_a_clip_asked_about_again_lands_where_it_was_heard(cluster: Cluster) -> 
     print(f"hits {hits:.0f}, misses {misses:.0f}")
     assert hits / (hits + misses) >= 0.95
     assert all(first) and all(again)
+
+
+def test_without_affinity_a_third_lands_where_it_was_heard(cluster: Cluster) -> None:
+    """What the test above is worth: the same with keys that have nothing to do with the clips."""
+    clips = [clip(0.5, seed=2000 + number) for number in range(60)]
+    for number, one in enumerate(clips):
+        ask(cluster, one, key=f"first-{number}")
+    before = [(counted(server, HITS), counted(server, MISSES)) for server in cluster.servers]
+    for number, one in enumerate(clips):
+        ask(cluster, one, "And now?", key=f"again-{number}")
+    after = [(counted(server, HITS), counted(server, MISSES)) for server in cluster.servers]
+    hits, misses = (
+        sum(now[place] - old[place] for now, old in zip(after, before, strict=True)) for place in (0, 1)
+    )
+    print(f"hits {hits:.0f}, misses {misses:.0f}")
+    assert 0.1 <= hits / (hits + misses) <= 0.6
 
 
 def test_a_killed_server_costs_only_its_own_streams_and_keys_come_home(cluster: Cluster) -> None:

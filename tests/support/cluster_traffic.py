@@ -17,7 +17,10 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from af3 import contract
-from deploy.cluster import HOST, Cluster, Member, wait_for
+from deploy.cluster import Cluster, Member
+from deploy.envoy import HOST
+from deploy.loopback import wait_for
+from deploy.proxy import Proxy
 from tests.support.clips import clip
 
 HITS, MISSES = "af3_embedding_cache_hits", "af3_embedding_cache_misses"
@@ -29,7 +32,11 @@ def affinity(file: bytes) -> str:
 
 
 def ask(
-    cluster: Cluster, file: bytes, prompt: str = "What is it?", key: str | None = None, tokens: int = 8
+    cluster: Cluster | Proxy,
+    file: bytes,
+    prompt: str = "What is it?",
+    key: str | None = None,
+    tokens: int = 8,
 ) -> list[int]:
     """Token ids of the answer, over gRPC through Envoy. Raises grpc.RpcError."""
     request = service_pb2.ModelInferRequest(model_name="audio_flamingo")
@@ -100,7 +107,7 @@ def home(cluster: Cluster, key: str) -> int:
 
 @contextmanager
 def traffic(
-    cluster: Cluster,
+    cluster: Cluster | Proxy,
     clients: int,
     keys: Callable[[int, int], str | None] = lambda number, turn: None,
     tokens: int = 8,
