@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
-from tests.cluster.test_chart import CASES, VALUES, rendered
+from tests.cluster.test_chart import CASES, KINDS_OF_OTHERS, VALUES, rendered
 
 pytest.importorskip("kubernetes_validate", reason="`make test-cluster` installs it")
+from tests.support.crd_schemas import schemas_in
 from tests.support.custom_schemas import SPECS, Invalid, check
 from tests.support.kubernetes_api import KubernetesApi
 
@@ -132,3 +134,19 @@ def test_every_kind_of_another_project_is_rendered_and_needs_its_fields(kind):
             rest = {field: value for field, value in document["spec"].items() if field != name}
             with pytest.raises(Invalid, match=name):
                 check({**document, "spec": rest})
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS_OF_OTHERS))
+def test_an_object_of_another_project_is_valid_by_that_projects_own_schema(kind):
+    """`make test-cluster CRDS=folder`: of `kubectl get crd -o yaml`, or of their sources."""
+    folder = os.environ.get("CRDS", "")
+    if not folder:
+        pytest.skip("CRDS names no folder of CustomResourceDefinitions")
+    schemas = schemas_in(Path(folder))
+    found = [one for values, name in CASES for one in rendered(values, name) if one["kind"] == kind]
+    assert found
+    for document in found:
+        jsonschema.validate(document, schemas[document["apiVersion"], kind])
+        with pytest.raises(jsonschema.ValidationError):
+            misspelt = {**document, "spec": {**document["spec"], "misspelt": 1}}
+            jsonschema.validate(misspelt, schemas[document["apiVersion"], kind])
