@@ -21,7 +21,7 @@ from clients import AsyncAudioFlamingo
 from deploy.cluster import Cluster
 from deploy.envoy import HOST
 from perf import traffic
-from perf.fleet import Demand, Outcome, Service, simulate
+from perf.fleet_queue import Demand, Outcome, Service, simulate
 from perf.report import table
 
 SERVERS = 3

@@ -3,8 +3,8 @@
 import asyncio
 
 from deploy.cluster import Cluster
-from perf.fleet import Demand, simulate
 from perf.fleet_check import SERVERS, Asked, Driver
+from perf.fleet_queue import Demand, simulate
 
 
 def test_simulation_and_servers_know_the_same_part_of_the_clips(cluster: Cluster) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from perf.fleet import CACHE_MIB, Demand, Service, most_carried, simulate
+from perf.fleet import CACHE_MIB, most_carried
+from perf.fleet_queue import Demand, Service, simulate
 
 ONCE = Demand(questions=1.0)
 
@@ -51,6 +52,14 @@ def test_a_large_fleet_carries_no_less_a_server_and_affinity_no_less_than_chance
     (anywhere, _) = most_carried(service, 30, 1.0, demand, "random")
     assert 0 < one <= many * 1.1
     assert anywhere < many
+
+
+@pytest.mark.parametrize("near", [1.0, 0.1, 10.0])
+def test_a_search_that_begins_near_the_answer_or_far_from_it_ends_there(near: float) -> None:
+    service = Service(0.3, 0.1, 2.0, slots=16, cached_clips=64)
+    whole, _ = most_carried(service, 10, 1.0, Demand())
+    found, _ = most_carried(service, 10, 1.0, Demand(), near=near * whole)
+    assert found == pytest.approx(whole, rel=0.05)
 
 
 def test_the_cache_is_as_large_as_the_servers_own() -> None:
