@@ -180,6 +180,20 @@ def test_a_server_that_leaves_the_list_gets_nothing_more(name):
             assert cluster["ignore_health_on_host_removal"] is True
 
 
+@pytest.mark.parametrize(("values", "name"), CASES)
+def test_servers_hear_envoy_and_the_monitoring_alone_and_call_nobody(values, name):
+    documents = rendered(values, name)
+    (policy,) = (one for one in of_kind(documents, "NetworkPolicy") if one["metadata"]["name"] == "af3")
+    spec = policy["spec"]
+    assert (spec["policyTypes"], spec["egress"]) == (["Ingress", "Egress"], [])
+    asking, scraping = spec["ingress"]
+    assert {port["port"] for port in asking["ports"]} == {"http", "grpc"}
+    assert [port["port"] for port in scraping["ports"]] == ["metrics"]
+    if of_kind(documents, "ConfigMap"):  # Envoy's
+        (peer,) = asking["from"]
+        assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "envoy"
+
+
 def server_pod(name: str) -> dict[str, Any]:
     return next(
         pod["spec"] for pod in pods(rendered("cpu", name))
