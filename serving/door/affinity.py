@@ -12,10 +12,9 @@ import json
 import re
 from collections.abc import Iterable
 
-from tritonclient.grpc import service_pb2
-
 from af3 import contract
-from serving.door.clip_store import digest_named, elements, tensor_content
+from serving.door.clip_store import digest_named, elements
+from serving.door.wire_request import WireRequest
 
 HEADER = "x-af3-affinity"  # over gRPC: metadata
 DIGITS = 16
@@ -38,13 +37,11 @@ def of_bytes(beginning: bytes | memoryview) -> str:
     return hashlib.sha256(beginning).hexdigest()[:DIGITS]
 
 
-async def of_request(request: service_pb2.ModelInferRequest, audio: bytes | None = None) -> str:
+async def of_request(request: WireRequest) -> str:
     """The key of a request without one: of its first clip, else of its prompt, else of its messages up to the first
     of the user, which every turn of the conversation begins with. "" for a request that has none of them.
-
-    audio: the tensor of that name as it is on the wire, if it is at hand.
     """
-    beginning = _beginning(request, tensor_content(request, contract.AUDIO) if audio is None else audio)
+    beginning = _beginning(request)
     if digest := digest_named(beginning):
         return digest[:DIGITS]
     if len(beginning) <= IN_PLACE_BYTES:
@@ -52,11 +49,11 @@ async def of_request(request: service_pb2.ModelInferRequest, audio: bytes | None
     return await asyncio.to_thread(of_bytes, beginning)
 
 
-def _beginning(request: service_pb2.ModelInferRequest, audio: bytes) -> memoryview:
-    for content in (audio, tensor_content(request, contract.PROMPT)):
-        if clip_or_prompt := next(elements(content), None):
+def _beginning(request: WireRequest) -> memoryview:
+    for tensor in (contract.AUDIO, contract.PROMPT):
+        if clip_or_prompt := next(elements(request.content(tensor)), None):
             return clip_or_prompt
-    messages = next(elements(tensor_content(request, contract.MESSAGES)), memoryview(b""))
+    messages = next(elements(request.content(contract.MESSAGES)), memoryview(b""))
     return memoryview(_first_turn(bytes(messages)))
 
 

@@ -12,8 +12,6 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
-from tritonclient.grpc import service_pb2
-
 from af3 import contract
 from af3.errors import RequestError
 from af3.inputs.base64_text import file_bytes
@@ -70,7 +68,7 @@ def digest_named(element: bytes | memoryview) -> str:
     return "" if found is None else bytes(found[1]).decode()
 
 
-def clips_to_keep(audio: bytes) -> list[tuple[str, bytes]]:
+def clips_to_keep(audio: memoryview) -> list[tuple[str, bytes]]:
     """The files in a tensor, base64 read, each with its SHA-256. Slow for large ones: to be called in a thread."""
     found = []
     for element in elements(audio):
@@ -83,12 +81,14 @@ def clips_to_keep(audio: bytes) -> list[tuple[str, bytes]]:
     return found
 
 
-def names_a_clip(audio: bytes) -> bool:
+def names_a_clip(audio: memoryview) -> bool:
     return any(map(digest_named, elements(audio)))
 
 
-def put_in_place(audio: bytes, store: ClipStore, owner: str, most_bytes: int) -> bytes:
-    """The tensor with every named clip in place of its name.
+def put_in_place(
+    audio: memoryview, store: ClipStore, owner: str, most_bytes: int
+) -> list[bytes | memoryview]:
+    """The tensor with every named clip in place of its name, in pieces.
 
     Raises RequestError: FAILED_PRECONDITION for a clip that is not here, RESOURCE_EXHAUSTED for more than `most_bytes`.
     """
@@ -110,19 +110,10 @@ def put_in_place(audio: bytes, store: ClipStore, owner: str, most_bytes: int) ->
                 f"the named clips have more than {most_bytes} bytes together, the limit; name fewer",
             )
         parts += [len(clip).to_bytes(4, "little"), clip]
-    return b"".join(parts)
+    return parts
 
 
-def tensor_content(request: service_pb2.ModelInferRequest, wanted: contract.Tensor) -> bytes:
-    """A tensor as it is on the wire; empty for none."""
-    for tensor, content in zip(request.inputs, request.raw_input_contents, strict=False):
-        if tensor.name == wanted.name:
-            found: bytes = content
-            return found
-    return b""
-
-
-def elements(content: bytes) -> Iterator[memoryview]:
+def elements(content: bytes | memoryview) -> Iterator[memoryview]:
     """Of a BYTES tensor on the wire: each element's length (4 bytes, little endian) and the element."""
     view, start = memoryview(content), 0
     while start + 4 <= len(view):

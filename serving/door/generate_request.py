@@ -15,18 +15,21 @@ from tritonclient.grpc import service_pb2
 
 from af3 import contract
 from af3.errors import RequestError, invalid
-from serving.door.json_body import LongString, utf8
+from serving.door.json_body import MAX_DEPTH, LongString, too_deep, utf8
 from serving.door.request_check import ENSEMBLES, MAX_CLIPS, SHOWN
+from serving.door.wire_request import Piece, WireRequest, written
 
 ID = "id"
 NESTED = "parameters"
 SCALARS = {tensor.name for tensor in contract.TTS.outputs if tensor.dims == (1,)}
+Element = Piece | tuple[Piece, ...]  # in pieces: of a clip that gets something in front
 NUMPY = {"INT32": "<i4", "INT16": "<i2"}
 
 
-def to_request(model: str, given: dict[str, Any]) -> tuple[service_pb2.ModelInferRequest, str]:
-    """The message, and the client's id ("" for none). Raises RequestError."""
+def to_request(model: str, given: dict[str, Any]) -> tuple[WireRequest, str]:
+    """The message, and the client's id ("" for none). Raises RequestError. To be called in a thread."""
     request = service_pb2.ModelInferRequest(model_name=model)
+    contents: list[list[Piece]] = []
     given = dict(given)
     client_id = given.pop(ID, None)
     if not isinstance(client_id, str | None):
@@ -40,11 +43,12 @@ def to_request(model: str, given: dict[str, Any]) -> tuple[service_pb2.ModelInfe
         elements = _ELEMENTS[tensor]
         value = given.pop(tensor.name, None)
         if value is not None and (values := elements(value)):
-            _add_input(request, tensor, values)
+            request.inputs.add(name=tensor.name, datatype="BYTES", shape=[len(values)])
+            contents.append(_content(values))
     for name, value in {**given, **nested}.items():
         if value is not None:
             _set_parameter(request, name, value)
-    return request, client_id or ""
+    return written(request, contents), client_id or ""
 
 
 def to_json(response: service_pb2.ModelInferResponse, client_id: str) -> bytes:
@@ -75,30 +79,30 @@ def _values(datatype: str, raw: bytes) -> list[Any]:
     return texts
 
 
-def _clips(value: object) -> list[bytes | memoryview]:
+def _clips(value: object) -> list[Element]:
     clips = value if isinstance(value, list) else [value]
     if len(clips) > MAX_CLIPS:
         raise invalid(f"audio: {len(clips)} clips, at most {MAX_CLIPS} are read")
     return [_bytes(clip, f"audio[{place}]") for place, clip in enumerate(clips)]
 
 
-def _prompt(value: object) -> list[bytes | memoryview]:
+def _prompt(value: object) -> list[Element]:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     return [_bytes(value, "prompt")]
 
 
-def _messages(value: object) -> list[bytes | memoryview]:
+def _messages(value: object) -> list[Element]:
     if isinstance(value, str | LongString):
         return [_bytes(value, "messages")]
-    return [utf8(json.dumps(_plain(value), ensure_ascii=False), "messages")]
+    return [utf8(json.dumps(_plain(value, MAX_DEPTH), ensure_ascii=False), "messages")]
 
 
-def _text(value: object) -> list[bytes | memoryview]:
+def _text(value: object) -> list[Element]:
     return [_bytes(value, "text")]
 
 
-_ELEMENTS: Mapping[contract.Tensor, Callable[[object], list[bytes | memoryview]]] = {
+_ELEMENTS: Mapping[contract.Tensor, Callable[[object], list[Element]]] = {
     contract.AUDIO: _clips,
     contract.PROMPT: _prompt,
     contract.MESSAGES: _messages,
@@ -106,35 +110,35 @@ _ELEMENTS: Mapping[contract.Tensor, Callable[[object], list[bytes | memoryview]]
 }
 
 
-def _bytes(value: object, name: str) -> bytes | memoryview:
+def _bytes(value: object, name: str) -> Element:
     if isinstance(value, LongString):
         return value.as_bytes()
-    if isinstance(value, bytes | memoryview):  # of a translator whose clips are no JSON
+    if isinstance(value, bytes | memoryview | tuple):  # of a translator whose clips are no JSON
         return value
     if not isinstance(value, str):
         raise invalid(f"{name}: {_shown(value)} is not a string")
     return utf8(value, name)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, LongString):
         return value.as_text()
+    if depth == 0:
+        raise too_deep()
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item, depth - 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_plain(item, depth - 1) for item in value]
     return value
 
 
-def _add_input(
-    request: service_pb2.ModelInferRequest, tensor: contract.Tensor, elements: list[bytes | memoryview]
-) -> None:
+def _content(elements: list[Element]) -> list[Piece]:
     """On the wire a BYTES tensor is each element's length (4 bytes, little endian) and the element."""
-    request.inputs.add(name=tensor.name, datatype="BYTES", shape=[len(elements)])
-    parts: list[bytes | memoryview] = []
+    found: list[Piece] = []
     for element in elements:
-        parts += [len(element).to_bytes(4, "little"), element]
-    request.raw_input_contents.append(b"".join(parts))
+        pieces = element if isinstance(element, tuple) else (element,)
+        found += [sum(map(len, pieces)).to_bytes(4, "little"), *pieces]
+    return found
 
 
 def _set_parameter(request: service_pb2.ModelInferRequest, name: str, value: object) -> None:

@@ -13,7 +13,7 @@ from tritonclient.grpc import service_pb2
 
 from af3 import contract
 from af3.errors import RequestError
-from serving.door import affinity
+from serving.door import affinity, wire_request
 from serving.door.caller import current_caller
 from serving.door.grpc_abort import GONE
 from serving.door.grpc_connections import GrpcTraffic, peer_of
@@ -110,7 +110,7 @@ class GrpcStream:
             del raw
             client_id = asked.client_id
             with self._traffic.call(self._peer):
-                await (self._stop(asked) if _is_stop(asked.request) else self._relay_answer(asked))
+                await (self._stop(asked) if _is_stop(asked.request.head) else self._relay_answer(asked))
         except RequestError as error:
             await self._fail(error, client_id)
         except GONE:
@@ -132,7 +132,7 @@ class GrpcStream:
             asked.upload.release()
         answers = self._relay.sessions.find(self._session, asked.client_id)
         self._relay.metrics.stops.add("yes" if answers else "no")
-        step = STEPS_TO_STOP[asked.request.model_name]
+        step = STEPS_TO_STOP[asked.request.head.model_name]
         await asyncio.gather(*(answer.stop(step) for answer in answers))
         response = service_pb2.ModelStreamInferResponse()
         response.infer_response.id = asked.client_id
@@ -210,14 +210,14 @@ def question(raw: bytes, context: grpc.aio.ServicerContext, relay: Relay) -> Que
         refuse_many_parts(raw)
         upload = relay.uploads.open()
         upload.grow(len(raw))
-        request = service_pb2.ModelInferRequest.FromString(raw)
+        request, client_id = wire_request.read(raw)
     except (RequestError, DecodeError) as error:
         if upload is not None:
             upload.release()
         refusal = error if isinstance(error, RequestError) else unreadable()
         relay.refuse("grpc", "", "", len(raw), refusal)
         raise refusal from None
-    return Question("grpc", request, request.id, len(raw), raw, context.time_remaining(), upload)
+    return Question("grpc", request, client_id, len(raw), context.time_remaining(), upload)
 
 
 def _is_stop(request: service_pb2.ModelInferRequest) -> bool:

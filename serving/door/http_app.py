@@ -43,7 +43,7 @@ def http_app(translators: Sequence[Translator], browsers: BrowserCheck, gatekeep
 
     def body(request: HTTPConnection, error: RequestError) -> bytes:
         path = request.url.path
-        return next(one for one in by_prefix if path.startswith(one.prefix)).error_body(error)
+        return next(one for one in by_prefix if f"{path}/".startswith(one.prefix)).error_body(error)
 
     async def not_served(request: Request, error: HTTPException) -> Response:
         sentence = (
@@ -58,8 +58,11 @@ def http_app(translators: Sequence[Translator], browsers: BrowserCheck, gatekeep
         return Response(body(request, error), http_status(error), media_type="application/json")
 
     guard = HttpGuard(gatekeeper, body, OPEN_PATHS, OPEN_FOLDERS)
-    return Starlette(
+    app = Starlette(
         routes=[route for one in translators for route in one.routes],
         middleware=[Middleware(browsers.middleware), Middleware(guard.middleware)],
         exception_handlers={HTTPException: not_served, RequestError: refused},  # type: ignore[dict-item]
     )
+    # A redirect to the path without its last slash would name the host and the scheme as a proxy has them.
+    app.router.redirect_slashes = False
+    return app

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from starlette.requests import Request
-from starlette.types import Receive, Send
+from starlette.types import Message, Receive, Send
 
 from af3.errors import RequestError, Status, invalid
 from serving.door.json_body import StructureCount
@@ -58,26 +59,66 @@ async def read_body(
         raise invalid(f"Content-Encoding '{coding[:32]}' is not read; send it plain")
     announced = request.headers.get("content-length", "0")
     upload = budget.open(int(announced) if announced.isdigit() and len(announced) < 20 else 0)
-    body, structure = bytearray(), count()
+    body = _Body(upload, count())
+    cycle = request.scope.get("extensions", {}).get("af3.cycle")
     try:
+        if cycle is not None:
+            body.take(bytes(cycle.body))  # what came before anybody asked
+            cycle.body, cycle.collect = bytearray(), body.collect
         while True:
-            message = await asyncio.wait_for(request.receive(), IDLE_S)
+            message = await _next(request.receive, body)
             if message["type"] == "http.disconnect":
                 raise ClientLeft
-            block = message.get("body", b"")
-            upload.grow(len(block))
-            structure.feed(block)
-            body += block
+            body.take(message.get("body", b""))
             if not message.get("more_body", False):
-                return body, upload
-    except asyncio.TimeoutError:
-        upload.release()
-        raise RequestError(
-            "DEADLINE_EXCEEDED", f"nothing of the request came for {IDLE_S:g} s; send it faster"
-        ) from None
+                return body.content, upload
     except BaseException:
         upload.release()
         raise
+    finally:
+        if cycle is not None:
+            cycle.collect = None
+
+
+class _Body:
+    """What has come of a body."""
+
+    def __init__(self, upload: Upload, structure: BlockCount):
+        self.content = bytearray()
+        self.came_s = time.monotonic()
+        self._upload = upload
+        self._structure = structure
+        self._error: RequestError | None = None
+
+    def take(self, block: bytes) -> None:
+        """Raises RequestError when it must not be read on, or was not."""
+        if self._error is not None:
+            raise self._error
+        self._upload.grow(len(block))
+        self._structure.feed(block)
+        self.content += block
+        self.came_s = time.monotonic()
+
+    def collect(self, block: bytes) -> bool:
+        """`take`, called by the connection; False when no more is taken, and `take` says why."""
+        try:
+            self.take(block)
+        except RequestError as error:
+            self._error = error
+        return self._error is None
+
+
+async def _next(receive: Receive, body: _Body) -> Message:
+    """What the connection has to say: that all is there, or that it ends; of a body it does not collect, a block.
+
+    Raises RequestError when nothing has come for IDLE_S.
+    """
+    while (left_s := body.came_s + IDLE_S - time.monotonic()) > 0:
+        try:
+            return await asyncio.wait_for(receive(), left_s)
+        except asyncio.TimeoutError:
+            continue  # unless something came meanwhile
+    raise RequestError("DEADLINE_EXCEEDED", f"nothing of the request came for {IDLE_S:g} s; send it faster")
 
 
 async def send_error(

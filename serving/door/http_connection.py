@@ -98,11 +98,21 @@ class Connection(httptools_impl.HttpToolsProtocol):
             raise ValueError(TOO_LONG)  # the parser stops, and calls send_400_response
         before = self.cycle
         super().on_headers_complete()
-        self.scope.setdefault("extensions", {})["af3.connection"] = self  # type: ignore[assignment]
+        extensions = self.scope.setdefault("extensions", {})
+        extensions.update({"af3.connection": self, "af3.cycle": self.cycle})  # type: ignore[dict-item]
         if self.cycle is not before and self.scope["http_version"] == "1.0":
             # uvicorn makes the cycle itself, and knows chunks alone for a body without a length.
             self.cycle.__class__ = _Http10Cycle
             self.cycle.may_stay = self.parser.should_keep_alive()  # type: ignore[attr-defined]
+
+    def on_body(self, body: bytes) -> None:
+        """Straight to who collects it (`http_body.read_body`): no task is woken for a block of a large clip."""
+        collect = getattr(self.cycle, "collect", None)
+        if collect is None or self.cycle.response_complete:
+            super().on_body(body)
+        elif not collect(body):
+            self.cycle.collect = None  # type: ignore[attr-defined]
+            self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
-from tritonclient.grpc import service_pb2
 
 from af3.errors import RequestError
 from serving.door import affinity
@@ -19,6 +18,7 @@ from serving.door.relay import Question, Relay
 from serving.door.relayed_answer import Answer
 from serving.door.stall_watch import StallWatch
 from serving.door.triton_errors import internal_error
+from serving.door.wire_request import WireRequest
 
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -121,7 +121,7 @@ class Call:
 
     protocol: str
     begin: Callable[[Request], str]
-    parse: Callable[[Request, bytearray], tuple[service_pb2.ModelInferRequest, str]]
+    parse: Callable[[Request, bytearray], tuple[WireRequest, str]]
     write: Callable[[Exchange, Answer], Awaitable[None]]
     error_body: ErrorBody
     error_code: ErrorCode | None = None
@@ -173,6 +173,11 @@ class _Endpoint:
         except ClientLeft:
             gone = RequestError("CANCELLED", "the client left before its request was complete")
             self._relay.refuse(call.protocol, model, client_id, size, gone)
+            return
+        except Exception as error:
+            fault = internal_error(error)
+            self._relay.refuse(call.protocol, model, client_id, size, fault)
+            await exchange.fail(fault)
             return
         try:
             exchange.affinity = await self._relay.prepare(question, request.headers)

@@ -15,10 +15,11 @@ from typing import Any, NoReturn
 from af3.errors import RequestError, invalid
 
 MAX_MARKS = 100_000  # commas, colons, brackets and quotes
-COUNTED = b',:[{"\\'
+COUNTED = (b'"', b",", b":", b"[", b"{", b"\\")
 MAX_ESCAPES = 4_000_000  # PHP writes every "/" of a base64 text as "\/"
 LONG_STRING = 64 << 10
 MAX_DIGITS = 40
+MAX_DEPTH = 64  # of what is walked through; the parser itself goes deeper
 BACKSLASH = ord("\\")
 
 
@@ -31,8 +32,8 @@ class StructureCount:
 
     def feed(self, block: bytes) -> None:
         """Raises RequestError when it is too much."""
-        if len(block.translate(None, COUNTED)) == len(block):
-            return  # the middle of a clip: one pass in place of six
+        if not any(mark in block for mark in COUNTED):
+            return  # the middle of a clip: looking for a mark is a tenth of the time of counting it
         self._marks += sum(block.count(mark) for mark in (b",", b":", b"[", b"{", b'"'))
         self._escapes += block.count(b"\\")
         if self._marks > MAX_MARKS or self._escapes > MAX_ESCAPES:
@@ -47,6 +48,9 @@ class LongString:
     def __init__(self, raw: memoryview, escaped: bool):
         self._raw = raw
         self._escaped = escaped
+
+    def __repr__(self) -> str:
+        return "a long string"  # in sentences about a field
 
     def as_bytes(self) -> bytes | memoryview:
         """UTF-8. Raises RequestError for broken escapes."""
@@ -85,7 +89,7 @@ def parse(body: bytes | bytearray) -> dict[str, Any]:
         raise _not_json() from None
     if not isinstance(value, dict):
         raise invalid('the body is not a JSON object; send {"name": value, …}')
-    restored = _restore(value, nonce, long_strings) if long_strings else value
+    restored = _restore(value, nonce, long_strings, MAX_DEPTH) if long_strings else value
     assert isinstance(restored, dict)
     return restored
 
@@ -133,11 +137,17 @@ def _string_end(body: bytes | bytearray, start: int) -> int:
     return -1
 
 
-def _restore(value: Any, nonce: str, found: list[LongString]) -> Any:
+def too_deep() -> RequestError:
+    return invalid(f"the JSON has lists and objects more than {MAX_DEPTH} deep in one another; send fewer")
+
+
+def _restore(value: Any, nonce: str, found: list[LongString], depth: int) -> Any:
+    if depth == 0:
+        raise too_deep()
     if isinstance(value, dict):
-        return {key: _restore(item, nonce, found) for key, item in value.items()}
+        return {key: _restore(item, nonce, found, depth - 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_restore(item, nonce, found) for item in value]
+        return [_restore(item, nonce, found, depth - 1) for item in value]
     if isinstance(value, str) and value.startswith(nonce):
         return found[int(value[len(nonce) :])]
     return value

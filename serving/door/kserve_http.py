@@ -20,6 +20,7 @@ from serving.door.relayed_answer import Answer
 from serving.door.request_check import PUBLIC_MODELS
 from serving.door.stall_watch import StallWatch
 from serving.door.triton_errors import step_died
+from serving.door.wire_request import WireRequest
 
 INTEGERS = {"dims", "shape"}  # 64-bit numbers, which protobuf writes as strings in JSON
 
@@ -95,7 +96,7 @@ async def _collected(exchange: Exchange, answer: Answer) -> None:
     await exchange.whole(generate_request.to_json(response, exchange.client_id))
 
 
-def _parse(request: Request, body: bytearray) -> tuple[service_pb2.ModelInferRequest, str]:
+def _parse(request: Request, body: bytearray) -> tuple[WireRequest, str]:
     return generate_request.to_request(request.path_params["model"], json_body.parse(body))
 
 

@@ -22,8 +22,6 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tritonclient.grpc import service_pb2
-
 from af3 import contract
 from af3.errors import RequestError
 from serving.door import affinity
@@ -35,7 +33,6 @@ from serving.door.clip_store import (
     clips_to_keep,
     names_a_clip,
     put_in_place,
-    tensor_content,
 )
 from serving.door.memory_guard import PARSING
 from serving.door.metrics import DoorMetrics
@@ -46,6 +43,7 @@ from serving.door.session_answers import SessionAnswers
 from serving.door.unread import UnreadBudget
 from serving.door.upload_budget import Upload, UploadBudget
 from serving.door.upstream import Upstream
+from serving.door.wire_request import NOTHING, WireRequest
 
 END_ALL_S = 4.0  # for clients to read that the server is shutting down
 
@@ -55,19 +53,17 @@ class Question:
     """One request of a client, translated.
 
     protocol: its name in the journal.
-    request: `id` is ignored; the relay takes the message over and may change it.
+    request: the relay takes it over.
     client_id: what the client calls its request; any string. It goes back to the client and into the journal.
     request_bytes: size on the wire.
-    serialised: the request as it came, where the protocol has it: it is sent on without being written anew.
     transport_s: seconds until the call's own deadline, in protocols that have one.
     upload: memory that the request holds, released once Triton has it.
     """
 
     protocol: str
-    request: service_pb2.ModelInferRequest
+    request: WireRequest
     client_id: str
     request_bytes: int
-    serialised: bytes | None = None
     transport_s: float | None = None
     upload: Upload | None = None
 
@@ -93,17 +89,17 @@ class Relay:
         Returns the request's key (`affinity`). Raises RequestError, which is booked.
         """
         try:
-            audio = tensor_content(question.request, contract.AUDIO)
+            audio = question.request.content(contract.AUDIO)
             key = affinity.given([headers.get(affinity.HEADER, "")])
-            key = key or await affinity.of_request(question.request, audio)
+            key = key or await affinity.of_request(question.request)
             if names_a_clip(audio):
-                self._put_in_place(question, audio)
+                await self._put_in_place(question, audio)
             if self.clips.most_bytes and headers.get(KEEP_HEADER) == "true":
                 self.clips.keep(_owner(), await asyncio.to_thread(clips_to_keep, audio))
         except RequestError as error:
             self.refuse(
                 question.protocol,
-                question.request.model_name,
+                question.request.head.model_name,
                 question.client_id,
                 question.request_bytes,
                 error,
@@ -115,7 +111,7 @@ class Relay:
             raise
         return key
 
-    def _put_in_place(self, question: Question, audio: bytes) -> None:
+    async def _put_in_place(self, question: Question, audio: memoryview) -> None:
         try:
             whole = put_in_place(audio, self.clips, _owner(), self.admission.limits.message_bytes)
         except RequestError:
@@ -123,35 +119,31 @@ class Relay:
             raise
         self.metrics.named_clips.add("yes")
         if question.upload is not None:
-            question.upload.grow(len(whole) - len(audio))
-        place = [tensor.name for tensor in question.request.inputs].index(contract.AUDIO.name)
-        question.request.raw_input_contents[place] = whole
-        question.serialised = None
+            question.upload.grow(sum(map(len, whole)) - len(audio))
+        question.request = await asyncio.to_thread(question.request.with_content, contract.AUDIO, whole)
 
     def ask(self, question: Question) -> Answer:
         """Send a request to Triton. Raises RequestError when it is refused, which is booked too."""
-        request_id = uuid.uuid4().hex
+        head, request_id = question.request.head, question.request.request_id
         record = RequestRecord(
             current_caller(),
             question.protocol,
-            question.request.model_name,
+            head.model_name,
             request_id,
             question.client_id,
             question.request_bytes,
         )
         try:
-            check(question.request, question.client_id)
-            seconds = allowed_s(self.admission.limits, question.transport_s, question.request)
+            check(head, len(question.request.contents), question.client_id)
+            seconds = allowed_s(self.admission.limits, question.transport_s, head)
             slot = self.admission.enter()
         except RequestError as error:
             self._refuse(record, error, question.upload)
             raise
-        model = question.request.model_name
-        message = _with_id(question, request_id)
         # Its clips are not kept while it is answered.
-        question.request, question.serialised = service_pb2.ModelInferRequest(), None
+        message, question.request = question.request.message, NOTHING
         services = Services(self.upstream, self.admission, self.metrics, self.unread)
-        answer = Answer(services, model, message, record, slot, question.upload, seconds)
+        answer = Answer(services, head.model_name, message, record, slot, question.upload, seconds)
         self._answers.add(answer)
         answer.on_closed(self._answers.discard)
         self._at_triton[request_id] = answer
@@ -205,12 +197,3 @@ def _owner() -> str:
 def _release(question: Question) -> None:
     if question.upload is not None:
         question.upload.release()
-
-
-def _with_id(question: Question, request_id: str) -> bytes:
-    """The serialised request under the door's id. A field that stands twice in a message has its last value."""
-    if question.serialised is not None:
-        return question.serialised + service_pb2.ModelInferRequest(id=request_id).SerializeToString()
-    question.request.id = request_id
-    message: bytes = question.request.SerializeToString()
-    return message

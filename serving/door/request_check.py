@@ -24,8 +24,8 @@ MAX_CLIPS = 1024
 SHOWN = 64  # characters of a name that are repeated to the client
 
 
-def check(request: service_pb2.ModelInferRequest, client_id: str) -> None:
-    """Raise RequestError for a request that Triton must not see."""
+def check(request: service_pb2.ModelInferRequest, contents: int, client_id: str) -> None:
+    """Raise RequestError for a request that Triton must not see. contents: how many raw_input_contents it has."""
     refuse_inner_model(request.model_name)
     if request.model_version not in ("", "1"):
         raise RequestError(
@@ -41,10 +41,8 @@ def check(request: service_pb2.ModelInferRequest, client_id: str) -> None:
     _check_names("output", request.outputs, {tensor.name for tensor in ensemble.outputs})
     if len(request.parameters) > MAX_PARAMETERS:
         raise invalid(f"more than {MAX_PARAMETERS} parameters; send fewer")
-    if len(request.raw_input_contents) > len(request.inputs):
-        raise invalid(
-            f"{len(request.raw_input_contents)} raw_input_contents for {len(request.inputs)} inputs; send one for each"
-        )
+    if contents > len(request.inputs):
+        raise invalid(f"{contents} raw_input_contents for {len(request.inputs)} inputs; send one for each")
 
 
 def refuse_inner_model(name: str) -> None:

@@ -25,7 +25,7 @@ def refuse_many_parts(message: bytes) -> None:
     """Raise RequestError for a message with more parts than a request can need, or that is no protobuf."""
     if len(message) <= SMALL_BYTES:
         return
-    for number, start, end in _fields(message, 0, len(message), MAX_FIELDS):
+    for number, _, start, end in fields(message, 0, len(message), MAX_FIELDS):
         if number == RAW_CONTENTS or end - start <= MAX_PART_BYTES:
             continue
         if number != INPUTS:
@@ -37,9 +37,9 @@ def refuse_many_parts(message: bytes) -> None:
 
 def _refuse_many_elements(message: bytes, start: int, end: int) -> None:
     """An input that holds its contents itself, as clients without raw contents send them."""
-    for number, inner, inner_end in _fields(message, start, end, MAX_FIELDS):
+    for number, _, inner, inner_end in fields(message, start, end, MAX_FIELDS):
         if number == CONTENTS:
-            for kind, first, last in _fields(message, inner, inner_end, MAX_CLIPS):
+            for kind, _, first, last in fields(message, inner, inner_end, MAX_CLIPS):
                 if kind != BYTES_CONTENTS and last - first > MAX_PART_BYTES:
                     raise invalid("an input holds numbers; all inputs are of type BYTES")
         elif inner_end - inner > MAX_PART_BYTES:
@@ -48,11 +48,15 @@ def _refuse_many_elements(message: bytes, start: int, end: int) -> None:
             )
 
 
-def _fields(message: bytes, start: int, end: int, most: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of each field of the message in message[start:end]."""
+def fields(message: bytes, start: int, end: int, most: int) -> Iterator[tuple[int, int, int, int]]:
+    """Number, place, and start and end of the value, of each field of the message in message[start:end].
+
+    Raises RequestError for more than `most`, and for what is no message.
+    """
     for _ in range(most):
         if start == end:
             return
+        place = start
         key, start = _varint(message, start, end)
         kind = key & 7
         if kind == LENGTH_DELIMITED:
@@ -66,7 +70,7 @@ def _fields(message: bytes, start: int, end: int, most: int) -> Iterator[tuple[i
             raise unreadable()
         if field_end > end:
             raise unreadable()
-        yield key >> 3, start, field_end
+        yield key >> 3, place, start, field_end
         start = field_end
     if start != end:
         raise invalid(f"the request has more than {most} parts where none needs as many; send fewer")

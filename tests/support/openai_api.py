@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,13 +115,14 @@ def valid_chunk(found: Any) -> ChatCompletionChunk:
     return _strict(ChatCompletionChunk, found)
 
 
-def valid(kind: Any, found: Any) -> Any:
-    return _strict(kind, found)
+def valid(kind: Any, found: Any, allowed: Collection[str] = ()) -> Any:
+    """`allowed`: places of fields that OpenAI's type does not have, and its server sends."""
+    return _strict(kind, found, allowed)
 
 
-def _strict(kind: Any, found: Any) -> Any:
+def _strict(kind: Any, found: Any, allowed: Collection[str] = ()) -> Any:
     checked = kind.model_validate(found, strict=True)
-    unknown = _unknown(checked, "")
+    unknown = [name for name in _unknown(checked, "") if name not in allowed]
     assert not unknown, f"OpenAI's {kind.__name__} has no {unknown}"
     return checked
 

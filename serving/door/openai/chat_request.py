@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from tritonclient.grpc import service_pb2
 
 from af3 import contract
 from af3.errors import RequestError
@@ -34,6 +33,7 @@ from serving.door.openai.field_checks import SHOWN, field_error, take_out
 from serving.door.openai.openai_errors import WRONG_VALUE, FieldError, model_not_found, unsupported
 from serving.door.openai.sound_formats import CODED, coder
 from serving.door.openai.spoken_answers import SpokenAnswers
+from serving.door.wire_request import Piece, WireRequest
 
 CHAT_MODELS = (contract.AUDIO_FLAMINGO.name, contract.AUDIO_FLAMINGO_SPEECH.name)
 SAME_NAME = (
@@ -46,12 +46,15 @@ SAME_NAME = (
     "read_cut_short",
     "timeout",
 )
+OTHER_NAMES = {"max_tokens": "max_completion_tokens", "think": "reasoning_effort"}
 NOT_THINKING = ("none", "minimal")
 
 
 @dataclass(frozen=True)
 class Chat:
-    """How the answer is written. `sound`: the format of a spoken answer, or None. `clips`: where each clip stands."""
+    """How the answer is written. `sound`: the format of a spoken answer, or None. `clips`: where each clip stands;
+    `named`: fields that the server knows by another name.
+    """
 
     model: str
     stream: bool
@@ -59,9 +62,10 @@ class Chat:
     sound: str | None
     token_ids: bool
     clips: tuple[str, ...]
+    named: Mapping[str, str]
 
 
-def to_request(given: Mapping[str, Any], spoken: SpokenAnswers) -> tuple[service_pb2.ModelInferRequest, Chat]:
+def to_request(given: Mapping[str, Any], spoken: SpokenAnswers) -> tuple[WireRequest, Chat]:
     """Raises RequestError that names the field."""
     asked = _checked(given)
     if asked.model not in CHAT_MODELS:
@@ -74,22 +78,31 @@ def to_request(given: Mapping[str, Any], spoken: SpokenAnswers) -> tuple[service
         for place, message in enumerate(asked.messages)
     ]
     model = contract.AUDIO_FLAMINGO.name if sound is None else contract.AUDIO_FLAMINGO_SPEECH.name
-    request, _ = generate_request.to_request(
-        model,
-        {contract.AUDIO.name: [_uri(clip) for clip in clips], contract.MESSAGES.name: messages}
-        | _parameters(asked, sound),
-    )
     options = asked.stream_options
     usage = options is not None and bool(options.include_usage)
-    return request, Chat(
-        asked.model, bool(asked.stream), usage, sound, bool(asked.return_token_ids), tuple(places)
+    chat = Chat(
+        model=asked.model,
+        stream=bool(asked.stream),
+        include_usage=usage,
+        sound=sound,
+        token_ids=bool(asked.return_token_ids),
+        clips=tuple(places),
+        named={ours: theirs for ours, theirs in OTHER_NAMES.items() if getattr(asked, theirs) is not None},
     )
+    inputs = {contract.AUDIO.name: [_uri(clip) for clip in clips], contract.MESSAGES.name: messages}
+    try:
+        request, _ = generate_request.to_request(model, inputs | _parameters(asked, sound))
+    except RequestError as error:
+        raise in_its_place(error, chat) from None
+    return request, chat
 
 
 def in_its_place(error: RequestError, chat: Chat) -> RequestError:
-    """The server numbers clips; the client has them in messages, under names of its own."""
-    for number, place in enumerate(chat.clips):
-        if error.message.startswith(f"audio[{number}]:"):
+    """The server numbers clips, and has names of its own; the client has clips in messages, and OpenAI's names."""
+    places = {f"audio[{number}]:": place for number, place in enumerate(chat.clips)}
+    places |= {f"parameter '{ours}':": theirs for ours, theirs in chat.named.items()}
+    for beginning, place in places.items():
+        if error.message.startswith(beginning):
             return FieldError(error.message, place, WRONG_VALUE, error.status)
     return error
 
@@ -243,9 +256,9 @@ def _said_before(message: AssistantMessage, place: str, spoken: SpokenAnswers) -
     )
 
 
-def _uri(clip: str | LongString) -> str | bytes | LongString:
+def _uri(clip: str | LongString) -> str | LongString | tuple[Piece, Piece]:
     """A data: URI. Bare base64 gets a head, so that its bytes are taken for nothing else; an address stays one."""
     start = clip[:16] if isinstance(clip, str) else bytes(clip.as_bytes()[:16]).decode("latin-1")
     if ":" in start:
         return clip
-    return b"data:;base64," + (clip.encode(errors="replace") if isinstance(clip, str) else clip.as_bytes())
+    return b"data:;base64,", clip.encode(errors="replace") if isinstance(clip, str) else clip.as_bytes()

@@ -37,7 +37,7 @@ def take_out(
 
 def field_error(error: ValidationError) -> FieldError:
     """The first fault of a request as a sentence that names its field."""
-    first = error.errors(include_url=False, include_context=False)[0]
+    first = error.errors(include_url=False)[0]
     place = ""
     before: int | str | None = None
     for step in first["loc"]:
@@ -54,7 +54,17 @@ def field_error(error: ValidationError) -> FieldError:
         )
     if first["type"] == "missing":
         return FieldError(f"{place}: missing; send it", place, "missing_required_parameter")
+    if first["type"].startswith("union_tag"):
+        return _kind_error(place, **first["ctx"])
     return FieldError(f"{place}: {first['msg'].removeprefix('Value error, ')}", place or None, WRONG_VALUE)
+
+
+def _kind_error(place: str, discriminator: str, tag: str = "", expected_tags: str = "") -> FieldError:
+    """Of an object that says by one of its fields, such as `role`, what it is."""
+    place += "." + discriminator.strip("'")
+    if not expected_tags:
+        return FieldError(f"{place}: missing; send it", place, "missing_required_parameter")
+    return FieldError(f"{place}: '{tag[:SHOWN]}' is none of {expected_tags}", place, WRONG_VALUE)
 
 
 def _same(value: Any, neutral: Any) -> bool:

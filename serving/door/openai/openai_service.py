@@ -6,7 +6,6 @@ from functools import partial
 
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
-from tritonclient.grpc import service_pb2
 
 from af3 import contract
 from clients.version import VERSION
@@ -24,11 +23,12 @@ from serving.door.openai.transcription_request import Task
 from serving.door.relay import Relay
 from serving.door.relayed_answer import Answer
 from serving.door.stall_watch import StallWatch
+from serving.door.wire_request import WireRequest
 
 PROTOCOL = "openai"  # in the journal
 CLIENT_ID_HEADER = "x-client-request-id"
 TASKS: tuple[Task, Task] = ("transcribe", "translate")
-Parsed = tuple[service_pb2.ModelInferRequest, str]
+Parsed = tuple[WireRequest, str]
 
 
 class OpenAiHttp:

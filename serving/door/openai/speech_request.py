@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
-from tritonclient.grpc import service_pb2
 
 from af3 import contract
 from serving.door import generate_request
@@ -16,6 +15,7 @@ from serving.door.openai.field_checks import NotDone, field_error, take_out
 from serving.door.openai.json_values import Given, Text
 from serving.door.openai.openai_errors import model_not_found
 from serving.door.openai.sound_formats import CODED, coder
+from serving.door.wire_request import WireRequest
 
 SPEECH_MODELS = (contract.SPEECH_ALONE.name,)
 SpeechFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
@@ -41,7 +41,7 @@ class SpeechAsked:
     sound: str
 
 
-def to_request(given: Mapping[str, Any]) -> tuple[service_pb2.ModelInferRequest, SpeechAsked]:
+def to_request(given: Mapping[str, Any]) -> tuple[WireRequest, SpeechAsked]:
     """Raises RequestError that names the field."""
     try:
         asked = SpeechRequest.model_validate(take_out(given, NOT_DONE, WITHOUT_EFFECT))

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from tritonclient.grpc import service_pb2
-
 from af3 import contract
 from serving.door import generate_request
 from serving.door.openai.chat_request import CHAT_MODELS
 from serving.door.openai.form_body import Form, parse_form
 from serving.door.openai.openai_errors import WRONG_VALUE, FieldError, model_not_found, unsupported
+from serving.door.wire_request import WireRequest
 
 Task = Literal["transcribe", "translate"]
 ReplyFormat = Literal["json", "text", "verbose_json", "srt", "vtt"]
@@ -53,9 +52,7 @@ class Transcription:
     temperature: float
 
 
-def to_request(
-    task: Task, content_type: str, body: bytearray
-) -> tuple[service_pb2.ModelInferRequest, Transcription]:
+def to_request(task: Task, content_type: str, body: bytearray) -> tuple[WireRequest, Transcription]:
     """Raises RequestError that names the field."""
     form = parse_form(content_type, body)
     given = {name: _single(name, texts) for name, texts in form.values.items() if name not in LISTS}

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tritonclient.grpc import service_pb2
-
 from af3.errors import RequestError
 from clients.request import Parameters, messages_request
+from serving.door import wire_request
+from serving.door.realtime.audio_formats import Clip
 from serving.door.realtime.conversation_items import Asked
 from serving.door.realtime.realtime_events import Event
 from serving.door.relay import Question, Relay
 from serving.door.relayed_answer import Answer
+from serving.door.wire_request import WireRequest
 
 PROTOCOL = "realtime"
 TOKENS_PER_S = 25  # of sound
 
 
-def build(model: str, question: Asked, parameters: dict[str, Any]) -> service_pb2.ModelInferRequest:
+def build(model: str, question: Asked, parameters: dict[str, Any]) -> WireRequest:
     """The request of a conversation. Takes milliseconds a megabyte: call it in a thread."""
     files = [clip.wav() for clip in question.clips]
     given: Parameters = parameters  # type: ignore[assignment]
-    return messages_request(model, question.messages, files, None, None, given)
+    message = messages_request(model, question.messages, files, None, None, given)
+    request, _ = wire_request.read(message.SerializeToString())
+    return request
 
 
 async def ask(
@@ -36,8 +40,7 @@ async def ask(
         relay.admission.check()
         upload = relay.uploads.open(size)
         upload.grow(size)
-        message = await asyncio.to_thread(build, model, question, parameters)
-        serialised = await asyncio.to_thread(message.SerializeToString)
+        request = await asyncio.to_thread(build, model, question, parameters)
     except RequestError as error:
         relay.refuse(PROTOCOL, model, client_id, size, error)
         raise
@@ -45,24 +48,29 @@ async def ask(
         if upload is not None:
             upload.release()
         raise
-    return relay.ask(Question(PROTOCOL, message, client_id, size, serialised, upload=upload))
+    return relay.ask(Question(PROTOCOL, request, client_id, size, upload=upload))
 
 
 @dataclass
 class Usage:
-    audio_s: float = 0.0
+    """Tokens: of the whole prompt, of its clips, and of the answer."""
+
+    prompt_tokens: int = 0
+    audio_tokens: int = 0
     tokens: int = 0
 
+    def hears(self, clips: Iterable[Clip]) -> None:
+        """What is known before the last response, which counts the prompt: the length of its clips."""
+        self.audio_tokens = self.prompt_tokens = sum(int(TOKENS_PER_S * clip.seconds) for clip in clips)
+
     def shown(self) -> Event:
-        """Tokens of the prompt's text are counted by the server's steps only, and are not in here."""
-        heard = int(TOKENS_PER_S * self.audio_s)
         return {
-            "total_tokens": heard + self.tokens,
-            "input_tokens": heard,
+            "total_tokens": self.prompt_tokens + self.tokens,
+            "input_tokens": self.prompt_tokens,
             "output_tokens": self.tokens,
             "input_token_details": {
-                "text_tokens": 0,
-                "audio_tokens": heard,
+                "text_tokens": self.prompt_tokens - self.audio_tokens,
+                "audio_tokens": self.audio_tokens,
                 "image_tokens": 0,
                 "cached_tokens": 0,
                 "cached_tokens_details": {"text_tokens": 0, "audio_tokens": 0, "image_tokens": 0},

@@ -340,3 +340,49 @@ def test_connections_without_a_request_make_room_for_those_with_one(
             assert reply(connection)[0] == 200
         for connection in idle:
             connection.close()
+
+
+def test_a_body_that_comes_slowly_is_read_as_long_as_it_comes(
+    door: Door, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_body, "IDLE_S", 0.6)
+    whole = post(b'{"prompt": "say=hi"' + b" " * 600 + b"}", "Connection: close")
+    with connect(door) as connection:
+        for start in range(0, len(whole), 100):
+            connection.sendall(whole[start : start + 100])
+            time.sleep(0.1)
+        found = to_the_end(connection)
+    assert len(whole) / 100 * 0.1 > 0.6
+    assert found.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_in_chunks_and_the_next_request_behind_it_are_both_answered(door: Door) -> None:
+    body = json.dumps({"prompt": "say=hi", "audio": "A" * 300_000}).encode()
+    head = f"POST {STREAM} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    chunks = b"".join(
+        f"{len(block):x}\r\n".encode() + block + b"\r\n"
+        for block in (body[start : start + 7000] for start in range(0, len(body), 7000))
+    )
+    with connect(door) as connection:
+        connection.sendall(head + chunks + b"0\r\n\r\n" + post({"prompt": "say=ho"}))
+        assert b'"text": "hi"' in reply(connection)[1]
+        assert b'"text": "ho"' in reply(connection)[1]
+
+
+@pytest.mark.parametrize("sent", [1 << 20, 5 << 20])
+def test_a_body_refused_in_its_middle_is_drained_and_its_client_reads_why(door: Door, sent: int) -> None:
+    """By its structure, which is seen at once, and by its size, in chunks that announce none."""
+    marks = b"[" * 200_000 if sent < 4 << 20 else b""
+    head = f"POST {STREAM} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    with connect(door) as connection:
+        connection.sendall(
+            head + f"{len(marks):x}\r\n".encode() * bool(marks) + marks + b"\r\n" * bool(marks)
+        )
+        for _ in range(sent // 0x10000):
+            connection.sendall(chunk)
+        connection.sendall(b"0\r\n\r\n")
+        status, said = reply(connection)
+    assert status == (400 if marks else 413)
+    assert (b"commas, colons, brackets" if marks else b"send shorter or compressed") in said
+    wait_until(lambda: (door.relay.uploads.bytes, door.relay.uploads.count) == (0, 0))

@@ -17,6 +17,7 @@ def request_of(body: object):
 
 
 def inputs(request) -> dict[str, bytes]:
+    request = request.whole()
     return dict(zip((tensor.name for tensor in request.inputs), request.raw_input_contents, strict=True))
 
 
@@ -58,7 +59,7 @@ def test_parameters_have_the_type_of_their_value_and_null_is_none() -> None:
     )
     found = {
         name: getattr(value, value.WhichOneof("parameter_choice"))
-        for name, value in request.parameters.items()
+        for name, value in request.head.parameters.items()
     }
     assert found == {"max_tokens": 5, "temperature": 0.5, "think": True, "stop": '["a", "b"]'}
     assert client_id == ""
@@ -73,7 +74,7 @@ def test_messages_may_be_json_or_a_string_that_holds_it() -> None:
 
 def test_nested_parameters_are_parameters() -> None:
     request, _ = request_of({"prompt": "?", "parameters": {"max_tokens": 5}})
-    assert request.parameters["max_tokens"].int64_param == 5
+    assert request.head.parameters["max_tokens"].int64_param == 5
 
 
 @pytest.mark.parametrize("client_id", ["x", "", "a\0b", "\ud800", "ü" * 100, "x] HACKED: "])

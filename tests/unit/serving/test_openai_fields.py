@@ -130,7 +130,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a truth value for a number": ({"n": True}, "n"),
     "no messages": ({"messages": []}, "messages"),
     "messages that are none": ({"messages": "hi"}, "messages"),
-    "a role that is none": ({"messages": [{"role": "king", "content": "a"}]}, "messages[0]"),
+    "a role that is none": ({"messages": [{"role": "king", "content": "a"}]}, "messages[0].role"),
     "a tool's answer": (
         {"messages": [{"role": "tool", "tool_call_id": "1", "content": "a"}]},
         "messages[0].role",
