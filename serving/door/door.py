@@ -147,6 +147,7 @@ class Door:
         await self._grpc.start()
         of_address = self.admission.limits.connections_of_address
         self.realtime = RealtimeService(self.relay, self._watch, self._realtime_limits)
+        self.metrics.watch_realtime(lambda: self.realtime.sessions, lambda: self.realtime.audio_bytes)
         page = PageFiles()
         translators: list[Translator] = [
             KserveHttp(self.relay, self._watch),

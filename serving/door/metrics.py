@@ -124,6 +124,10 @@ class DoorMetrics:
         """`read`: bytes of clips that are kept to be named."""
         self._gauge("af3_kept_clip_bytes", "Clips that are kept to be named by their hash", read)
 
+    def watch_realtime(self, sessions: Callable[[], float], held_bytes: Callable[[], float]) -> None:
+        self._gauge("af3_realtime_sessions", "Realtime sessions that are open", sessions)
+        self._gauge("af3_realtime_bytes", "Sound and text that Realtime sessions hold", held_bytes)
+
     def _gauge(self, name: str, description: str, read: Callable[[], float]) -> None:
         prometheus_client.Gauge(name, description, registry=self.registry).set_function(read)
 

@@ -43,7 +43,10 @@ class Part:
 
 @dataclass(eq=False)
 class Item:
-    """One message. `heard`: how much of an assistant's text the user has heard; None: all."""
+    """One message. `heard`: how much of an assistant's text the user has heard; None: all.
+
+    `text_bytes`: of the texts that a client sent.
+    """
 
     id: str
     role: Role
@@ -51,6 +54,7 @@ class Item:
     status: Literal["in_progress", "completed", "incomplete"] = "completed"
     heard: str | None = None
     forgotten: bool = False  # its sound was dropped to make room
+    text_bytes: int = 0
 
     @property
     def text(self) -> str:
@@ -61,6 +65,11 @@ class Item:
     @property
     def clips(self) -> list[Clip]:
         return [part.clip for part in self.parts if part.clip is not None]
+
+    @property
+    def held_bytes(self) -> int:
+        """Of the session's memory."""
+        return self.text_bytes + sum(len(clip.pcm) for clip in self.clips)
 
     def shown(self) -> Event:
         content = [part.shown() for part in self.parts]
@@ -89,7 +98,7 @@ def from_client(given: Event, audio: AudioFormat) -> Item:
             "unsupported",
         )
     role = given.get("role")
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         raise EventError(f"item.role must be one of {', '.join(ROLES)}", "invalid_value", "item.role")
     item_id = given.get("id")
     if item_id is not None and not (isinstance(item_id, str) and 0 < len(item_id) <= SHOWN):
@@ -98,7 +107,8 @@ def from_client(given: Event, audio: AudioFormat) -> Item:
     if not isinstance(content, list) or not content or len(content) > contract.MAX_CLIPS:
         raise EventError("item.content is not a list of parts", "invalid_value", "item.content")
     parts = [_part(part, role, f"item.content[{place}]", audio) for place, part in enumerate(content)]
-    return Item(item_id or new_id("item"), role, parts)
+    text_bytes = sum(len((part.text or "").encode()) for part in parts)
+    return Item(item_id or new_id("item"), role, parts, text_bytes=text_bytes)  # type: ignore[arg-type]  # of ROLES
 
 
 def _part(given: Any, role: str, name: str, audio: AudioFormat) -> Part:
@@ -138,7 +148,7 @@ class Conversation:
     """Items in order."""
 
     def __init__(self, give_back: Callable[[int], None]):
-        """give_back: takes the number of bytes of sound that are no longer held."""
+        """give_back: takes the number of bytes that are no longer held."""
         self.id = new_id("conv")
         self._items: list[Item] = []
         self._give_back = give_back
@@ -188,7 +198,7 @@ class Conversation:
         if item is None:
             raise no_item(item_id, "item_id")
         self._items.remove(item)
-        self._give_back(sum(len(clip.pcm) for clip in item.clips))
+        self._give_back(item.held_bytes)
 
     def forget(self, needed: int) -> None:
         """Drop the oldest sound, until so many bytes are free or only the last user turn is left."""

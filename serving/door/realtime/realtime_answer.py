@@ -127,7 +127,8 @@ class AnswerRun:
             self._fail(internal_error(error))
 
     def _fail(self, error: RequestError) -> None:
-        self._finish("failed", {"type": "failed", "error": error_body(error)})
+        said = {name: value for name, value in error_body(error).items() if name != "param"}  # of no field
+        self._finish("failed", {"type": "failed", "error": said})
 
     async def _answer(self) -> None:
         """Ask; a conversation that is too long for these engines is asked again with half of it."""
@@ -162,7 +163,7 @@ class AnswerRun:
     async def _once(self, question: Asked) -> None:
         settings = self._settings
         ensemble = contract.AUDIO_FLAMINGO_SPEECH if settings.spoken else contract.AUDIO_FLAMINGO
-        self._progress.usage.audio_s = sum(clip.seconds for clip in question.clips)
+        self._progress.usage.hears(question.clips)
         parameters = settings.parameters(self._means.limits.answer_tokens)
         answer = await ask(self._means.relay, ensemble.name, question, parameters, self.id)
         async with answer:
@@ -188,8 +189,11 @@ class AnswerRun:
             kind = "output_audio_transcript" if self._settings.spoken else "output_text"
             self._emit_part(f"response.{kind}.delta", delta=text)
         if contract.TOKEN_COUNT.name in found:
-            self._progress.usage.tokens = int.from_bytes(found[contract.TOKEN_COUNT.name], "little")
+            self._progress.usage.tokens = _number(found[contract.TOKEN_COUNT.name])
             self._progress.finish_reason = _text(found[contract.FINISH_REASON.name])
+        if contract.PROMPT_TOKENS.name in found:
+            self._progress.usage.prompt_tokens = _number(found[contract.PROMPT_TOKENS.name])
+            self._progress.usage.audio_tokens = _number(found[contract.AUDIO_TOKENS.name])
         if contract.SPEECH_ERROR.name in found:
             reason = f"no more speech follows: {_text(found[contract.SPEECH_ERROR.name])}"
             self._emit("error", error=error_body(RequestError("UNAVAILABLE", reason)) | {"event_id": None})
@@ -204,7 +208,7 @@ class AnswerRun:
             self._part.spoken = HeardText(self._settings.audio.output.speed)
         if contract.SPEECH_TEXT.name in found:
             self._part.spoken.begins(_text(found[contract.SPEECH_TEXT.name]))
-        hz = int.from_bytes(found[contract.SAMPLE_RATE.name], "little")
+        hz = _number(found[contract.SAMPLE_RATE.name])
         self._part.spoken.add(len(found[contract.SPEECH.name]) / 2 / hz)
         await self._speech.put(found[contract.SPEECH.name], hz)
 
@@ -277,6 +281,10 @@ class AnswerRun:
         self._emit(
             kind, response_id=self.id, item_id=self._item.id, output_index=0, content_index=0, **fields
         )
+
+
+def _number(raw: bytes) -> int:
+    return int.from_bytes(raw, "little")
 
 
 def _text(raw: bytes) -> str:

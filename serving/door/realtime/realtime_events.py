@@ -89,8 +89,13 @@ def parse(frame: bytes) -> ClientEvent:
     return ClientEvent(kind, event_id[:512] if isinstance(event_id, str) else None, body)
 
 
-def plain(value: Any, name: str) -> Any:
-    """The value with its long strings as `str`. Raises EventError for broken escapes or half characters."""
+def plain(value: Any, name: str, depth: int = json_body.MAX_DEPTH) -> Any:
+    """The value with its long strings as `str`.
+
+    Raises EventError for broken escapes or half characters, and for objects deep in one another.
+    """
+    if depth == 0:
+        raise EventError(json_body.too_deep().message, "invalid_value", name)
     if isinstance(value, LongString):
         try:
             value = value.as_text()
@@ -101,9 +106,9 @@ def plain(value: Any, name: str) -> Any:
             raise EventError(f"{name}: half of a surrogate pair; send valid Unicode", "invalid_value", name)
         return value
     if isinstance(value, dict):
-        return {plain(key, name): plain(item, name) for key, item in value.items()}
+        return {plain(key, name): plain(item, name, depth - 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [plain(item, name) for item in value]
+        return [plain(item, name, depth - 1) for item in value]
     return value
 
 

@@ -16,7 +16,8 @@ RETRY_S = 10
 class RealtimeLimits:
     """sessions: at once. idle_s: without any event of the client. session_s: the longest session.
 
-    session_bytes: audio that one session holds, not yet committed or in its conversation; 11 minutes of 24 kHz PCM.
+    session_bytes: what one session holds: sound, not yet committed or in its conversation, and texts of its items;
+    11 minutes of 24 kHz PCM.
     all_bytes: the same for all sessions.
     outbox_bytes: events that a client has not read yet. ahead_s: speech sent ahead of what can have been played.
     clip_s, answer_tokens: sound that a model hears in one request, and its longest answer.
@@ -43,7 +44,7 @@ DEFAULT_REALTIME = RealtimeLimits()
 
 
 class AudioMemory:
-    """Bytes of audio that all sessions hold together."""
+    """Bytes of sound and text that all sessions hold together."""
 
     def __init__(self, limits: RealtimeLimits):
         self.limits = limits
@@ -69,13 +70,13 @@ class AudioShare:
         if self.bytes + count > self.limit_bytes:
             raise RequestError(
                 "RESOURCE_EXHAUSTED",
-                f"the session holds {self.bytes} bytes of audio, and {count} more pass its limit of"
+                f"the session holds {self.bytes} bytes of sound and text, and {count} more pass its limit of"
                 f" {self.limit_bytes}; commit or clear the input buffer, or delete items",
             )
         if self._memory.bytes + count > self._memory.limits.all_bytes:
             raise RequestError(
                 "UNAVAILABLE",
-                f"the sessions of this server hold {self._memory.bytes >> 20} MB of audio, the most that fits;"
+                f"the sessions of this server hold {self._memory.bytes >> 20} MB of sound and text, the most that fits;"
                 f" try again in {RETRY_S} s",
                 retry_s=RETRY_S,
             )

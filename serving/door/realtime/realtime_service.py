@@ -57,7 +57,7 @@ class RealtimeService:
 
     @property
     def audio_bytes(self) -> int:
-        """Sound that all sessions hold."""
+        """Sound and text that all sessions hold."""
         return self._memory.bytes
 
     async def drain(self) -> None:

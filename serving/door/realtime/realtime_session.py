@@ -159,11 +159,11 @@ class RealtimeSession:
 
     def _create_item(self, event: ClientEvent) -> None:
         item = from_client(event.object("item"), self._session.settings.audio.input.format.format)
-        self._memory.take(sum(len(clip.pcm) for clip in item.clips))
+        self._memory.take(item.held_bytes)
         try:
             previous = self._conversation.add(item, event.text("previous_item_id"))
         except EventError:
-            self._memory.give_back(sum(len(clip.pcm) for clip in item.clips))
+            self._memory.give_back(item.held_bytes)
             raise
         self._show_item(item, previous)
 
