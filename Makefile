@@ -55,7 +55,7 @@ ENGINES = engines/$(TARGET)/manifest.json
 BENCH_ENGINES = .cache/bench/engines
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm test-vllm test-kokoro test-clients test-voice engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults attack soak sbom audit cluster test-cluster acceptance page test-web
+.PHONY: help setup setup-vllm test-vllm test-kokoro test-clients test-voice test-lmms engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults attack soak sbom audit cluster test-cluster acceptance page test-web
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -210,6 +210,16 @@ test-web: $(READY_TEST) $(WEB_READY) ## the page: its types and logic, then in a
 
 test-clients: $(READY_TEST) .venv-clients/ready ## LangChain, a notebook and schemathesis before the OpenAI API, in an environment of their own
 	$(PY) -m pytest tests/clients
+
+.venv-lmms/ready: requirements/lmms.txt | $(READY_TEST)
+	test -x .venv-lmms/bin/python || $(PY) -m venv .venv-lmms
+	.venv-lmms/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/lmms.txt
+	@for venv in $(VENV) .venv-lmms; do $$venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; done \
+		| { read ours; read theirs; echo "$$ours" > "$$theirs/zz_ours.pth"; }
+	@touch $@
+
+test-lmms: $(READY_TEST) .venv-lmms/ready ## lmms-eval before the OpenAI API, over .venv in an environment of its own (0.5 GB)
+	$(PY) -m pytest tests/lmms
 
 .venv-kokoro/ready: requirements/kokoro-judges.txt | $(READY)
 	test -x .venv-kokoro/bin/python || $(PYTHON) -m venv .venv-kokoro
