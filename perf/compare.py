@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +26,14 @@ from af3.llm.sampling import SamplingSettings
 from af3.llm.scheduler import Scheduler
 from af3.llm.sequence import Generation
 from af3.manifest import Manifest
+from perf import published
 
+# Streams here and requests per `generate()` → name of the row, the same as in docs/performance.md.
+DECODING = {
+    (1, 1): "decode, 1 stream : `generate()`",
+    (8, 1): "decode, 8 streams : one `generate()` each",
+    (8, 8): "decode, 8 streams : one `generate()` on all eight",
+}
 PROMPT_TOKENS = 32
 NEW_TOKENS = 128
 STREAMS = 8
@@ -48,7 +56,7 @@ class _Waiter:
         return False
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -56,6 +64,9 @@ def main() -> None:
     parser.add_argument("--engines", type=Path, default=Path("engines/cpu"), help="built from the checkpoint")
     parser.add_argument("--threads", type=int, default=2, help="of each side (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
+    parser.add_argument(
+        "--check", action="store_true", help="exit code 1 when docs/performance.md says otherwise"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     model = AudioFlamingo3ForConditionalGeneration.from_pretrained(
@@ -70,8 +81,14 @@ def main() -> None:
                 *_encoders(model, processor, arguments, seconds),
                 arguments.repeats,
             )
-        for streams, batch in ((1, 1), (STREAMS, 1), (STREAMS, STREAMS)):
-            _compare_rates(model, arguments, streams, batch)
+        found = {
+            name: _compare_rates(model, arguments, name, streams, batch)
+            for (streams, batch), name in DECODING.items()
+        }
+    wrong = published.differences(found, published.read()) if arguments.check else []
+    for sentence in wrong:
+        print(sentence, file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def _compare(what: str, theirs: Callable[[], object], ours: Callable[[], object], repeats: int) -> None:
@@ -80,8 +97,12 @@ def _compare(what: str, theirs: Callable[[], object], ours: Callable[[], object]
 
 
 def _compare_rates(
-    model: AudioFlamingo3ForConditionalGeneration, arguments: argparse.Namespace, streams: int, batch: int
-) -> None:
+    model: AudioFlamingo3ForConditionalGeneration,
+    arguments: argparse.Namespace,
+    name: str,
+    streams: int,
+    batch: int,
+) -> float:
     """Compare tokens/s: `streams` concurrent requests here, `generate()` on batches of `batch`."""
     manifest = Manifest.read(arguments.engines)
     decoder = Decoder(
@@ -112,11 +133,12 @@ def _compare_rates(
     scheduler.close()
     tokens = streams * NEW_TOKENS
     _row(
-        f"decode, {streams} stream(s) : generate() on {batch}, tokens/s",
+        f"{name}, tokens/s",
         [tokens / a for a, _ in pairs],
         [tokens / b for _, b in pairs],
         [a / b for a, b in pairs],
     )
+    return statistics.median(a / b for a, b in pairs)
 
 
 def _encoders(
@@ -165,4 +187,4 @@ def _row(what: str, theirs: Sequence[float], ours: Sequence[float], ratios: Sequ
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
