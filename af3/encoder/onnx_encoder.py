@@ -73,10 +73,6 @@ class AudioEncoder:
         """Concatenate the windows' embeddings to a prompt table, float32 [1, tokens, hidden_size]."""
         return np.concatenate(embeddings)[None]
 
-    def table(self, windows: Sequence[Window]) -> np.ndarray:
-        """The prompt table of `windows`."""
-        return self.join(self.encode(windows))
-
     def encode_batch(self, windows: Sequence[Window]) -> list[np.ndarray]:
         """Encode in a single run, however much memory that takes.
 

@@ -87,10 +87,6 @@ class TensorRTEncoder:
         self.device.synchronize()
         return DeviceArray(table.memory, (1, *table.shape), table.dtype, table.device)
 
-    def table(self, windows: Sequence[Window]) -> DeviceArray:
-        """The prompt table of `windows`."""
-        return self.join(self.encode(windows))
-
     def _allocated(self, tokens: int) -> DeviceArray:
         memory = self.device.allocate(max(1, tokens) * self._row_bytes)  # CUDA cannot allocate 0 bytes
         shape = (tokens, self.device.hidden_size)

@@ -7,22 +7,21 @@ import dataclasses
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from af3.contract import MAX_CLIP_SECONDS
 from af3.errors import invalid
 from af3.inputs import plain_wav
-from af3.inputs.decoder_worker import MESSAGE_BYTES, Limits
+from af3.inputs.decoder_worker import MESSAGE_BYTES, DecodingLimits
 from af3.inputs.decoding import Clip
+from af3.python_program import python_program
 
 log = logging.getLogger("af3")
 START_S = 60.0  # importing numpy can be slow on a busy machine
@@ -36,8 +35,8 @@ class DecoderFault(Exception):
 class ClipDecoder:
     """A decoder process for one file at a time; started with the first file, and again after it dies."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        self._limits = limits or Limits()
+    def __init__(self, limits: DecodingLimits | None = None) -> None:
+        self._limits = limits or DecodingLimits()
         self._lock = threading.Lock()
         self._worker: _Worker | None = None
 
@@ -92,11 +91,11 @@ class ClipDecoder:
 class _Worker:
     """The decoder process and our end of its socket."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: DecodingLimits) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [_python(), "-m", "af3.inputs.decoder_worker", str(theirs.fileno()), _words(limits)],
+                [python_program(), "-m", "af3.inputs.decoder_worker", str(theirs.fileno()), _words(limits)],
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # mpg123 prints warnings about many files; our errors come by the socket
                 pass_fds=[theirs.fileno()],
@@ -154,15 +153,8 @@ def _memory_file(name: str) -> Iterator[int]:
         os.close(file)
 
 
-def _words(limits: Limits) -> str:
+def _words(limits: DecodingLimits) -> str:
     return json.dumps(dataclasses.asdict(limits))
-
-
-def _python() -> str:
-    """Find a Python interpreter; inside Triton, `sys.executable` is Triton's stub."""
-    if Path(sys.executable).name.startswith("python"):
-        return sys.executable
-    return shutil.which("python3") or "python3"
 
 
 def _environment() -> dict[str, str]:

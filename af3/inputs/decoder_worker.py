@@ -29,7 +29,7 @@ NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS
 
 
 @dataclass(frozen=True)
-class Limits:
+class DecodingLimits:
     """Limits of decoding one clip. cpu_s: for a small file, see `cpu_limit_s`. wall_s: grows by four times the extra
     processor time of large files and long clips, because other work may keep the machine busy.
     """
@@ -48,7 +48,7 @@ class Limits:
         return self.wall_s + 4 * (self.cpu_of(file_bytes, max_seconds) - self.cpu_s)
 
 
-def main(descriptor: int, limits: Limits) -> None:
+def main(descriptor: int, limits: DecodingLimits) -> None:
     """Serve until the other end closes."""
     _limit(limits)
     with socket.socket(fileno=descriptor) as connection:
@@ -63,7 +63,7 @@ def main(descriptor: int, limits: Limits) -> None:
             os.close(output)
 
 
-def _limit(limits: Limits) -> None:
+def _limit(limits: DecodingLimits) -> None:
     # FFmpeg passes each packet between threads. Under SCHED_BATCH a woken thread runs later and finds several packets:
     # AAC and Opus take a quarter less time. Some systems forbid it.
     with contextlib.suppress(OSError):
@@ -78,12 +78,12 @@ def _limit(limits: Limits) -> None:
         resource.setrlimit(limit, (value, value))
 
 
-def _answer(question: dict, file: int, output: int, limits: Limits) -> dict:
-    began_s = _start_clock(limits, os.fstat(file).st_size, question["max_seconds"])
+def _answer(question: dict, file: int, output: int, limits: DecodingLimits) -> dict:
+    _start_clock(limits, os.fstat(file).st_size, question["max_seconds"])
     try:
         clip = decode_file(file, question["name"], question["max_seconds"], question["read_cut_short"])
         os.pwrite(output, clip.pcm.data, 0)
-        return {"samples": len(clip.pcm), "note": clip.note, "cpu_s": time.process_time() - began_s}
+        return {"samples": len(clip.pcm), "note": clip.note}
     except RequestError as error:
         return {"refused": error.message}
     except MemoryError:
@@ -94,15 +94,12 @@ def _answer(question: dict, file: int, output: int, limits: Limits) -> dict:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _start_clock(limits: Limits, file_bytes: int, max_seconds: float) -> float:
+def _start_clock(limits: DecodingLimits, file_bytes: int, max_seconds: float) -> None:
     """Start the limits on processor and wall time; the kernel kills this process when one is reached."""
-    began_s = time.process_time()
-    resource.setrlimit(
-        resource.RLIMIT_CPU, (int(began_s) + limits.cpu_of(file_bytes, max_seconds), resource.RLIM_INFINITY)
-    )
+    until_s = int(time.process_time()) + limits.cpu_of(file_bytes, max_seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (until_s, resource.RLIM_INFINITY))
     signal.setitimer(signal.ITIMER_REAL, limits.wall_of(file_bytes, max_seconds))
-    return began_s
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Limits(**json.loads(sys.argv[2])))
+    main(int(sys.argv[1]), DecodingLimits(**json.loads(sys.argv[2])))

@@ -11,6 +11,7 @@ import numpy as np
 from af3.llm.block_keys import BlockKeys
 from af3.llm.decoder import Decoder
 from af3.llm.sampling import Sampler, SamplingSettings
+from af3.llm.stop_words import StopWords
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,7 @@ class ActiveSequence:
         self._prompt = decoder.embed(generation.input_ids, generation.table)
         self.generated: list[int] = []
         self._sampler = Sampler(generation.sampling, generation.input_ids, decoder.vocab_size)
+        self._stop_words = StopWords(generation.end_id, generation.stop_words)
 
     @property
     def decoding(self) -> bool:
@@ -80,14 +82,8 @@ class ActiveSequence:
 
     def accept(self, logits: np.ndarray) -> bool:
         """Sample the next token and send it to the listener; True when it was the last."""
-        token = self._sampler.next_token(logits)
-        if token == self.generation.end_id:
-            self.listener.tokens((), final=True)
-            return True
-        self.generated.append(token)
-        final = len(self.generated) == self.generation.max_new_tokens or self._at_stop_word()
-        self.listener.tokens((token,), final=final)
+        kept, ended = self._stop_words.accept([self._sampler.next_token(logits)])
+        self.generated += kept
+        final = ended or len(self.generated) == self.generation.max_new_tokens
+        self.listener.tokens(tuple(kept), final=final)
         return final
-
-    def _at_stop_word(self) -> bool:
-        return any(tuple(self.generated[-len(word) :]) == word for word in self.generation.stop_words)

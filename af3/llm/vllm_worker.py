@@ -96,7 +96,7 @@ class Worker:
                 completion = output.outputs[0]
                 ids, ended = words.accept(completion.token_ids)
                 final = ended or output.finished
-                self._send_tokens(request_id, ids, final, output.num_cached_tokens)
+                self._send_tokens(request_id, ids, final)
                 if final:
                     break
         except asyncio.CancelledError:
@@ -132,15 +132,8 @@ class Worker:
             "prompt_is_token_ids": is_token.tolist(),
         }
 
-    def _send_tokens(self, request_id: str, ids: Sequence[int], final: bool, cached: int | None) -> None:
-        message = {
-            "kind": "tokens",
-            "id": request_id,
-            "ids": list(ids),
-            "final": final,
-            "cached": cached or 0,
-        }
-        send(self._connection, message)
+    def _send_tokens(self, request_id: str, ids: Sequence[int], final: bool) -> None:
+        send(self._connection, {"kind": "tokens", "id": request_id, "ids": list(ids), "final": final})
 
 
 def engine_arguments(settings: EngineSettings) -> AsyncEngineArgs:

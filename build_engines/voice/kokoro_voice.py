@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from af3.speech.built_voice import VOICE_FOLDER
+from af3.speech.built_voice import SETTINGS_FILE, VOICE_FOLDER
 from af3.speech.engines import kokoro
 from af3.speech.engines.kokoro import KokoroGraph, KokoroSettings
 from build_engines.stage import BuildError, Figures, Stage, require
@@ -65,7 +65,7 @@ def build(files: KokoroFiles, output: Path) -> Figures:
     )
     onnx.save(kokoro_graph.faster(model), output / kokoro.MODEL_FILE)
     np.save(output / kokoro.STYLES_FILE, files.styles())
-    (output / kokoro.SETTINGS_FILE).write_text(
+    (output / SETTINGS_FILE).write_text(
         json.dumps(asdict(settings), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
     )
     print(f"  licence: {LICENCE}")

@@ -147,7 +147,8 @@ class Leaf:
         tensors: dict[str, Any] = self._preprocessor.prepare(request_id, parameters, clips, question, None)
         pcm, lengths, index = (tensors[tensor.name][0] for tensor in contract.AUDIO_ENCODER.inputs)
         windows = windows_of(pcm, lengths, index, self.manifest.limits)
-        tensors[contract.PROMPT_EMBEDDING_TABLE.name] = self._encoder.table(windows) if windows else None
+        embeddings = self._encoder.encode(windows)
+        tensors[contract.PROMPT_EMBEDDING_TABLE.name] = self._encoder.join(embeddings) if windows else None
         tensors = {tensor.name: tensors.get(tensor.name) for tensor in contract.LLM.inputs}
         lora = adapter_of(parameters, self.manifest.adapters)
         answer = Answer()

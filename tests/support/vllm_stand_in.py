@@ -32,7 +32,7 @@ def answer(wanted: Message) -> None:
             return
         ids, ended = words.accept([token])
         final = ended or token == start + wanted["max_new_tokens"] - 1
-        say(kind="tokens", id=wanted["id"], ids=ids, final=final, cached=0)
+        say(kind="tokens", id=wanted["id"], ids=ids, final=final)
         if final:
             return
         time.sleep(0.002)

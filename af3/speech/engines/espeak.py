@@ -11,16 +11,15 @@ import importlib.util
 import json
 import queue
 import select
-import shutil
 import struct
 import subprocess
-import sys
 import unicodedata
 from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 
+from af3.python_program import python_program
 from af3.speech.segmenter import INSTANT
 from af3.speech.spoken.english import in_english
 from af3.speech.voice import Pcm, VoiceFailed
@@ -171,7 +170,7 @@ def _start() -> subprocess.Popen[bytes]:
     folder = Path(wheel.submodule_search_locations[0])
     script = Path(__file__).with_name("espeak_worker.py")
     process = subprocess.Popen(
-        [_python(), "-I", "-S", script, folder / "libespeak-ng.so", folder / "espeak-ng-data"],
+        [python_program(), "-I", "-S", script, folder / "libespeak-ng.so", folder / "espeak-ng-data"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
@@ -184,13 +183,6 @@ def _start() -> subprocess.Popen[bytes]:
         process.wait()
         raise
     return process
-
-
-def _python() -> str:
-    """Find a Python interpreter; inside Triton, `sys.executable` is Triton's stub."""
-    if Path(sys.executable).name.startswith("python"):
-        return sys.executable
-    return shutil.which("python3") or "python3"
 
 
 def _write(process: subprocess.Popen[bytes], data: bytes) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from af3.speech.built_voice import SETTINGS_FILE
 from af3.speech.engines.espeak import EspeakSynthesizer
 from af3.speech.engines.kokoro_phonemes import AMERICAN, BRITISH, LANGUAGES, phonemes
 from af3.speech.segmenter import COMPUTED
@@ -24,7 +25,6 @@ from af3.speech.voice import Pcm, VoiceFailed
 from af3.speech.voice_names import mix
 
 ENGINE = "kokoro"
-SETTINGS_FILE = "voice.json"
 MODEL_FILE = "model.onnx"
 STYLES_FILE = "styles.npy"
 SAMPLE_RATE = 24000

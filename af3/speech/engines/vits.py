@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from af3.speech.built_voice import SETTINGS_FILE
 from af3.speech.engines.vits_graphs import load_graphs
 from af3.speech.engines.vits_interface import DECODER, FLOW, TEXT, Graphs
 from af3.speech.segmenter import INSTANT
@@ -21,7 +22,6 @@ from af3.speech.spoken.english import in_english
 from af3.speech.spoken.letters import letters_only
 from af3.speech.voice import Pcm, VoiceFailed
 
-SETTINGS_FILE = "voice.json"
 # In frames, 16 ms each in MMS. The first is short, so that speech begins early, but longer than the look-ahead of
 # `af3.speech.pcm`; later ones spend relatively less on their context.
 PIECES = (28, 40, 80, 128)

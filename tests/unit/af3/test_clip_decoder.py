@@ -14,7 +14,7 @@ import soundfile
 from af3.contract import LONGEST_CLIP_SECONDS
 from af3.errors import RequestError
 from af3.inputs.clip_decoder import ClipDecoder
-from af3.inputs.decoder_worker import Limits
+from af3.inputs.decoder_worker import DecodingLimits
 from af3.inputs.decoding import decode
 from tests.support.clips import clip
 from tests.support.odd_files import written
@@ -74,7 +74,7 @@ def test_a_process_that_hangs_is_ended_with_what_it_started(
     (tmp_path / "ffmpeg").write_text("#!/bin/sh\nexec sleep 600\n")
     (tmp_path / "ffmpeg").chmod(0o755)
     monkeypatch.setenv("AF3_FFMPEG", str(tmp_path / "ffmpeg"))
-    decoder = ClipDecoder(Limits(wall_s=1))
+    decoder = ClipDecoder(DecodingLimits(wall_s=1))
     pid = worker_pid(decoder)
     with pytest.raises(RequestError, match="the decoder gave up on the file; convert it: ffmpeg"):
         decoder.decode(written("ff.m4a"), "audio[0]")
@@ -93,7 +93,7 @@ def test_without_ffmpeg_the_kind_and_the_command_are_told(
 
 
 def test_memory_beyond_the_limit_is_refused() -> None:
-    decoder = ClipDecoder(Limits(memory_bytes=1 << 30))
+    decoder = ClipDecoder(DecodingLimits(memory_bytes=1 << 30))
     with pytest.raises(RequestError, match="takes too much memory"):
         decoder.decode(bytes(1 << 30), "audio[0]")
     assert len(decoder.decode(clip(0.2), "audio[0]").pcm) == 3_200
@@ -102,7 +102,7 @@ def test_memory_beyond_the_limit_is_refused() -> None:
 
 def test_processor_time_beyond_the_limit_ends_the_process() -> None:
     """Ten minutes in 64 channels: as much work as a file of 128 MB can ask for."""
-    decoder = ClipDecoder(Limits(cpu_s=1))
+    decoder = ClipDecoder(DecodingLimits(cpu_s=1))
     pid = worker_pid(decoder)
     with pytest.raises(RequestError, match="the decoder gave up"):
         decoder.decode(silence("FLAC", 580, channels=8, rate=96_000), "audio[0]")
@@ -122,14 +122,14 @@ def silence(kind: str, seconds: int, channels: int = 1, rate: int = 16_000) -> b
 
 def test_the_limits_are_those_of_the_process(decoder: ClipDecoder) -> None:
     limits = Path(f"/proc/{worker_pid(decoder)}/limits").read_text()
-    assert f"Max address space         {Limits().memory_bytes}" in limits
-    assert f"Max file size             {Limits().output_bytes}" in limits
+    assert f"Max address space         {DecodingLimits().memory_bytes}" in limits
+    assert f"Max file size             {DecodingLimits().output_bytes}" in limits
     assert "NoNewPrivs:\t1" in Path(f"/proc/{worker_pid(decoder)}/status").read_text()
 
 
 def test_half_an_hour_may_take_three_times_the_time_of_ten_minutes_whatever_its_size() -> None:
     """Ten minutes of stereo Opus take 4 s of a busy core, also where they are 1 MB."""
-    limits, size = Limits(), 2 << 20
+    limits, size = DecodingLimits(), 2 << 20
     assert limits.cpu_of(size, 600) >= 8
     assert limits.cpu_of(size, LONGEST_CLIP_SECONDS) >= 3 * 8
     assert limits.wall_of(size, LONGEST_CLIP_SECONDS) >= limits.wall_s + 4 * 16

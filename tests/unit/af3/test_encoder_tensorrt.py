@@ -13,7 +13,7 @@ import torch
 
 from af3.encoder import tensorrt_encoder
 from af3.encoder.device import Profile
-from af3.encoder.device_array import CPU
+from af3.encoder.device_array import CPU, DeviceArray
 from af3.encoder.host_encoder import HostEncoder
 from af3.encoder.interface import Window
 from af3.encoder.onnx_encoder import AudioEncoder
@@ -123,6 +123,10 @@ def device(onnx_encoder: AudioEncoder) -> StandInDevice:
     return StandInDevice(onnx_encoder.session)
 
 
+def prompt_table(encoder: TensorRTEncoder, windows: list[Window]) -> DeviceArray:
+    return encoder.join(encoder.encode(windows))
+
+
 def tones(*seconds: float) -> list[Window]:
     """A noisy tone of each length, windows of one clip."""
     draw = np.random.default_rng(7)
@@ -136,7 +140,7 @@ def tones(*seconds: float) -> list[Window]:
 
 def test_the_table_holds_the_same_rows_as_onnx_runtime_gives(onnx_encoder, device):
     windows = tones(3.3, 12, 0.4, 3.9, 12)
-    table = torch.from_dlpack(TensorRTEncoder(device).table(windows))
+    table = torch.from_dlpack(prompt_table(TensorRTEncoder(device), windows))
     expected = torch.from_numpy(np.concatenate(onnx_encoder.encode(windows)))
     assert table.dtype == torch.bfloat16
     assert table.shape == (1, *expected.shape)
@@ -146,7 +150,7 @@ def test_the_table_holds_the_same_rows_as_onnx_runtime_gives(onnx_encoder, devic
 def test_a_window_is_turned_by_its_place_in_its_clip():
     encoder = AudioEncoder.load(build_ragged_encoder(family="next"), threads=1)
     windows = tones(3.3, 12, 0.4, 3.9, 12)
-    table = torch.from_dlpack(TensorRTEncoder(StandInDevice(encoder.session)).table(windows))
+    table = torch.from_dlpack(prompt_table(TensorRTEncoder(StandInDevice(encoder.session)), windows))
     expected = torch.from_numpy(np.concatenate(encoder.encode(windows)))
     unturned = torch.from_numpy(np.concatenate(encoder.encode([Window(w.samples, 0) for w in windows])))
     assert torch.allclose(table[0].float(), expected, rtol=2**-7, atol=1e-3)
@@ -156,7 +160,7 @@ def test_a_window_is_turned_by_its_place_in_its_clip():
 def test_a_request_of_more_windows_than_the_engine_takes_runs_in_several_calls(onnx_encoder):
     device = StandInDevice(onnx_encoder.session, "l40s")  # 8 windows a call
     windows = tones(*[0.5] * 11)
-    table = torch.from_dlpack(TensorRTEncoder(device).table(windows))
+    table = torch.from_dlpack(prompt_table(TensorRTEncoder(device), windows))
     assert device.launched == [(8, SHAPE_STEP_SAMPLES), (4, SHAPE_STEP_SAMPLES)]
     expected = torch.from_numpy(np.concatenate(onnx_encoder.encode(windows)))
     assert torch.allclose(table[0].float(), expected, rtol=2**-7, atol=1e-3)
@@ -165,7 +169,7 @@ def test_a_request_of_more_windows_than_the_engine_takes_runs_in_several_calls(o
 def test_a_shape_is_captured_once_and_launched_often(device):
     encoder = TensorRTEncoder(device)
     for seconds in (2.1, 2.5, 2.9, 2.2):
-        encoder.table(tones(seconds))
+        prompt_table(encoder, tones(seconds))
     assert [shape for _, shape in device.captured] == [(1, 3 * SAMPLE_RATE)]
     assert len(device.launched) == 4
 
@@ -175,7 +179,7 @@ def test_a_shape_is_captured_once_and_launched_often(device):
     [((5.3,), 0, (1, 6)), ((9.99,), 1, (1, 11)), ((12,), 1, (1, 13)), ((1.5, 1.9, 1.7), 2, (4, 2))],
 )
 def test_the_profile_is_the_first_that_covers_the_shape(device, seconds, profile, shape):
-    TensorRTEncoder(device).table(tones(*seconds))
+    prompt_table(TensorRTEncoder(device), tones(*seconds))
     assert device.captured == [(profile, (shape[0], shape[1] * SAMPLE_RATE))]
 
 
@@ -197,9 +201,9 @@ def test_padding_is_whole_steps_and_never_cuts_what_the_encoder_hears():
 def test_a_table_outlives_its_encoder_call_and_is_freed_by_its_last_holder(device):
     encoder = TensorRTEncoder(device)
     standing = len(device.live)
-    first = torch.from_dlpack(encoder.table(tones(1.0)))
+    first = torch.from_dlpack(prompt_table(encoder, tones(1.0)))
     kept = first.clone()
-    encoder.table(tones(4.0))  # writes the shared output buffer again
+    prompt_table(encoder, tones(4.0))  # writes the shared output buffer again
     gc.collect()
     assert len(device.live) == standing + 1
     assert torch.equal(first, kept)
@@ -211,7 +215,7 @@ def test_a_table_outlives_its_encoder_call_and_is_freed_by_its_last_holder(devic
 def test_a_capsule_that_nobody_takes_is_freed(device):
     encoder = TensorRTEncoder(device)
     standing = len(device.live)
-    capsule = encoder.table(tones(1.0)).__dlpack__()
+    capsule = prompt_table(encoder, tones(1.0)).__dlpack__()
     assert len(device.live) == standing + 1
     del capsule
     gc.collect()
@@ -219,7 +223,7 @@ def test_a_capsule_that_nobody_takes_is_freed(device):
 
 
 def test_the_table_is_handed_on_only_when_the_gpu_is_done(device):
-    TensorRTEncoder(device).table(tones(1.0, 2.0))
+    prompt_table(TensorRTEncoder(device), tones(1.0, 2.0))
     assert device.queued == 0
 
 
@@ -239,7 +243,7 @@ def test_the_least_used_graph_makes_room(device):
 
 def test_windows_without_a_token_take_no_row(device):
     windows = [*tones(1.0), Window(np.zeros(320, np.float32), 1)]
-    table = torch.from_dlpack(TensorRTEncoder(device).table(windows))
+    table = torch.from_dlpack(prompt_table(TensorRTEncoder(device), windows))
     assert table.shape[1] == audio_token_count(SAMPLE_RATE)
 
 
