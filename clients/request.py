@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 from . import contract
 from .errors import AudioFlamingoError
 from .sound.samples import Samples, wav
+from .stop_message import stop_message
 
 DEFAULT_URL = os.environ.get("AUDIO_FLAMINGO_URL", "127.0.0.1:8001")
 DEFAULT_MODEL = contract.AUDIO_FLAMINGO
@@ -94,14 +95,8 @@ def deadline_s(timeout_s: float | None) -> float | None:
 
 
 def stop_speech_request(request_id: str) -> service_pb2.ModelInferRequest:
-    """To the last step of the speech ensemble alone: `stop`, and its other inputs empty."""
-    message = service_pb2.ModelInferRequest(model_name=contract.TTS, id=request_id)
-    empty = {"STRING": bytes(4), "INT32": bytes(4), "BOOL": b"\x01"}
-    for tensor in contract.TTS_INPUTS:
-        datatype = "BYTES" if tensor.dtype == "STRING" else tensor.dtype
-        message.inputs.add(name=tensor.name, datatype=datatype, shape=[1])
-        message.raw_input_contents.append(empty[tensor.dtype])
-    return message
+    """The message that stops the speech of a request: it goes to `tts` alone."""
+    return stop_message(contract.TTS, contract.TTS_INPUTS, request_id)
 
 
 def _request(

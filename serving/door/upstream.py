@@ -9,6 +9,7 @@ import grpc.aio
 from tritonclient.grpc import service_pb2
 
 from af3 import contract
+from clients.stop_message import stop_message
 from serving.address import KEY_HEADER
 
 SERVICE = "/inference.GRPCInferenceService/"
@@ -62,13 +63,5 @@ class Upstream:
 
 
 def stop_request(step: contract.Step, request_id: str) -> service_pb2.ModelInferRequest:
-    """`stop`, and as little as can be of the step's other inputs."""
-    message = service_pb2.ModelInferRequest(model_name=step.name, id=request_id)
-    empty = {"STRING": bytes(4), "INT32": bytes(4), "BOOL": b"\x01"}
-    wanted = [tensor for tensor in step.inputs if not tensor.optional or tensor is contract.STOP]
-    for tensor in wanted:
-        shape = [1, 1] if step.batched else [1]
-        datatype = "BYTES" if tensor.dtype == "STRING" else tensor.dtype
-        message.inputs.add(name=tensor.name, datatype=datatype, shape=shape)
-        message.raw_input_contents.append(empty[tensor.dtype])
-    return message
+    """The message that stops the request of this id at `step`."""
+    return stop_message(step.name, step.inputs, request_id, (1, 1) if step.batched else (1,))

@@ -1,0 +1,40 @@
+"""Builds the message that stops a request at one step of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from tritonclient.grpc import service_pb2
+
+from . import contract
+
+_RAW = {"STRING": bytes(4), "INT32": bytes(4), "BOOL": b"\x01"}  # one empty string, a zero, true
+
+
+class Input(Protocol):
+    """An input of a step, as in `contract` and in the server's own contract."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def optional(self) -> bool: ...
+
+
+def stop_message(
+    step: str, inputs: Iterable[Input], request_id: str, shape: Sequence[int] = (1,)
+) -> service_pb2.ModelInferRequest:
+    """`stop`, and one zero or empty string for every other required input of the step.
+
+    shape: of each tensor; [1, 1] for a batched step.
+    """
+    message = service_pb2.ModelInferRequest(model_name=step, id=request_id)
+    for tensor in inputs:
+        if tensor.optional and tensor.name != contract.STOP.name:
+            continue
+        datatype = "BYTES" if tensor.dtype == "STRING" else tensor.dtype
+        message.inputs.add(name=tensor.name, datatype=datatype, shape=shape)
+        message.raw_input_contents.append(_RAW[tensor.dtype])
+    return message
