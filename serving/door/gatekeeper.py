@@ -35,10 +35,6 @@ class Gatekeeper:
         self._lines = Bucket(JOURNALLED_PER_MINUTE, time.monotonic())
         self.reload()
 
-    @property
-    def asks_for_keys(self) -> bool:
-        return self._file is not None
-
     def reload(self) -> None:
         """Read the file again; a key that is gone from it is revoked. Raises KeyFileError, and changes nothing."""
         if self._file is None:

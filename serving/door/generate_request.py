@@ -15,6 +15,7 @@ from tritonclient.grpc import service_pb2
 
 from af3 import contract
 from af3.errors import RequestError, invalid
+from serving.door.clip_store import elements
 from serving.door.json_body import MAX_DEPTH, LongString, too_deep, utf8
 from serving.door.request_check import ENSEMBLES, MAX_CLIPS, SHOWN
 from serving.door.wire_request import Piece, WireRequest, written
@@ -71,12 +72,7 @@ def _values(datatype: str, raw: bytes) -> list[Any]:
     if datatype != "BYTES":
         values: list[Any] = np.frombuffer(raw, NUMPY[datatype]).tolist()
         return values
-    texts, start = [], 0
-    while start < len(raw):
-        end = start + 4 + int.from_bytes(raw[start : start + 4], "little")
-        texts.append(raw[start + 4 : end].decode("utf-8", "replace"))
-        start = end
-    return texts
+    return [bytes(text).decode("utf-8", "replace") for text in elements(raw)]
 
 
 def _clips(value: object) -> list[Element]:

@@ -11,13 +11,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from tritonclient.grpc import service_pb2
 
-from af3.errors import RequestError
 from serving.door import generate_request, json_body
 from serving.door.collect import collect
 from serving.door.http_exchange import STREAM_HEADERS, Call, Exchange, endpoint, event
 from serving.door.relay import Relay
 from serving.door.relayed_answer import Answer
-from serving.door.request_check import PUBLIC_MODELS
+from serving.door.request_check import refuse_inner_model
 from serving.door.stall_watch import StallWatch
 from serving.door.triton_errors import step_died
 from serving.door.wire_request import WireRequest
@@ -103,10 +102,7 @@ def _parse(request: Request, body: bytearray) -> tuple[WireRequest, str]:
 def _public(request: Request) -> str:
     """The model of the path. Raises RequestError for one that is not served."""
     name: str = request.path_params["model"]
-    if name not in PUBLIC_MODELS:
-        raise RequestError(
-            "NOT_FOUND", f"model '{name[:64]}' is not served to clients; ask {' or '.join(PUBLIC_MODELS)}"
-        )
+    refuse_inner_model(name)
     return name
 
 

@@ -14,8 +14,8 @@ from serving.door.request_check import MAX_CLIPS
 SMALL_BYTES = 64 << 10  # not walked: whatever it holds is parsed in a moment
 MAX_FIELDS = 256
 MAX_PART_BYTES = 16 << 10  # of a name, a parameter, an output
-# Numbers of ModelInferRequest's fields that may be long.
-MODEL_NAME, MODEL_VERSION, REQUEST_ID, PARAMETERS, INPUTS, OUTPUTS, RAW_CONTENTS = 1, 2, 3, 4, 5, 6, 7
+# Field numbers of ModelInferRequest.
+INPUTS, RAW_CONTENTS = 5, 7
 CONTENTS = 5  # of InferInputTensor
 BYTES_CONTENTS = 8  # of InferTensorContents
 LENGTH_DELIMITED = 2

@@ -19,6 +19,7 @@ from serving import audio_usage, heartbeat
 from serving.address import DEFAULT_PORTS, KEY_HEADER, Ports, ServerCrashed, ServerError, claim
 from serving.host.exit_watch import ExitWatch
 from serving.machine import install
+from serving.steps import prompt_sizes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODEL_REPOSITORY = REPOSITORY / "model_repository"
@@ -28,7 +29,6 @@ CLOSED_BY_KEY = ("health", "metadata", "inference", "model-config", "statistics"
 SHARED_MEMORY = Path("/dev/shm")
 STUB = "triton_python_backend_stub"
 TRITON = "tritonserver"
-PROMPT_SIZES = "AF3_PROMPT_SIZES"  # where the steps tell each other the lengths of prompts
 CHILD = Path(__file__).with_name("child.py")
 
 
@@ -70,7 +70,7 @@ class Server:
                 env=_environment()
                 | {
                     heartbeat.VARIABLE: self._heartbeats,
-                    PROMPT_SIZES: self._prompt_sizes,
+                    prompt_sizes.VARIABLE: self._prompt_sizes,
                     audio_usage.VARIABLE: usage_socket,
                 },
                 stdout=output,

@@ -22,7 +22,7 @@ class SpeechSink:
         self._cancelled = request.is_cancelled()
 
     def cancelled(self) -> bool:
-        # Once the LLM has ended, Triton no longer tells the steps that the client left; the client sends `stop`.
+        # Once the LLM has ended, Triton no longer tells the steps that a client has left; the door sends `stop` then.
         return self._cancelled or self._sender.is_cancelled()
 
     def pass_on(self, tensors: Mapping[str, np.ndarray | None]) -> None:

@@ -5,18 +5,17 @@ ffmpeg is a program of its own, with limits of time and memory; it is called in 
 
 from __future__ import annotations
 
-import io
 import resource
 import struct
 import subprocess
 import threading
-import wave
 from collections.abc import Mapping
 from typing import Protocol
 
 from af3.errors import RequestError
 from af3.inputs import ffmpeg
 from serving.door.openai.pcm_rate import PCM_HZ, PcmRate
+from serving.door.wav_file import wav_file
 
 # What ffmpeg is told for each. Ogg for Opus, frames with ADTS heads for AAC: both play without a length.
 CODED: Mapping[str, tuple[str, ...]] = {
@@ -84,13 +83,7 @@ def sound_stream(sound: str) -> SoundStream:
 def whole(sound: str, pcm: bytes, hz: int) -> bytes:
     """All of an answer's speech in one file; to be called in a thread. Raises RequestError."""
     if sound == "wav":
-        file = io.BytesIO()
-        with wave.open(file, "wb") as writer:
-            writer.setnchannels(1)
-            writer.setsampwidth(2)
-            writer.setframerate(hz)
-            writer.writeframes(pcm)
-        return file.getvalue()
+        return wav_file(pcm, hz)
     if sound in CODED:
         return _coded(sound, pcm, hz)
     stream = PcmStream()

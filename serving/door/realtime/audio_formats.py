@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
-import wave
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from af3.errors import invalid
+from serving.door.wav_file import wav_file
 
 Kind = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
 PCM_HZ = 24_000
@@ -33,13 +32,7 @@ class Clip:
 
     def wav(self) -> bytes:
         """A whole WAV file."""
-        file = io.BytesIO()
-        with wave.open(file, "wb") as writer:
-            writer.setnchannels(1)
-            writer.setsampwidth(2)
-            writer.setframerate(self.hz)
-            writer.writeframes(self.pcm)
-        return file.getvalue()
+        return wav_file(self.pcm, self.hz)
 
 
 @dataclass(frozen=True)

@@ -156,9 +156,6 @@ class Conversation:
     def find(self, item_id: str) -> Item | None:
         return next((item for item in self._items if item.id == item_id), None)
 
-    def last_id(self) -> str | None:
-        return self._items[-1].id if self._items else None
-
     def before(self, item: Item) -> str | None:
         """The id of the item before; None for the first, and for one that was deleted."""
         place = self._items.index(item) if item in self._items else 0

@@ -1,14 +1,13 @@
 """The process beside the door that hears and converts sound for all sessions: python -m … FD.
 
-The door itself holds neither ONNX Runtime nor soxr. One socket, messages of `length, stream, kind` and a payload; every
-message of sound is answered by one of the same stream, in order. Ends when the socket does.
+The door itself holds neither ONNX Runtime nor soxr. `sound_protocol.py` has the messages. The process ends when the
+socket is closed.
 """
 
 from __future__ import annotations
 
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,11 +16,7 @@ import numpy as np
 import soxr
 
 from clients.sound.voice_activity import FRAME_SAMPLES, HZ, VoiceActivity, load_model
-
-HEAD = struct.Struct("<IIB")
-RATES = struct.Struct("<II")
-# To the process. OPEN_*: two rates. SOUND, LAST: little-endian int16.
-OPEN_DETECTOR, OPEN_CONVERTER, SOUND, LAST, CLOSE = range(5)
+from serving.door.realtime.sound_protocol import CLOSE, HEAD, LAST, OPEN_CONVERTER, OPEN_DETECTOR, RATES
 
 
 class Detector:

@@ -16,6 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
+from serving.door.realtime.sound_protocol import (
+    CLOSE,
+    HEAD,
+    LAST,
+    OPEN_CONVERTER,
+    OPEN_DETECTOR,
+    RATES,
+    SOUND,
+)
+from serving.door.realtime.turn_detection import FRAME_MS
+
 log = logging.getLogger("af3.door")
 REPOSITORY = Path(__file__).parents[3]
 PIECE_MS = 100  # sound goes over in pieces, so that a long one does not hold up the other sessions
@@ -26,10 +37,6 @@ LOOK_EVERY_S = 1.0
 RESTART_S = 0.5  # between two processes
 READY_S = 0.01
 STARTS = 5  # in a row without a single answer; then there is none until the next session begins
-FRAME_MS = 32
-# As in sound_process.py, which the door must not import.
-HEAD_BYTES = 9
-OPEN_DETECTOR, OPEN_CONVERTER, SOUND, LAST, CLOSE = range(5)
 
 
 class SoundLost(Exception):
@@ -183,8 +190,7 @@ class SoundWorker:
         """Its number. Raises SoundLost."""
         self._last += 1
         self._streams[self._last] = stream
-        rates = stream.hz.to_bytes(4, "little") + stream.to_hz.to_bytes(4, "little")
-        self.write(self._last, kind, rates)
+        self.write(self._last, kind, RATES.pack(stream.hz, stream.to_hz))
         return self._last
 
     def release(self, stream: _Stream) -> None:
@@ -199,8 +205,7 @@ class SoundWorker:
         """Raises SoundLost when there is no process."""
         if self._writer is None:
             raise SoundLost("the process that hears and converts sound ended")
-        head = len(payload).to_bytes(4, "little") + number.to_bytes(4, "little") + bytes([kind])
-        self._writer.write(head + payload)
+        self._writer.write(HEAD.pack(len(payload), number, kind) + payload)
 
     async def _run(self) -> None:
         """One process after the other, until several in a row die without having answered anything."""
@@ -231,10 +236,10 @@ class SoundWorker:
         self._useful = False
         try:
             while True:
-                head = await reader.readexactly(HEAD_BYTES)
-                data = await reader.readexactly(int.from_bytes(head[:4], "little"))
+                length, number, _ = HEAD.unpack(await reader.readexactly(HEAD.size))
+                data = await reader.readexactly(length)
                 self._useful = True
-                stream = self._streams.get(int.from_bytes(head[4:8], "little"))
+                stream = self._streams.get(number)
                 if stream is not None:
                     stream.answered(data)
         except (asyncio.IncompleteReadError, OSError):
