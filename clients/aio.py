@@ -10,7 +10,7 @@ import grpc.aio
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from typing_extensions import Self, Unpack
 
-from .answer import Delta, Progress, Written
+from .answer import AnswerSoFar, Delta, Progress
 from .api_key import authorization
 from .by_hash import AsyncTriedByName, named
 from .clip_key import Metadata, metadata
@@ -121,7 +121,7 @@ class AsyncAudioFlamingo:
         return self._stub.ModelStreamInfer(iter([request]), timeout=most_s, metadata=beside)
 
 
-class AsyncAnswer(Written):
+class AsyncAnswer(AnswerSoFar):
     """An answer while it is written: `async for` its deltas, or `await` the whole `text()`.
 
     Leaving its `async with` block, or cancelling the task that reads it, cancels it on the server too.

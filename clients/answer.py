@@ -117,7 +117,7 @@ class Progress:
         return from_status(status, details, self.url)
 
 
-class Written:
+class AnswerSoFar:
     """What can be read of an answer at any time, complete or not."""
 
     def __init__(self, request_id: str, progress: Progress):

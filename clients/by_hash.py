@@ -1,7 +1,7 @@
-"""Clips named by their SHA-256 first, and sent only to a server that does not have them.
+"""Sends the SHA-256 of large clips first, and the clips only to a server that does not have them.
 
-Worth it for large clips that are asked about again, on a slow line: the first question about a clip takes a round trip
-more, every other one saves its upload.
+This helps with large clips that are asked about again over a slow line: the first question about a clip takes one more
+round trip, and every later one saves the upload.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from . import contract
 from .clip_key import Metadata, elements
 
 KEEP = (("x-af3-keep-clips", "true"),)
-SHORTEST_BYTES = 64 << 10  # less is sent as fast as it is named
+SHORTEST_BYTES = 64 << 10  # a shorter clip is sent at once: naming it would save nothing
 
 # Starts the call of a request with these metadata and this deadline.
 Start = Callable[[service_pb2.ModelInferRequest, Metadata, float | None], grpc.Call]
 
 
 def named(request: service_pb2.ModelInferRequest) -> service_pb2.ModelInferRequest | None:
-    """The request with its large clips named; None when it has none."""
+    """A copy of the request with the hashes of its large clips in their place; None if it has no large clip."""
     place = next((n for n, tensor in enumerate(request.inputs) if tensor.name == contract.AUDIO.name), None)
     if place is None:
         return None
@@ -41,7 +41,7 @@ def named(request: service_pb2.ModelInferRequest) -> service_pb2.ModelInferReque
 
 
 class CancelledHere(grpc.RpcError):
-    """The server's wish for the clip came after `cancel()`: the answer was cancelled, whatever came last."""
+    """The caller cancelled after the server had asked for the clips."""
 
     def code(self) -> grpc.StatusCode:
         return grpc.StatusCode.CANCELLED
@@ -51,7 +51,7 @@ class CancelledHere(grpc.RpcError):
 
 
 class _Tried:
-    """What the sync and the asyncio call share: the first try by name, and what is left of the time."""
+    """The base of both calls: tries the short request first, and keeps the deadline over both tries."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class _Tried:
         self._call.cancel()
 
     def _again(self, error: grpc.RpcError) -> None:
-        """Raises the error where it is no wish for the clip."""
+        """Send the whole request if the server asked for the clips; otherwise raise the error."""
         if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
             raise error
         if self._cancelled:
@@ -86,7 +86,7 @@ class _Tried:
 
 
 class TriedByName(_Tried):
-    """The call of a request whose clips are named first. Iterate it once, or cancel it from any thread."""
+    """The call of a request that is tried with hashes first. Iterate it once; cancel it from any thread."""
 
     def __iter__(self) -> Iterator[service_pb2.ModelStreamInferResponse]:
         begun = False
@@ -121,7 +121,7 @@ class AsyncTriedByName(_Tried):
 
 
 def _worth_it(clip: memoryview) -> bool:
-    """Base64 text is kept by the hash of the file in it, which is not known here."""
+    """False for base64 text too: the server keeps a clip under the hash of the decoded file."""
     return len(clip) >= SHORTEST_BYTES and bytes(clip[:5]).lower() != b"data:"
 
 

@@ -9,7 +9,7 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from typing_extensions import Self, Unpack
 
-from .answer import Delta, Progress, Written
+from .answer import AnswerSoFar, Delta, Progress
 from .api_key import authorization
 from .by_hash import TriedByName, named
 from .clip_key import Metadata, metadata
@@ -137,7 +137,7 @@ class AudioFlamingo:
         return self._stub.ModelStreamInfer(iter([request]), timeout=most_s, metadata=beside)
 
 
-class Answer(Written):
+class Answer(AnswerSoFar):
     """An answer while it is written: iterate its deltas, or wait for the whole `text()`.
 
     As a context manager it is cancelled when the block is left before its end. Iterating raises

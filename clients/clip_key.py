@@ -1,4 +1,4 @@
-"""What is sent beside a request, so that a proxy can send it where its clip has been heard before."""
+"""Builds the metadata of a request, by which a proxy finds the server that has encoded its clip."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 def metadata(request: service_pb2.ModelInferRequest) -> Metadata:
-    """The key of the request, and that errors shall come as the status of the call: a stream has one request, and a
-    proxy may try another server as long as no answer has begun.
+    """The affinity key, and the header that makes errors the status of the call.
+
+    A stream has one request, so with the status a proxy can try another server as long as no answer has begun.
     """
     return ((AFFINITY_HEADER, affinity_key(request)), (REAL_STATUS_HEADER, "true"))
 
 
 def affinity_key(request: service_pb2.ModelInferRequest) -> str:
-    """The first 16 digits of a SHA-256: of the first clip, else of the prompt, else of the messages up to the first of
-    the user.
+    """The first 16 digits of the SHA-256 of the first clip; without a clip, of the prompt or of the messages up to the
+    user's first.
     """
     contents = dict(zip((tensor.name for tensor in request.inputs), request.raw_input_contents, strict=True))
     if contract.AUDIO.name in contents:
@@ -38,7 +39,7 @@ def affinity_key(request: service_pb2.ModelInferRequest) -> str:
 
 
 def elements(content: bytes) -> Iterator[memoryview]:
-    """Of a BYTES tensor on the wire: each element's length (4 bytes, little endian) and the element."""
+    """Split a BYTES tensor: on the wire each element follows its length (4 bytes, little endian)."""
     view, start = memoryview(content), 0
     while start < len(view):
         end = start + 4 + int.from_bytes(view[start : start + 4], "little")

@@ -18,8 +18,6 @@ class Tensor(NamedTuple):
     optional: bool = False
 
 
-MAX_NEW_TOKENS = 1024
-
 AUDIO_FLAMINGO = "audio_flamingo"
 AUDIO_FLAMINGO_SPEECH = "audio_flamingo_speech"
 TTS = "tts"

@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..answer import Written
+from ..answer import AnswerSoFar
 from ..errors import AudioFlamingoError
 
 
@@ -32,7 +32,7 @@ class Record:
         return {name: value for name, value in asdict(self).items() if name != "thinking" or value}
 
 
-def record(answer: Written, started_s: float, error: AudioFlamingoError | None = None) -> Record:
+def record(answer: AnswerSoFar, started_s: float, error: AudioFlamingoError | None = None) -> Record:
     """started_s: `time.monotonic()` at the request."""
     sentence = None if error is None else str(error)
     return Record(

@@ -57,9 +57,7 @@ def _print_record(answer: Answer, started_s: float) -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="audio-flamingo ask", description=__doc__, epilog=flags.EXIT_CODES)
-    parser.add_argument(
-        "files", nargs="*", metavar="FILE", help="WAV, FLAC, MP3 or OGG, 10 minutes at most each"
-    )
+    parser.add_argument("files", nargs="*", metavar="FILE", help="clips, of any format that the server reads")
     parser.add_argument("question", help="the last argument")
     parser.add_argument(
         "--json",

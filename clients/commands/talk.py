@@ -138,13 +138,13 @@ class Talk:
 
 
 class Listener:
-    """Hears the microphone in a thread of its own: utterances in a queue, interruptions at once."""
+    """Reads the microphone in a thread: queues utterances, and interrupts the reply when the user speaks."""
 
     def __init__(self, frames: Iterable[Frame], detector: UtteranceDetector | None = None):
         """frames: the microphone's, 32 ms each. Raises AudioFlamingoError as UtteranceDetector does."""
         self._frames = frames
         self._detector = detector or UtteranceDetector()
-        self._utterances: queue.SimpleQueue[Clip | AudioFlamingoError | None] = queue.SimpleQueue()
+        self._utterances: queue.SimpleQueue[Clip | Exception | None] = queue.SimpleQueue()
         self.reply: Reply | None = None
 
     def start(self) -> None:
@@ -153,10 +153,10 @@ class Listener:
     def utterances(self) -> Iterator[Clip]:
         """What the user says, one utterance after the other, until the microphone ends.
 
-        Raises AudioFlamingoError when the microphone fails.
+        Raises what ended the thread: AudioFlamingoError when the microphone fails.
         """
         while (utterance := self._utterances.get()) is not None:
-            if isinstance(utterance, AudioFlamingoError):
+            if isinstance(utterance, Exception):
                 raise utterance
             yield utterance
 
@@ -168,9 +168,9 @@ class Listener:
                     reply.interrupt()
                 if event == "end":
                     self._utterances.put(self._detector.utterance())
-        except AudioFlamingoError as error:
+        except Exception as error:  # the main thread raises it
             self._utterances.put(error)
-        finally:
+        else:
             self._utterances.put(None)
 
 

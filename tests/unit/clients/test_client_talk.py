@@ -12,7 +12,7 @@ import pytest
 from clients import AudioFlamingo
 from clients.commands.talk import Listener, Talk
 from clients.errors import AudioFlamingoError
-from clients.sound.microphone import Microphone, UtteranceDetector
+from clients.sound.microphone import Frame, Microphone, UtteranceDetector
 from clients.sound.playback import Loudspeaker, Nowhere
 from tests.support.client_stand_in import Request, Response, StandIn, empty_final, endless
 from tests.support.scrape import wait_until
@@ -150,4 +150,14 @@ def test_a_microphone_that_fails_ends_the_talk_with_its_error() -> None:
     listener = Listener(Microphone("false"), UtteranceDetector(lambda frame: 0.0))
     listener.start()
     with pytest.raises(AudioFlamingoError, match="microphone: false: ended with code 1"):
+        list(listener.utterances())
+
+
+def test_a_detector_that_fails_ends_the_talk_with_its_error() -> None:
+    def broken(frame: Frame) -> float:
+        raise ZeroDivisionError("no model")
+
+    listener = Listener([np.zeros(512, np.int16)], UtteranceDetector(broken))
+    listener.start()
+    with pytest.raises(ZeroDivisionError, match="no model"):
         list(listener.utterances())
