@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from build_engines.source import reach
 from build_engines.stage import BuildError
@@ -353,13 +355,28 @@ def _clip(seconds: int) -> str:
     return f"{seconds} s clips" if seconds < 60 else f"{seconds // 60} min clips"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m build_engines.memory_plan", description=__doc__)
-    parser.add_argument("--target", choices=TARGETS, required=True)
-    parser.add_argument("--precision", help="precision of the LLM (default: the target's)")
+def plan_parser(module: str, description: str | None) -> argparse.ArgumentParser:
+    """The command line of a memory plan, with `--checkpoint`."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument(
         "--checkpoint", default="nvidia/audio-flamingo-3-hf", help="hub id; default: %(default)s"
     )
+    return parser
+
+
+def print_plan(table: str, require: Callable[[], None]) -> None:
+    """Print the plan; exit with `require`'s error if it does not fit."""
+    print(table)
+    try:
+        require()
+    except BuildError as error:
+        sys.exit(f"error: {error}")
+
+
+def main() -> None:
+    parser = plan_parser("build_engines.memory_plan", __doc__)
+    parser.add_argument("--target", choices=TARGETS, required=True)
+    parser.add_argument("--precision", help="precision of the LLM (default: the target's)")
     parser.add_argument(
         "--audio-seconds", type=int, help="longest audio of a request (default: the model's limit)"
     )
@@ -372,11 +389,7 @@ def main() -> None:
     target = target.hearing(known, arguments.audio_seconds)
     gpu_memory = int(arguments.gpu_gib * GIB) if arguments.gpu_gib else None
     memory = plan(target, published(known), gpu_memory)
-    print(describe(memory))
-    try:
-        require_fit(memory)
-    except BuildError as error:
-        sys.exit(f"error: {error}")
+    print_plan(describe(memory), partial(require_fit, memory))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,9 @@ prompt table or pool: embeddings pass through the host, and a request waits when
 
 from __future__ import annotations
 
-import argparse
 import re
-import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from build_engines.memory_plan import (
@@ -23,7 +22,9 @@ from build_engines.memory_plan import (
     buffer_bytes,
     encoder_bytes,
     gib,
+    plan_parser,
     prefill_bytes,
+    print_plan,
     published,
 )
 from build_engines.source import reach
@@ -185,21 +186,14 @@ def _setting(name: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m build_engines.vllm_plan", description=__doc__)
+    parser = plan_parser("build_engines.vllm_plan", __doc__)
     parser.add_argument("--target", choices=["any", "rtx"], default="any", help="default: %(default)s")
     parser.add_argument("--precision", choices=list(BITS), default="bf16", help="default: %(default)s")
-    parser.add_argument(
-        "--checkpoint", default="nvidia/audio-flamingo-3-hf", help="hub id; default: %(default)s"
-    )
     parser.add_argument("--gpu-gib", type=float, required=True, help="memory of the GPU")
     arguments = parser.parse_args()
     known = reach.published(arguments.checkpoint)
     memory = plan(arguments.target, arguments.precision, int(arguments.gpu_gib * GIB), known)
-    print(describe(memory))
-    try:
-        require_fit(memory)
-    except BuildError as error:
-        sys.exit(f"error: {error}")
+    print_plan(describe(memory), partial(require_fit, memory))
 
 
 if __name__ == "__main__":

@@ -29,10 +29,11 @@ from torch.nn.utils import parametrize
 from transformers import VitsConfig, VitsModel, VitsTokenizer
 from transformers.models.vits import modeling_vits
 
-from af3.speech.built_voice import VOICE_FOLDER
-from af3.speech.engines.vits import SETTINGS_FILE, VitsSettings, VitsSynthesizer
+from af3.speech.built_voice import SETTINGS_FILE, VOICE_FOLDER
+from af3.speech.engines.vits import VitsSettings, VitsSynthesizer
 from af3.speech.engines.vits_interface import DECODER, FLOW, TEXT
 from build_engines.stage import BuildError, Figures, Stage, hash_file, require
+from build_engines.voice.hub_voice import hub_folder
 
 OPSET = 20
 BOUND = 1e-3  # of the waveform, whose full scale is 1
@@ -309,15 +310,7 @@ def context_frames(config: VitsConfig) -> int:
 def _folder(checkpoint: str) -> Path:
     if Path(checkpoint).is_dir():
         return Path(checkpoint)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(snapshot_download(checkpoint, allow_patterns=["*.json", "*.safetensors"]))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise BuildError(
-            f"VOICE={checkpoint}: neither a folder nor a checkpoint of the hub ({error})"
-        ) from error
+    return hub_folder(checkpoint, ["*.json", "*.safetensors"], "VOICE= also takes a folder")
 
 
 def _weights(folder: Path) -> Path:

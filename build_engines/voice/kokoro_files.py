@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from af3.speech.engines.kokoro_phonemes import LANGUAGES
 from build_engines.stage import BuildError, hash_file
 from build_engines.voice import download
+from build_engines.voice.hub_voice import hub_folder
 
 NAME = "kokoro"
 CACHE = Path(".cache/kokoro")
@@ -40,6 +41,7 @@ _VOICES = "kokoro-js/-/kokoro-js-1.2.1.tgz"
 _VOICES_SHA256 = "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860"
 
 GRAPHS = ("model.onnx", "onnx/model_quantized.onnx", "onnx/model.onnx", "kokoro-v1.0.int8.onnx")
+_FROM_HUB = ("onnx/model_quantized.onnx", "voices/*.bin", "config.json", "tokenizer.json")
 _STYLE_SHAPE = (510, 256)
 
 
@@ -81,7 +83,7 @@ def find(voice: str) -> KokoroFiles:
     if Path(voice).is_dir():
         return of_folder(Path(voice))
     if "/" in voice:
-        return of_folder(_snapshot(voice))
+        return of_folder(hub_folder(voice, _FROM_HUB, f"VOICE={NAME} takes packages instead"))
     return of_folder(packaged(CACHE))
 
 
@@ -105,19 +107,6 @@ def _vocabulary(folder: Path) -> dict[str, int]:
             if found:
                 return {symbol: int(number) for symbol, number in found.items()}
     raise BuildError(f"VOICE={folder}: no vocab.json, config.json or tokenizer.json with the ids of phonemes")
-
-
-def _snapshot(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    wanted = ["onnx/model_quantized.onnx", "voices/*.bin", "config.json", "tokenizer.json"]
-    try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise BuildError(
-            f"VOICE={name}: the hub could not be reached ({error}); VOICE={NAME} takes packages instead"
-        ) from error
 
 
 def packaged(cache: Path) -> Path:
