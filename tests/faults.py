@@ -36,6 +36,19 @@ BOUND_S = 120.0
 CLIENTS = 4
 
 
+def launch_command(folder: Path, *options: str, module: str = LAUNCHER) -> list[str]:
+    words = [
+        sys.executable,
+        "-m",
+        module,
+        "--folder",
+        str(folder),
+        "--log",
+        str(folder / "log"),
+    ]
+    return [*words, "--grpc-port", "0", "--http-port", "0", "--metrics-port", "0", *options]
+
+
 class Launched:
     """`python -m serving.host.launch` on free ports, as an operator starts it."""
 
@@ -43,16 +56,7 @@ class Launched:
         """prefix: a command that runs the launcher; module: another one that does what it does."""
         self.output = folder / "launch.out"
         self._module = module
-        words = [
-            sys.executable,
-            "-m",
-            module,
-            "--folder",
-            str(folder),
-            "--log",
-            str(folder / "log"),
-        ]
-        words += ["--grpc-port", "0", "--http-port", "0", "--metrics-port", "0", *options]
+        words = launch_command(folder, *options, module=module)
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [*prefix, *words], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -257,16 +261,7 @@ def engine_truncated(folder: Path) -> Outcome:
     serving_folder(folder)
     (model,) = (folder / "engines" / "cpu" / "llm").glob("*.onnx")
     os.truncate(model, model.stat().st_size // 2)
-    words = [
-        sys.executable,
-        "-m",
-        "serving.host.launch",
-        "--folder",
-        str(folder),
-        "--log",
-        str(folder / "log"),
-    ]
-    words += ["--grpc-port", "0", "--http-port", "0", "--metrics-port", "0"]
+    words = launch_command(folder)
     began = time.monotonic()
     done = subprocess.run(words, capture_output=True, text=True, timeout=BOUND_S, check=False)
     note = f"exit code {done.returncode} after {time.monotonic() - began:.0f} s: {done.stderr.strip()[-90:]}"

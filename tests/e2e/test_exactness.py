@@ -1,6 +1,5 @@
 """Through the server, greedy token ids are those of Transformers' `generate()` on the same checkpoint."""
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 
 from tests.support import transformers_audio
 from tests.support.clips import clip, file_bytes, saved, sound
+from tests.support.company import assert_eight_are_answered_as_alone
 from tests.support.oracle import Oracle
 from tests.support.wire import ask, ids_of, text_of
 
@@ -120,17 +120,7 @@ def test_several_clips_in_one_conversation(url: str, oracle: Oracle, tmp_path: P
 
 
 def test_a_request_among_eight_different_ones_is_answered_as_alone(url: str) -> None:
-    requests = [([clip(0.4 + 0.9 * place, seed=30 + place)], f"Question {place}?") for place in range(8)]
-    answer = partial(_answer, url)
-    alone = list(map(answer, requests))
-    with ThreadPoolExecutor(len(requests)) as pool:
-        together = list(pool.map(answer, requests))
-    assert together == alone
-    assert len(set(map(tuple, alone))) > 1
-
-
-def _answer(url: str, request: tuple[list[bytes], str]) -> list[int]:
-    return ids_of(ask(url, *request, parameters={"max_tokens": TOKENS}))
+    assert_eight_are_answered_as_alone(url, 0.9, TOKENS)
 
 
 def test_the_oracle_itself_runs_in_full_precision(oracle: Oracle) -> None:

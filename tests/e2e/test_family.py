@@ -1,8 +1,6 @@
 """Audio Flamingo Next's class through the server: greedy token ids are those of Transformers' `generate()`."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import torch
 from tests.e2e.conftest import door_before, triton_on
 from tests.support import transformers_audio
 from tests.support.clips import clip, file_bytes, saved
+from tests.support.company import assert_eight_are_answered_as_alone
 from tests.support.engines import BuiltEngines, build_random_engines
 from tests.support.oracle import Oracle
 from tests.support.wire import Refused, ask, ids_of, text_of
@@ -169,14 +168,4 @@ def clip_of(samples: np.ndarray, folder: Path) -> bytes:
 
 
 def test_a_request_among_ragged_ones_is_answered_as_alone(url: str) -> None:
-    requests = [([clip(0.4 + 11.3 * place, seed=30 + place)], f"Question {place}?") for place in range(8)]
-    answer = partial(_answer, url)
-    alone = list(map(answer, requests))
-    with ThreadPoolExecutor(len(requests)) as pool:
-        together = list(pool.map(answer, requests))
-    assert together == alone
-    assert len(set(map(tuple, alone))) > 1
-
-
-def _answer(url: str, request: tuple[list[bytes], str]) -> list[int]:
-    return ids_of(ask(url, *request, parameters={"max_tokens": TOKENS}))
+    assert_eight_are_answered_as_alone(url, 11.3, TOKENS)

@@ -7,9 +7,10 @@ from functools import partial
 from serving.door.door import Door
 from tests.support import scrape
 from tests.support.clips import clip
+from tests.support.company import thirty_two_streams
 from tests.support.long_answer import LONG
 from tests.support.oracle import Oracle
-from tests.support.wire import Response, Stream, ask, ids_of, text_of
+from tests.support.wire import Stream, ask, ids_of, text_of
 
 IDLE = ("af3_llm_running", "af3_llm_waiting", "af3_answers_live")
 HOT = {"temperature": 1.5, "seed": 1}
@@ -21,17 +22,7 @@ def idle(server: Door) -> bool:
 
 
 def test_the_deltas_of_32_streams_are_in_order_and_complete(url: str) -> None:
-    def stream(place: int) -> list[Response]:
-        parameters = {"max_tokens": 300, "temperature": 1.5, "seed": place}
-        return ask(url, [clip(0.3, seed=place)], "Go on.", parameters=parameters)
-
-    with ThreadPoolExecutor(32) as pool:
-        streams = list(pool.map(stream, range(32)))
-    for responses in streams:
-        assert [response.index for response in responses] == list(range(len(responses)))
-        assert [response.finish_reason for response in responses[:-1]] == [""] * (len(responses) - 1)
-        assert responses[-1].finish_reason in {"length", "stop"}
-        assert responses[-1].token_count == len(ids_of(responses))
+    streams = thirty_two_streams(url)
     assert sum(responses[-1].token_count == 300 for responses in streams) >= 16
 
 
