@@ -227,7 +227,7 @@ def test_fp8_is_refused_where_the_gpu_has_none():
 
 
 def test_an_unknown_precision_names_the_known_ones():
-    with pytest.raises(BuildError, match="PRECISION=fp7: h100 knows fp8, bf16, int8, int4"):
+    with pytest.raises(BuildError, match="PRECISION=fp7: h100 supports fp8, bf16, int8, int4"):
         H100.with_precision("fp7")
 
 
