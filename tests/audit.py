@@ -14,7 +14,7 @@ from typing import Any
 
 
 def problems(report: Mapping[str, Any]) -> list[str]:
-    """Of one report: what is vulnerable, and what nobody has looked at."""
+    """The problems of one report: vulnerable packages, and packages that were not looked up."""
     found = []
     for package in report["dependencies"]:
         if "skip_reason" in package:

@@ -161,7 +161,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Sample:
-    """Of the launcher and every process below it."""
+    """Resources of the launcher and of every process below it, together."""
 
     resident_mb: float
     threads: int
@@ -201,7 +201,7 @@ def resident_by_process(server: Launched) -> dict[str, float]:
 
 
 def grew(samples: Sequence[Sample]) -> list[str]:
-    """What is more in the last third than in the one before, beyond noise."""
+    """The resources that grew from the second to the last third of the run, by more than noise."""
     third = len(samples) // 3
     if not third:
         return []

@@ -74,7 +74,7 @@ class Scene:
         return self.server.said().count("; restarting ")
 
     def resident_mb(self) -> float:
-        """Of the launcher, in which the door is."""
+        """Memory of the launcher's process, which holds the door."""
         for pid in self.server.launcher():
             with open(f"/proc/{pid}/status") as status:  # noqa: PTH123
                 return int(status.read().partition("VmRSS:")[2].split()[0]) / 1024
@@ -126,7 +126,7 @@ def generate(
 
 @dataclass(frozen=True)
 class Address:
-    """Of the HTTP port."""
+    """An address of the HTTP port."""
 
     host: str
     port: int

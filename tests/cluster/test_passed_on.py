@@ -51,7 +51,7 @@ def test_an_api_key_reaches_the_server_as_it_was_sent(cluster: Cluster) -> None:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As a Kubernetes Secret holds them: tls.crt, tls.key, ca.crt; and another CA."""
+    """The files of a Kubernetes Secret (tls.crt, tls.key, ca.crt), and another CA."""
     folder = tmp_path_factory.mktemp("certificates")
 
     def openssl(*words: str) -> None:
@@ -92,7 +92,7 @@ def encrypted(
 
 
 def asked(url: str, certificates: Path, key: str | None) -> int:
-    """How many responses came. Raises grpc.RpcError."""
+    """The number of responses. Raises grpc.RpcError."""
     credentials = grpc.ssl_channel_credentials((certificates / "ca.crt").read_bytes())
     metadata = [("authorization", f"Bearer {key}")] if key else []
     with grpc.secure_channel(url, credentials) as channel:

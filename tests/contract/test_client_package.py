@@ -45,7 +45,7 @@ def test_it_holds_one_package_with_its_model_and_licences(wheel: Path) -> None:
     assert any(re.fullmatch(r".*\.dist-info/licenses/LICENSE", name) for name in names)
 
 
-def test_it_needs_nothing_of_the_server_and_any_numpy(wheel: Path) -> None:
+def test_it_needs_no_package_of_the_server_and_takes_any_numpy(wheel: Path) -> None:
     needs = metadata(wheel).get_all("Requires-Dist") or []
     always = [need for need in needs if "extra ==" not in need]
     assert "numpy>=1.26" in always

@@ -33,7 +33,7 @@ def versions(lines: list[str]) -> dict[str, str]:
 
 
 def resolve(folder: Path, wanted: list[str], constraints: list[str]) -> dict[str, str]:
-    """What pip would install for the image's Python, by name; CalledProcessError when there is no solution."""
+    """Package → version that pip would install for the image's Python. Raises CalledProcessError without one."""
     (folder / "wanted.txt").write_text("\n".join(wanted))
     (folder / "held.txt").write_text("\n".join(constraints))
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]

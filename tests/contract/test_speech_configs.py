@@ -56,7 +56,7 @@ def test_the_speech_ensemble_is_the_contracts(target: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_all_that_a_client_receives_comes_from_tts(target: str) -> None:
-    """Of a decoupled ensemble only the last step's responses reach the client one by one."""
+    """In a decoupled ensemble only the last step's responses reach the client one by one."""
     *_, postprocess, tts = config_of("audio_flamingo_speech", target).ensemble_scheduling.step
     wired = {name: postprocess.output_map[name] for name in agreed(contract.POSTPROCESS.outputs)}
     assert dict(tts.input_map) == wired

@@ -107,7 +107,7 @@ def test_the_memory_plan_counts_the_tables_of_the_rotation(rotating):
     assert planned.encoder_weights < rotating.weight_bytes <= 1.05 * weights
 
 
-def test_what_the_full_size_is_checked_for_holds_for_the_small_one_and_can_fail(encoder):
+def test_the_full_size_checks_hold_for_a_small_model_and_can_fail(encoder):
     """`python -m tests.full_size --tensorrt` asks the same of the full size."""
     geometry = nvidia.geometry(open_checkpoint(str(TINY)))
     planned = memory_plan.plan(H100, geometry)

@@ -29,7 +29,7 @@ def uri(data: bytes) -> str:
 
 
 def both(door: Door, prompt: str | None, **options: Any) -> Outcome:
-    """What both protocols say; fails when they differ."""
+    """The answer of both protocols; fails if they differ."""
     grpc, http = (ask(protocol, door, prompt, **options) for protocol in PROTOCOLS)
     assert grpc == http
     return grpc

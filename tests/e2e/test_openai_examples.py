@@ -32,7 +32,7 @@ def run(server: Door, command: Sequence[str], folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def answer(server: Door) -> str:
-    """What the siren is said to be over gRPC."""
+    """The answer about the siren over gRPC."""
     return text_of(ask(server.url, [SIREN], "What do you hear?", parameters={"max_tokens": 64}))
 
 

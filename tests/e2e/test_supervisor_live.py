@@ -51,7 +51,7 @@ def test_a_step_that_does_not_run_is_replaced(supervised: Supervised, name: str)
     supervised.until(lambda: supervised.door.admission.ready)
 
 
-def test_what_clients_ask_can_be_read_by_nobody_else(supervised: Supervised) -> None:
+def test_other_users_cannot_read_the_requests_in_shared_memory(supervised: Supervised) -> None:
     assert supervised.server is not None
     files = list(Path("/dev/shm").glob(f"af3-*-{supervised.server.ports.grpc}-*"))
     assert files and all(path.stat().st_mode & 0o077 == 0 for path in files)

@@ -206,7 +206,7 @@ def _chunks(random: Random) -> bytes:
 
 
 def _grpc(random: Random) -> bytes:
-    """What a gRPC client would say, on the wrong port."""
+    """What a gRPC client would send, on the wrong port."""
     return _mutated(
         random, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9) + random.randbytes(random.randrange(200))
     )

@@ -211,7 +211,7 @@ def _good_llm(random: Random) -> dict[str, np.ndarray]:
 
 
 def _good_step(step: contract.Step, random: Random) -> dict[str, np.ndarray]:
-    """What the step before would send."""
+    """The tensors that the step before would send."""
     if step is contract.LLM:
         return _good_llm(random)
     if step is contract.AUDIO_ENCODER:

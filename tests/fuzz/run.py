@@ -32,7 +32,7 @@ INSIDES = re.compile(
 
 @dataclass
 class Result:
-    """How many cases of each kind ended how, and those that ended wrong."""
+    """Counts the outcomes of each kind of case, and keeps the wrong ones."""
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -80,7 +80,7 @@ def run(
 
 
 def good_answer(door: str) -> list[int]:
-    """What must be the same before, during and after."""
+    """The answer to a fixed question; it must be the same before, during and after the cases."""
     return ids_of(ask(door, prompt="What is it?", parameters={"max_tokens": 8}))
 
 

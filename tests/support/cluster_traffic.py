@@ -86,7 +86,7 @@ def counted(server: Member, name: str) -> float:
 
 
 def answered_by(cluster: Cluster, act: Callable[[], object]) -> int:
-    """Which server answers what `act` asks, and nobody else meanwhile: the one whose counter grows."""
+    """The server that answers the requests of `act`: its counter grows. Nobody else may send meanwhile."""
     before = [counted(server, ANSWERED) for server in cluster.servers]
     act()
     grown: list[float] = []

@@ -148,7 +148,7 @@ def check(document: dict[str, Any]) -> None:
 
 
 def _kubernetes_parts(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """What is Kubernetes' own inside an object of another project, as objects of its own."""
+    """The Kubernetes objects inside an object of another project, each as an object."""
     metadata, spec = {"name": "part"}, document["spec"]
     if document["kind"] == "ServingRuntime":
         pod = {"containers": spec["containers"], "volumes": spec.get("volumes", [])}

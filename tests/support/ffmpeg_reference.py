@@ -34,6 +34,6 @@ def heard(path: Path, decoder: str | None = None) -> np.ndarray:
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Of the part that both have."""
+    """The correlation over the samples that both have."""
     both = min(len(first), len(second))
     return float(np.corrcoef(first[:both], second[:both])[0, 1])

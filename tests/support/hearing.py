@@ -32,7 +32,7 @@ class Heard:
 
     @property
     def seconds(self) -> list[float]:
-        """Of each segment."""
+        """The length of each segment."""
         ends = [*self.starts[1:], len(self.blocks)]
         return [sum(map(len, self.blocks[a:b])) / self.hz for a, b in zip(self.starts, ends, strict=True)]
 

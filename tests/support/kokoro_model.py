@@ -97,7 +97,7 @@ def _tones() -> np.ndarray:
 def _integer(
     kind: str, source: str, weight: str, zero: str, output: str, **attributes: list[int]
 ) -> list[onnx.NodeProto]:
-    """As ONNX Runtime's dynamic quantisation writes a convolution or a product."""
+    """Writes a convolution or a product as ONNX Runtime's dynamic quantisation does."""
     quantised, scale, point = (f"{output}_{part}" for part in ("quantised", "scale", "point"))
     return [
         helper.make_node("DynamicQuantizeLinear", [source], [quantised, scale, point]),

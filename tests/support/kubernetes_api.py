@@ -163,7 +163,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 def discovery(path: str) -> Json | None:
-    """What there is: versions, groups, resources, and that fields are checked here (`fieldValidation`)."""
+    """Discovery: versions, groups, resources, and that the server checks fields (`fieldValidation`)."""
     versions = sorted({version for version, _ in RESOURCES.values()})
     if path == "version":
         return {"major": "1", "minor": "35", "gitVersion": "v1.35.0"}

@@ -67,7 +67,7 @@ def _with_chunk(name: bytes, size: int) -> bytes:
 
 
 def _wav_layouts() -> dict[str, bytes]:
-    """What recorders and editors leave around the samples."""
+    """Chunks that recorders and editors write around the samples."""
     whole = file_bytes(sound(0.5))
     return {
         "wav_fact.wav": whole[:36] + b"fact" + struct.pack("<II", 4, 8_000) + whole[36:],
@@ -78,7 +78,7 @@ def _wav_layouts() -> dict[str, bytes]:
 
 
 def ape_tag() -> bytes:
-    """Of one item, with header and footer."""
+    """An APE tag of one item, with header and footer."""
     item = struct.pack("<II", 1, 0) + b"a\0b"
     head, foot = (
         b"APETAGEX" + struct.pack("<IIII", 2000, len(item) + 32, 1, flags) + bytes(8)

@@ -44,14 +44,14 @@ class Reply:
 
     @property
     def error(self) -> dict[str, Any]:
-        """What stands under `error`, with all four keys and no other."""
+        """The object under `error`, which has exactly the four keys."""
         assert set(self.json) == {"error"}
         error = self.json["error"]
         assert set(error) == {"message", "type", "param", "code"}
         return error
 
     def events(self) -> Iterator[Any]:
-        """What stands in the events, without the one that ends them."""
+        """The data of the events, without the final `[DONE]`."""
         *events, nothing = self.body.decode().split("\n\n")
         assert nothing == ""
         for one in events:

@@ -35,7 +35,7 @@ ANSWER = "I hear a long low tone that goes on and on until somebody says stop."
 
 @dataclass
 class Faults:
-    """What the next requests meet."""
+    """Sets how the next requests are answered."""
 
     refuse: tuple[int, str, dict[str, str]] | None = None  # status, message, headers of chat
     key: str | None = None

@@ -41,7 +41,7 @@ def quiet(seconds: float, hz: int = HZ) -> np.ndarray:
 
 
 def messages(request: service_pb2.ModelInferRequest) -> list[dict[str, Any]]:
-    """What the model was asked with."""
+    """The messages that the model got."""
     names = [tensor.name for tensor in request.inputs]
     found: list[dict[str, Any]] = json.loads(request.raw_input_contents[names.index("messages")][4:])
     return found

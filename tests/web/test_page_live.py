@@ -236,7 +236,7 @@ def test_a_server_with_keys_is_used_after_one_is_given(open_page: Open, triton: 
         expect(page.locator(".answer .words")).to_have_text("I hear a siren.")
 
 
-def test_a_page_by_another_name_is_told_how_to_be_let_in(open_page: Open, live: Door):
+def test_a_page_of_another_host_name_is_refused_with_the_option_that_allows_it(open_page: Open, live: Door):
     page = open_page(f"http://{ANOTHER_HOST}:{live.ports.http}/#ask")
     page.locator("#question").fill("What do you hear?")
     page.keyboard.press("Enter")

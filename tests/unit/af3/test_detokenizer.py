@@ -79,7 +79,7 @@ def test_nothing_is_added_after_a_stop_string() -> None:
     assert detokenizer.finish() == ""
 
 
-def test_what_only_looked_like_a_stop_string_is_given_back() -> None:
+def test_text_that_only_began_like_a_stop_string_is_released() -> None:
     detokenizer = Detokenizer(TOKENIZER, ["END"])
     deltas = [detokenizer.push(TOKENIZER.encode(letter)) for letter in "xENy"]
     assert deltas == ["x", "", "", "ENy"]

@@ -101,7 +101,7 @@ def test_heteronyms_are_told_apart_by_their_neighbours(
     assert second in said[1]
 
 
-def test_the_bass_of_music_is_no_fish(espeak: EspeakSynthesizer) -> None:
+def test_bass_in_music_is_not_pronounced_like_the_fish(espeak: EspeakSynthesizer) -> None:
     assert "bˈAs" in phonemes("a bass guitar", AMERICAN, espeak.phonemes)
 
 
@@ -171,7 +171,7 @@ def test_the_rate_changes_the_length(voices: KokoroSynthesizer) -> None:
     assert normal == pytest.approx(2 * fast, rel=0.05)
 
 
-def test_a_mix_lies_between_its_parts(voices: KokoroSynthesizer) -> None:
+def test_a_mix_is_the_weighted_mean_of_its_voices(voices: KokoroSynthesizer) -> None:
     heart, sky = voices.style("af_heart"), voices.style("af_sky")
     np.testing.assert_allclose(voices.style("af_heart:0.7+af_sky:0.3"), 0.7 * heart + 0.3 * sky, atol=1e-6)
     np.testing.assert_array_equal(voices.style("af_heart:2"), heart)

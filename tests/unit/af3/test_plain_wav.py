@@ -83,7 +83,7 @@ def test_a_broken_header_is_read_as_the_decoder_reads_it_or_not_at_all() -> None
     assert taken > 100
 
 
-def test_such_a_clip_starts_no_process_and_is_refused_in_the_same_words() -> None:
+def test_a_plain_wav_starts_no_process_and_is_refused_in_the_same_words() -> None:
     decoder = ClipDecoder()
     assert len(decoder.decode(clip(0.5), "audio[0]").pcm) == 8_000
     for data, cause in (

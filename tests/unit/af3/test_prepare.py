@@ -86,7 +86,7 @@ def test_a_seed_is_passed_on_and_drawn_where_none_is_given() -> None:
     assert value(prepare(), contract.SEED) != value(prepare(), contract.SEED)
 
 
-def test_what_is_asked_for_reaches_the_llm() -> None:
+def test_request_parameters_reach_the_llm() -> None:
     tensors = prepare(max_tokens=33, repetition_penalty=1.25)
     assert value(tensors, contract.REQUEST_OUTPUT_LEN) == 33
     assert value(tensors, contract.REPETITION_PENALTY) == 1.25

@@ -31,7 +31,7 @@ def build(
 
 
 def hashes(prompt: Prompt) -> list[int]:
-    """Of the clips in their order."""
+    """The hashes of the clips, in order."""
     audio = prompt.input_ids >= VOCABULARY
     return list(dict.fromkeys(prompt.extra_ids[audio].tolist()))
 

@@ -31,7 +31,7 @@ def split(pieces: list[str]) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("text", CASES)
-def test_the_same_is_told_apart_wherever_the_text_is_cut(text: str) -> None:
+def test_reasoning_and_answer_are_split_alike_wherever_the_text_is_cut(text: str) -> None:
     assert split([text]) == CASES[text]
     assert split(list(text)) == CASES[text]
     for first in range(len(text) + 1):

@@ -120,7 +120,7 @@ def test_a_voice_of_another_language_gets_nothing_english() -> None:
         "Is it? Yes! It's the dog's bone.",
     ],
 )
-def test_what_means_something_else_stays(text: str) -> None:
+def test_ambiguous_words_are_left_unchanged(text: str) -> None:
     assert in_english(plain(text)) == text
 
 

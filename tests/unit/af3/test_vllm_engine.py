@@ -173,7 +173,7 @@ def test_an_unwanted_answer_ends_at_once_and_frees_its_id(
     assert submit(engine, generation(name)).wait()
 
 
-def test_a_heart_moves_with_what_vllm_sends_and_not_while_it_is_silent(
+def test_the_heartbeat_advances_only_while_vllm_sends_messages(
     engine: VllmEngine, observed: Observed
 ) -> None:
     submit(engine, generation("spoken")).wait()

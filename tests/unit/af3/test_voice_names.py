@@ -31,7 +31,7 @@ def test_a_natural_voice_comes_before_an_offline_one(name: str, voice: str) -> N
 
 
 @pytest.mark.parametrize("name", KOKORO)
-def test_a_voices_own_name_is_itself(name: str) -> None:
+def test_a_voices_own_name_resolves_to_that_voice(name: str) -> None:
     assert resolve(name, KOKORO) == name
 
 
@@ -67,7 +67,7 @@ def test_the_shares_of_a_mix_add_up_to_one(name: str, shares: dict[str, float]) 
         ("+", "is no mix"),
     ],
 )
-def test_what_is_no_mix_is_refused_with_what_would_be(name: str, said: str) -> None:
+def test_a_malformed_mix_is_refused_with_a_right_one(name: str, said: str) -> None:
     with pytest.raises(RequestError, match=said):
         resolve(name, KOKORO)
 

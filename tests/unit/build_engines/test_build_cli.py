@@ -55,7 +55,7 @@ def build(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 
 def lines(output: str) -> list[str]:
-    """What was said of the stages, without times and figures."""
+    """The lines about stages, without times and figures."""
     return [line.split(" in ")[0] for line in output.splitlines() if line.startswith(STAGES)]
 
 

@@ -61,7 +61,7 @@ class Workshop:
         return [words[0] for words in standins.calls(self.programs)]
 
     def served(self) -> list[str]:
-        """What lies in the output, without what only building needs."""
+        """The files of the output, without those that only the build needs."""
         hidden = {"parts", "timing"}
         return sorted(path.name for path in self.output.iterdir() if path.name not in hidden)
 

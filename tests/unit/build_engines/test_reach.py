@@ -37,7 +37,7 @@ def test_no_sequence_is_longer_than_the_language_model_has_positions_for() -> No
     assert limits.max_sequence_tokens == 32_768
 
 
-def test_nothing_of_the_family_goes_past_what_the_contract_allows() -> None:
+def test_no_model_of_the_family_exceeds_the_contracts_limits() -> None:
     assert max(known.clip_seconds for known in reach.PUBLISHED.values()) == LONGEST_CLIP_SECONDS
     assert max(known.answer_tokens for known in reach.PUBLISHED.values()) == LONGEST_ANSWER_TOKENS
 

@@ -16,7 +16,7 @@ from build_engines.stage import BuildError, Stage, is_current, read_stamp, requi
 
 
 class Killed(BaseException):
-    """What ends a build without a chance to clean up."""
+    """Ends a build without a chance to clean up."""
 
 
 class Builder:
@@ -172,7 +172,7 @@ def test_a_failed_verification_installs_nothing(tmp_path: Path) -> None:
     assert read_stamp(tmp_path / "encoder") is None
 
 
-def test_a_figure_that_is_no_number_is_past_every_bound() -> None:
+def test_nan_exceeds_every_bound() -> None:
     with pytest.raises(BuildError, match="nan"):
         require("relative error", float("nan"), 1e-4)
 

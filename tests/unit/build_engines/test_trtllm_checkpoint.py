@@ -268,7 +268,7 @@ def test_a_prompt_is_continued_by_the_models_own_greedy_answer(llm, samples):
     assert torch.equal(answered.embeddings[0, prompt.shape[1] :], table[likeliest[:-1]])
 
 
-def test_a_layer_that_hears_nothing_is_refused(llm, samples):
+def test_a_layer_without_activations_is_refused(llm, samples):
     model = load(llm)
     model.model.layers[1].input_layernorm.weight.data.zero_()
     prompts = [fp8.answered(model, fp8.embed(model, *samples[3]))]

@@ -52,7 +52,7 @@ def test_deltas_come_in_order_and_the_empty_last_response_is_left_out(server, re
 
 
 @both_clients
-def test_the_key_of_the_request_and_a_wish_for_real_status_are_sent_beside_it(server, read):
+def test_the_affinity_key_and_the_real_status_header_are_sent_as_metadata(server, read):
     read(server.url)
     read(server.url)
     first, second = server.metadata

@@ -209,7 +209,7 @@ def test_another_prompt_for_the_same_answers_is_refused(run, answers, server, tm
     assert run(clips, "--prompt", "What?", "--max-tokens", "9") == 0
 
 
-def test_answers_of_an_earlier_release_are_gone_on_with(run, server, questions, tmp_path):
+def test_answers_of_an_earlier_release_are_resumed(run, server, questions, tmp_path):
     line = {"id": 1, "text": "a", "finish_reason": "stop", "token_count": 1, "seconds": 1, "error": None}
     (tmp_path / "answers.jsonl").write_text(json.dumps(line) + "\n")
     assert run(questions({"id": 1, "prompt": "?"})) == 0

@@ -56,7 +56,7 @@ def test_what_is_no_sound_is_refused(values, sentence):
         ([0.5], "float"),
     ],
 )
-def test_a_clip_of_another_kind_is_told_how_to_be_sent(audio, kind):
+def test_a_clip_of_the_wrong_type_is_refused_with_a_right_way_to_send_it(audio, kind):
     with pytest.raises(
         AudioFlamingoError, match=rf"audio\[0\]: a {kind} is no clip; .*Samples\(values, hz\)"
     ):

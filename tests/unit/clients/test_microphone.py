@@ -94,7 +94,7 @@ def test_an_utterance_without_a_pause_ends_at_its_longest_and_the_next_begins() 
     assert len(detector.utterance().values) <= LONGEST_FRAMES * FRAME_SAMPLES
 
 
-def test_a_doubtful_frame_changes_nothing() -> None:
+def test_a_frame_between_the_thresholds_changes_nothing() -> None:
     probabilities = iter([0.45] * 50 + [0.9] * 2 + [0.45] * 50 + [0.1] * 30)
     detector = UtteranceDetector(lambda frame: next(probabilities))
     said = [detector.take(silence(FRAME_S)) for _ in range(132)]

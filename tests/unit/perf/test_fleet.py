@@ -20,7 +20,7 @@ def test_one_server_that_decodes_at_once_is_the_queue_of_the_textbook() -> None:
         assert mean == pytest.approx(1 + rho / (2 * (1 - rho)), rel=0.08)
 
 
-def test_slots_that_are_full_hold_requests_back() -> None:
+def test_requests_wait_while_all_slots_are_taken() -> None:
     """Four slots of ten seconds carry 0.4 requests/s: at a little more the wait grows without end."""
     service = Service(0.0, 0.001, 10.0, slots=4, cached_clips=1)
     carried = simulate(service, 1, 0.2, 5000, ONCE, "affinity").percentile(0.5)
@@ -40,7 +40,7 @@ def test_a_clip_asked_about_again_is_known_where_it_is_sent_and_half_as_often_an
     assert lost == pytest.approx(0.25, abs=0.03)  # the k-th question is known with 1 - (2/3)^(k-1)
 
 
-def test_a_cache_that_is_too_small_knows_nothing() -> None:
+def test_a_cache_that_is_too_small_keeps_nothing() -> None:
     service = Service(0.1, 0.01, 0.1, slots=64, cached_clips=1)
     assert simulate(service, 1, 5.0, 5000, Demand(3.0, 20.0), "affinity").hits < 0.1
 

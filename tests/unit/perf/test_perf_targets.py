@@ -23,7 +23,7 @@ def test_a_missed_target_is_said_and_fails(
     assert "| part 0 | ≤ 1 | 0.5 | met |" in text and "| part 1 | ≤ 1 | 0.5 | MISSED |" in text
 
 
-def test_what_is_only_to_be_known_cannot_be_missed(
+def test_a_target_without_a_bound_cannot_be_missed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, capsys, True, None)[0] == 0

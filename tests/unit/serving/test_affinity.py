@@ -70,7 +70,7 @@ def test_a_key_comes_back_over_http(door, method):
     assert by_http(door, {"prompt": "say=hi"}, "mine", method) == "mine"
 
 
-def test_a_request_without_a_key_gets_that_of_its_first_clip(door):
+def test_a_request_without_an_affinity_key_gets_that_of_its_first_clip(door):
     expected = hashlib.sha256(CLIP).hexdigest()[:16]
     assert by_grpc(door, spoken([CLIP, b"another"]), None) == expected
     assert by_grpc(door, spoken([CLIP], "say=what|many=3"), None) == expected
@@ -88,7 +88,7 @@ def test_a_key_that_no_header_should_hold_is_not_repeated(door, bad):
     assert by_grpc(door, spoken([CLIP]), bad) == own
 
 
-def test_a_refused_request_says_no_key_so_that_a_proxy_may_ask_elsewhere(door):
+def test_a_refused_request_has_no_affinity_key_so_a_proxy_may_retry_elsewhere(door):
     """Envoy retries only what has not begun: no initial metadata before the first response."""
     door.admission.ready = False
     try:
@@ -136,7 +136,7 @@ def test_client_and_door_make_the_same_key(name):
     assert key_of(REQUESTS[name]) == affinity_key(REQUESTS[name]) != ""
 
 
-def test_a_request_with_nothing_in_it_has_no_key():
+def test_an_empty_request_has_no_affinity_key():
     assert key_of(service_pb2.ModelInferRequest()) == ""
 
 

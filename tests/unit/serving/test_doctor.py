@@ -73,7 +73,7 @@ def test_an_old_driver_is_a_warning_with_the_version_it_should_be(programs):
     assert "575.57 or newer" in remedy(found, "driver")
 
 
-def test_docker_that_is_not_there_not_running_or_without_nvidia(programs):
+def test_docker_that_is_missing_stopped_or_without_nvidia_is_reported(programs):
     assert state(list(doctor.check_container()), "Docker") == "missing"
     program(programs, "docker", "exit 1")
     assert "systemctl start docker" in remedy(list(doctor.check_container()), "Docker")

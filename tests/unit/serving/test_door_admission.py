@@ -171,7 +171,7 @@ def test_a_counter_shows_all_its_values_at_zero_and_never_another():
     assert "af3_requests_in_flight 3.0" in text
 
 
-def test_a_family_that_both_servers_have_stands_once_in_metrics():
+def test_a_metric_of_both_servers_appears_once_in_metrics():
     ours = "# HELP a_total x\n# TYPE a_total counter\na_total 1\n"
     tritons = "# HELP a_total y\n# TYPE a_total counter\na_total 2\n# HELP b z\n# TYPE b gauge\nb 3\n"
     text = joined(ours, tritons)

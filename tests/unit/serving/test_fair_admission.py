@@ -49,7 +49,7 @@ def test_the_next_turn_is_that_of_the_caller_with_the_fewest_at_triton() -> None
     assert not single.waiting
 
 
-def test_of_one_caller_the_oldest_is_next() -> None:
+def test_the_oldest_request_of_a_caller_is_next() -> None:
     to, caller = admission(), Caller()
     slots = [enter(to, caller) for _ in range(5)]
     slots[0].release()
@@ -140,7 +140,7 @@ def test_one_caller_may_send_half_of_all_at_once_and_a_newcomer_finds_room() -> 
     assert len(copy_context().run(announce, budget, Caller(), 64)) == 2
 
 
-def test_what_is_announced_and_never_comes_takes_nothing_from_others() -> None:
+def test_an_announced_body_that_never_arrives_takes_no_budget_from_others() -> None:
     budget = UploadBudget(Limits())
     for _ in range(50):
         copy_context().run(announce, budget, Caller(), 4)

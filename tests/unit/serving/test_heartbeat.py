@@ -118,7 +118,7 @@ def test_without_a_supervisor_nothing_is_written(tmp_path: Path, monkeypatch: py
         pass
 
 
-def test_a_heart_that_cannot_be_written_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_heartbeat_that_cannot_be_written_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:
     with Heart("llm", "/nope/heart-").at_work():
         pass
     assert "no heartbeat of llm" in caplog.text

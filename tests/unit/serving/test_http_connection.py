@@ -233,7 +233,7 @@ def test_a_stream_is_neither_cached_nor_held_back(door: Door) -> None:
         assert line in head
 
 
-def test_a_refusal_that_passes_says_after_how_long(door: Door) -> None:
+def test_a_temporary_refusal_says_when_to_try_again(door: Door) -> None:
     door.admission.draining = True
     with connect(door) as connection:
         connection.sendall(post({"prompt": "say=hi"}, "Connection: close"))

@@ -84,7 +84,7 @@ def test_a_wrong_setting_ends_the_launcher_with_a_sentence(
     assert named in capsys.readouterr().err
 
 
-def test_a_wrong_variable_is_named_as_one(
+def test_a_wrong_environment_variable_is_named_in_the_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AF3_MAX_IN_FLIGHT", "many")

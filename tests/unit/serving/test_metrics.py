@@ -12,7 +12,7 @@ from serving.steps import adapter
 
 
 class TritonMetric:
-    """As Triton's: not for two threads at once."""
+    """Like Triton's: must not be used by two threads at once."""
 
     def __init__(self) -> None:
         self._inside = threading.Lock()

@@ -155,7 +155,7 @@ def test_a_refused_name_holds_no_memory(door, protocol):
 
 
 @pytest.mark.parametrize("bad", ["sha256:", "sha256:" + "g" * 64, "sha256:" + "A" * 64, "sha256:" + "0" * 65])
-def test_what_is_no_name_goes_on_as_it_is(door, triton, bad):
+def test_text_that_is_no_clip_name_is_passed_on_unchanged(door, triton, bad):
     assert ask_plainly("grpc", door, "say=hi", audio=[bad]).status == "OK"
     assert heard(triton)[-1] == [bad.encode()]
 
@@ -170,7 +170,7 @@ def test_an_answer_by_name_that_is_cancelled_is_not_asked_again(door, triton):
     assert heard(triton) == []
 
 
-def test_a_wish_for_the_clip_that_comes_before_the_cancelling_is_read_is_no_error_of_its_own(door, triton):
+def test_a_cancelled_answer_ends_as_cancelled_even_if_the_server_has_asked_for_the_clip(door, triton):
     """Seen on a busy machine: the server had asked for the clip, and the client was told so instead."""
     with AudioFlamingo(door.url, by_hash=True) as flamingo:
         answer = flamingo.ask(clip(100_000), "forever")
@@ -182,7 +182,7 @@ def test_a_wish_for_the_clip_that_comes_before_the_cancelling_is_read_is_no_erro
     assert heard(triton) == []
 
 
-def test_another_refusal_is_no_reason_to_send_the_clip(door, triton):
+def test_only_a_missing_clip_makes_the_client_send_it(door, triton):
     file = clip(100_000)
     assert asked_by_client(door, file) == "hi"
     with (

@@ -38,7 +38,7 @@ FILE = ("clip.wav", bytes(range(256)) * 5000 + b"\r\n--not-the-end\r\n", "audio/
 
 @pytest.fixture(autouse=True)
 def questions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the stand-in does is said in the question."""
+    """The question tells the stand-in what to do."""
     for task in ("transcribe", "translate"):
         monkeypatch.setitem(transcription_request.QUESTIONS, task, f"{SAID}|{task}")
 
@@ -153,7 +153,7 @@ def test_no_field_of_a_transcription_is_dropped_silently() -> None:
     assert theirs <= ours | read | {"timestamp_granularities"}
 
 
-def test_forms_that_are_none(door: Door) -> None:
+def test_a_malformed_form_is_refused(door: Door) -> None:
     body, header = form({"model": MODEL}, b"a")
     for data, kind in (
         (b"", header),

@@ -97,7 +97,7 @@ ELSEWHERE = {"model", "messages", "modalities", "audio", "stream", "stream_optio
 
 
 @pytest.mark.parametrize("field", NOT_DONE)
-def test_what_is_not_done_is_refused_by_name(field: str, door: Door) -> None:
+def test_an_unsupported_field_is_refused_by_name(field: str, door: Door) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client(door).chat.completions.create(**body(), extra_body={field: NOT_DONE[field]})
     assert (refused.value.param, refused.value.code) == (field, "unsupported_parameter")
@@ -106,7 +106,7 @@ def test_what_is_not_done_is_refused_by_name(field: str, door: Door) -> None:
 
 
 @pytest.mark.parametrize("field", [*NEUTRAL, *WITHOUT_EFFECT])
-def test_what_asks_for_nothing_changes_nothing(field: str, triton: FakeTriton, door: Door) -> None:
+def test_default_values_change_nothing(field: str, triton: FakeTriton, door: Door) -> None:
     value = {**NEUTRAL, **WITHOUT_EFFECT}[field]
     for given in (value, None):
         assert post(door, CHAT, body(**{field: given})).status == 200
@@ -181,7 +181,7 @@ def test_a_wrong_field_is_named(name: str, door: Door) -> None:
     assert param.removesuffix(".id") in reply.error["message"]
 
 
-def test_bodies_that_are_no_request(door: Door) -> None:
+def test_a_body_that_is_no_request_is_refused(door: Door) -> None:
     for data in (b"", b"{", b"[]", b'"a"', b"{}", b'{"model": "x", "model": "y"}', b'{"model": NaN}'):
         reply = post(door, CHAT, data)
         assert reply.status == 400

@@ -43,7 +43,7 @@ def test_subtitles_hold_one_block() -> None:
 
 
 def test_a_form_of_20_mb_is_parsed_in_milliseconds() -> None:
-    """Of line ends and dashes too, at which a boundary may begin."""
+    """One of the files is full of line ends and dashes, with which a boundary may begin."""
     for file in (np.random.default_rng(1).bytes(20 << 20), b"\r\n--" * (5 << 20)):
         body, header = form({"model": "m"}, file)
         began_s = time.process_time()

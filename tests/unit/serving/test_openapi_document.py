@@ -90,7 +90,7 @@ def test_examples_are_answered(door: Door) -> None:
     assert post(door, "/v1/chat/completions", example).status == 200
 
 
-def test_a_field_that_is_not_done_may_have_the_values_that_ask_for_nothing(door: Door) -> None:
+def test_an_unsupported_field_may_have_the_values_that_change_nothing(door: Door) -> None:
     for name, field in SCHEMAS["ChatRequest"]["properties"].items():
         for value in field.get("enum", ()):
             if "not done" in field.get("description", ""):

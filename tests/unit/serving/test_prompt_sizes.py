@@ -10,7 +10,7 @@ from serving.steps import prompt_sizes
 from serving.steps.prompt_sizes import KEPT_S, PromptSize, PromptSizes, prompt_size
 
 
-def test_what_is_told_is_taken_once_by_its_request(tmp_path: Path) -> None:
+def test_a_prompt_size_is_taken_once_by_its_request(tmp_path: Path) -> None:
     sizes = PromptSizes(f"{tmp_path}/prompt-")
     sizes.tell("one/../*", PromptSize(120, 75))
     sizes.tell("two", PromptSize(9, 0))
@@ -21,7 +21,7 @@ def test_what_is_told_is_taken_once_by_its_request(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_nobody_takes_is_dropped(tmp_path: Path) -> None:
+def test_prompt_sizes_that_nobody_takes_are_dropped(tmp_path: Path) -> None:
     sizes = PromptSizes(f"{tmp_path}/prompt-")
     sizes.tell("broken off", PromptSize(1, 0))
     (left,) = tmp_path.iterdir()
@@ -32,7 +32,7 @@ def test_what_nobody_takes_is_dropped(tmp_path: Path) -> None:
     assert sizes.take("in flight") == PromptSize(2, 0)
 
 
-def test_no_request_fails_of_it(tmp_path: Path) -> None:
+def test_sizes_that_cannot_be_written_fail_no_request(tmp_path: Path) -> None:
     for sizes in (PromptSizes(), PromptSizes(f"{tmp_path}/no/such/folder/")):
         sizes.tell("one", PromptSize(1, 0))
         assert sizes.take("one") is None

@@ -80,7 +80,7 @@ def test_every_status_of_a_refusal_has_a_code_of_tritons() -> None:
         adapter.failure(RequestError(status, "x"))  # type: ignore[arg-type]
 
 
-def test_a_fault_of_ours_is_told_as_a_number_and_its_trace_is_logged(
+def test_an_internal_error_shows_a_reference_number_and_logs_its_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     response = adapter.answer(Request({}), lambda request: refuse(ValueError("secret path /x")))
@@ -209,7 +209,7 @@ def test_the_llm_is_stopped_under_the_requests_own_id() -> None:
 
 
 @pytest.mark.parametrize("step", ["preprocess", "audio_encoder", "llm", "postprocess", "tts"])
-def test_a_model_is_an_adapter(step: str) -> None:
+def test_a_model_py_is_short(step: str) -> None:
     text = (Path(__file__).parents[3] / "model_repository" / step / "1" / "model.py").read_text()
     assert len([line for line in text.splitlines() if line.strip()]) <= LONGEST_MODEL
 

@@ -101,7 +101,7 @@ class World:
         return found
 
     def run(self, *findings: Finding) -> str:
-        """What the supervisor said until the findings of its probes came to an end."""
+        """The supervisor's output until its probes had no more findings."""
         self.findings = iter(findings)
         with pytest.raises(KeyboardInterrupt):
             self.supervisor.run(lambda: None)
@@ -189,7 +189,7 @@ def test_a_triton_that_does_not_answer_is_replaced_though_its_steps_are_at_work(
     assert "hung: tritonserver has not answered a health call" in said
 
 
-def test_a_machine_that_was_paused_is_looked_at_twice(world: World) -> None:
+def test_a_paused_machine_is_probed_again_before_a_restart(world: World) -> None:
     looks = iter([[Pulse("llm", 500.0, 0.0, False)]])
     world.signs = lambda: next(looks, [IDLE])
     world.run(WELL, SILENT, WELL)
@@ -226,7 +226,7 @@ def test_a_step_that_died_is_named(world: World) -> None:
     assert world.counted == ["died"]
 
 
-def test_a_failed_answer_of_a_client_is_looked_after_at_once(world: World) -> None:
+def test_a_failed_answer_of_a_client_makes_the_supervisor_probe_at_once(world: World) -> None:
     world.door.admission.suspicious = True
     before = world.now
     world.run(WELL, WELL)

@@ -32,7 +32,7 @@ def test_an_error_is_wrong_and_shown() -> None:
     assert list(score.confusions) == [("A bell.", "error: timeout")]
 
 
-def test_a_bar_is_missed_just_below_it_and_holds_on_it() -> None:
+def test_a_result_just_below_its_threshold_fails_and_one_on_it_passes() -> None:
     assert evaluate.Score(asked=100, right=97, bar=0.98).missed
     assert not evaluate.Score(asked=100, right=98, bar=0.98).missed
     assert not evaluate.Score(asked=100, right=0, bar=None).missed

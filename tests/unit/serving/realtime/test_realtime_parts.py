@@ -45,7 +45,7 @@ def test_a_turn_begins_with_two_frames_of_speech_and_ends_with_the_whole_pause()
     assert changes([0.1, 0.9, 0.1, 0.9, 0.9, 0.9] + [0.1] * 20) == [(4, "start"), (5 + pause, "stop")]
 
 
-def test_a_doubtful_frame_neither_begins_nor_ends_a_turn() -> None:
+def test_a_frame_between_the_thresholds_neither_begins_nor_ends_a_turn() -> None:
     assert changes([0.4] * 20) == []
     assert changes([0.9, 0.9] + [0.4] * 50) == [(1, "start")]
 
