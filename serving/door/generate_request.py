@@ -17,7 +17,7 @@ from af3 import contract
 from af3.errors import RequestError, invalid
 from serving.door.clip_store import elements
 from serving.door.json_body import MAX_DEPTH, LongString, too_deep, utf8
-from serving.door.request_check import ENSEMBLES, MAX_CLIPS, SHOWN
+from serving.door.request_check import ENSEMBLES, SHOWN
 from serving.door.wire_request import Piece, WireRequest, written
 
 ID = "id"
@@ -77,8 +77,8 @@ def _values(datatype: str, raw: bytes) -> list[Any]:
 
 def _clips(value: object) -> list[Element]:
     clips = value if isinstance(value, list) else [value]
-    if len(clips) > MAX_CLIPS:
-        raise invalid(f"audio: {len(clips)} clips, at most {MAX_CLIPS} are read")
+    if len(clips) > contract.MAX_CLIPS:
+        raise invalid(f"audio: {len(clips)} clips, at most {contract.MAX_CLIPS} are heard in one request")
     return [_bytes(clip, f"audio[{place}]") for place, clip in enumerate(clips)]
 
 

@@ -20,7 +20,6 @@ ENSEMBLES = {
 }
 PUBLIC_MODELS = tuple(ENSEMBLES)
 MAX_PARAMETERS = 32
-MAX_CLIPS = 1024
 SHOWN = 64  # characters of a name that are repeated to the client
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from af3 import contract
 from af3.errors import RequestError, invalid
-from serving.door.request_check import MAX_CLIPS
 
 SMALL_BYTES = 64 << 10  # not walked: whatever it holds is parsed in a moment
 MAX_FIELDS = 256
@@ -39,7 +39,7 @@ def _refuse_many_elements(message: bytes, start: int, end: int) -> None:
     """An input that holds its contents itself, as clients without raw contents send them."""
     for number, _, inner, inner_end in fields(message, start, end, MAX_FIELDS):
         if number == CONTENTS:
-            for kind, _, first, last in fields(message, inner, inner_end, MAX_CLIPS):
+            for kind, _, first, last in fields(message, inner, inner_end, contract.MAX_CLIPS):
                 if kind != BYTES_CONTENTS and last - first > MAX_PART_BYTES:
                     raise invalid("an input holds numbers; all inputs are of type BYTES")
         elif inner_end - inner > MAX_PART_BYTES:

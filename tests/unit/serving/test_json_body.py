@@ -151,3 +151,9 @@ def test_no_body_that_is_let_through_takes_long_to_parse(name: str) -> None:
     if isinstance(found.get("audio"), LongString):
         to_request(MODEL, found)
     assert time.thread_time() - before_s < 0.7  # of the processor; 0.01 to 0.2 s on an idle machine
+
+
+def test_more_clips_than_the_model_takes_are_refused_at_the_door() -> None:
+    request_of({"prompt": "?", "audio": ["x"] * 256})
+    with pytest.raises(RequestError, match="audio: 257 clips, at most 256 are heard in one request"):
+        request_of({"prompt": "?", "audio": ["x"] * 257})
