@@ -100,7 +100,6 @@ class _Worker:
                 stderr=subprocess.DEVNULL,  # mpg123 prints warnings about many files; our errors come by the socket
                 pass_fds=[theirs.fileno()],
                 env=_environment(),
-                start_new_session=True,  # a process group of its own, so that ffmpeg ends with it
             )
         self._socket = ours
         self._socket.settimeout(START_S)
@@ -139,8 +138,10 @@ class _Worker:
     def stop(self) -> int:
         """Kill the process and its children; return its exit code, negative for a signal."""
         self._socket.close()
-        with contextlib.suppress(ProcessLookupError):
+        try:
             os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it has not made its group yet
+            self._process.kill()
         return self._process.wait()
 
 

@@ -50,6 +50,9 @@ class DecodingLimits:
 
 def main(descriptor: int, limits: DecodingLimits) -> None:
     """Serve until the other end closes."""
+    # A process group of its own, so that ffmpeg ends with it, but not a session: Linux shares the processor between
+    # sessions first (autogroup), so that the niceness of the step that started it would not count.
+    os.setpgid(0, 0)
     _limit(limits)
     with socket.socket(fileno=descriptor) as connection:
         connection.send(b"ready")

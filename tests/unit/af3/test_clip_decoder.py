@@ -35,10 +35,9 @@ def worker_pid(decoder: ClipDecoder) -> int:
 
 def members(group: int) -> list[str]:
     """The processes of a group, zombies left out."""
-    found = subprocess.run(
-        ["ps", "-o", "pid=,stat=", "-g", str(group)], capture_output=True, text=True, check=False
-    )
-    return [line for line in found.stdout.splitlines() if "Z" not in line]
+    found = subprocess.run(["ps", "-eo", "pgid=,pid=,stat="], capture_output=True, text=True, check=True)
+    lines = [line.split() for line in found.stdout.splitlines()]
+    return [pid for pgid, pid, state in lines if int(pgid) == group and "Z" not in state]
 
 
 @pytest.mark.parametrize("data", [clip(5), written("ff.m4a"), written("lame_vbr.mp3")])
@@ -76,6 +75,7 @@ def test_a_process_that_hangs_is_ended_with_what_it_started(
     monkeypatch.setenv("AF3_FFMPEG", str(tmp_path / "ffmpeg"))
     decoder = ClipDecoder(DecodingLimits(wall_s=1))
     pid = worker_pid(decoder)
+    assert members(pid) == [str(pid)]
     with pytest.raises(RequestError, match="the decoder gave up on the file; convert it: ffmpeg"):
         decoder.decode(written("ff.m4a"), "audio[0]")
     assert members(pid) == []
@@ -146,3 +146,9 @@ def test_the_process_decodes_the_longest_clip_of_the_family_and_nothing_longer(d
 
 def test_the_process_and_its_ffmpeg_never_preempt_others(decoder: ClipDecoder) -> None:
     assert os.sched_getscheduler(worker_pid(decoder)) == os.SCHED_BATCH
+
+
+def test_the_niceness_of_the_step_holds_for_its_decoder(decoder: ClipDecoder) -> None:
+    """Linux shares the processor between sessions before it looks at niceness (autogroup)."""
+    assert os.getsid(worker_pid(decoder)) == os.getsid(0)
+    assert os.getpriority(os.PRIO_PROCESS, worker_pid(decoder)) == os.getpriority(os.PRIO_PROCESS, 0)
