@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import soundfile
@@ -17,8 +19,10 @@ import soundfile
 from af3.contract import MAX_CLIP_SECONDS
 from af3.errors import RequestError, invalid
 from af3.inputs import ffmpeg
+from af3.inputs.audio import SAMPLE_RATE
 from af3.inputs.file_kind import FLAC, MP3, UNKNOWN, FileKind, file_kind
-from af3.inputs.mono import Mono
+from af3.inputs.joined_parts import part_starts
+from af3.inputs.mono import Mono, refuse_too_long
 from af3.inputs.survey import TOLERATED_S, Survey, survey
 
 READ_FRAMES = 1 << 18  # decode in blocks, so that a bomb is detected after one block, not after gigabytes
@@ -45,13 +49,8 @@ def decode(data: bytes, name: str, max_seconds: float = MAX_CLIP_SECONDS) -> np.
     name: used in errors (`audio[0]`). Raises RequestError for a file that is empty, of unknown kind, truncated, too
     long, or has non-finite samples.
     """
-    file = os.memfd_create("clip")
-    try:
-        with open(file, "wb", closefd=False) as opened:
-            opened.write(data)
+    with _in_memory(data) as file:
         return decode_file(file, name, max_seconds).pcm
-    finally:
-        os.close(file)
 
 
 def cpu_limit_s(file_bytes: int, max_seconds: float, least_s: int = 8) -> int:
@@ -71,6 +70,11 @@ def decode_file(file: int, name: str, max_seconds: float, read_cut_short: bool =
     kind = file_kind(data)
     if not kind.is_sound and kind is not UNKNOWN:
         raise invalid(f"{name}: not a readable audio file: it is {kind.name}; {CONVERT}")
+    starts = part_starts(data, kind)
+    if len(starts) > 1 or (
+        starts[0] and not kind.libsndfile
+    ):  # joined, or behind tags that shift its offsets
+        return _joined(data, starts, name, max_seconds, read_cut_short)
     found = survey(data, kind)
     if found.missing and not read_cut_short:
         raise _cut_short(name, found.missing)
@@ -80,6 +84,31 @@ def decode_file(file: int, name: str, max_seconds: float, read_cut_short: bool =
     reader = _Reader(file, name, kind, found, max_seconds, read_cut_short)
     pcm = reader.pcm()
     return Clip(pcm, reader.note)
+
+
+def _joined(data: bytes, starts: list[int], name: str, max_seconds: float, read_cut_short: bool) -> Clip:
+    """Each of the files that are joined into one, one after the other; the note of the last that has one."""
+    parts: list[np.ndarray] = []
+    note = None
+    for begin, end in pairwise([*starts, len(data)]):
+        with _in_memory(data[begin:end]) as file:
+            clip = decode_file(file, name, max_seconds, read_cut_short)
+        parts.append(clip.pcm)
+        note = clip.note or note
+        refuse_too_long(name, sum(map(len, parts)) / SAMPLE_RATE, max_seconds, max_seconds)
+    return Clip(np.concatenate(parts), note)
+
+
+@contextmanager
+def _in_memory(data: bytes) -> Iterator[int]:
+    """The descriptor of a file in memory."""
+    file = os.memfd_create("clip")
+    try:
+        with open(file, "wb", closefd=False) as opened:
+            opened.write(data)
+        yield file
+    finally:
+        os.close(file)
 
 
 def _cut_short(name: str, missing: str) -> RequestError:

@@ -43,6 +43,13 @@ AIFF = FileKind("AIFF", "aiff", True)
 AU = FileKind("AU", "au", True)
 # FFmpeg's native AMR decoders skip the frames of pauses (DTX), which shortens the clip. Keyed by MP4 sample entry.
 AMR_DECODERS = {b"samr": "libopencore_amrnb", b"sawb": "libopencore_amrwb"}
+W64 = FileKind("Wave64", "w64", True)
+VOC = FileKind("VOC", "voc")
+AMR = FileKind("AMR", "amr", decoder=AMR_DECODERS[b"samr"])
+AMR_WIDEBAND = FileKind("AMR wideband", "amr", decoder=AMR_DECODERS[b"sawb"])
+ASF = FileKind("ASF or WMA", "asf")
+FLV = FileKind("FLV", "flv")
+WAVPACK = FileKind("WavPack", "wv")
 UNKNOWN = FileKind("not of a kind that is known")
 
 SOUND_STARTS = (
@@ -50,18 +57,18 @@ SOUND_STARTS = (
     (b"OggS", OGG),
     (b"caff", CAF),
     (b".snd", AU),
-    (b"riff\x2e\x91\xcf\x11", FileKind("Wave64", "w64", True)),
+    (b"riff\x2e\x91\xcf\x11", W64),
     (b"NIST_1A", FileKind("NIST SPHERE", None, True)),
     # libsndfile reads the header of ffmpeg's VOC files as samples
-    (b"Creative Voice File", FileKind("VOC", "voc")),
+    (b"Creative Voice File", VOC),
     (b"\x1aE\xdf\xa3", MATROSKA),
-    (b"#!AMR\n", FileKind("AMR", "amr", decoder=AMR_DECODERS[b"samr"])),
-    (b"#!AMR-WB\n", FileKind("AMR wideband", "amr", decoder=AMR_DECODERS[b"sawb"])),
+    (b"#!AMR\n", AMR),
+    (b"#!AMR-WB\n", AMR_WIDEBAND),
     (b"#!AMR", FileKind("AMR of several channels", "amr")),
     (b"\x00\x00\x01\xba", FileKind("MPEG program stream", "mpeg")),
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", FileKind("ASF or WMA", "asf")),
-    (b"FLV\x01", FileKind("FLV", "flv")),
-    (b"wvpk", FileKind("WavPack", "wv")),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", ASF),
+    (b"FLV\x01", FLV),
+    (b"wvpk", WAVPACK),
     (b"\x0b\x77", FileKind("AC-3", "ac3")),
 )
 OTHER_STARTS = (
@@ -87,6 +94,7 @@ OTHER_STARTS = (
     (b"\x28\xb5\x2f\xfd", "zstd-compressed"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"\x7fELF", "a program"),
+    (b"HTTP/1.", "an HTTP response with its head, of which the body alone is the file"),
     (b"SQLite format 3", "an SQLite database"),
     (b"\x93NUMPY", "a NumPy array"),
 )

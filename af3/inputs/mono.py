@@ -73,13 +73,17 @@ class Mono:
         return self.frames / self._rate_hz
 
     def _refuse_too_long(self, frames: int) -> None:
-        seconds = frames / self._rate_hz
-        if seconds > self._allowed_s:
-            shown = f"{seconds:.1f}" if seconds > self._max_seconds + 0.1 else f"{seconds:.3f}"
-            raise invalid(
-                f"{self._name}: {shown} s is longer than the {self._max_seconds:g} s that this model hears;"
-                " split it or send fewer clips"
-            )
+        refuse_too_long(self._name, frames / self._rate_hz, self._max_seconds, self._allowed_s)
+
+
+def refuse_too_long(name: str, seconds: float, max_seconds: float, allowed_s: float) -> None:
+    """Raise RequestError for a clip beyond `allowed_s`; `max_seconds` is the limit that the client is told."""
+    if seconds <= allowed_s:
+        return
+    shown = f"{seconds:.1f}" if seconds > max_seconds + 0.1 else f"{seconds:.3f}"
+    raise invalid(
+        f"{name}: {shown} s is longer than the {max_seconds:g} s that this model hears; split it or send fewer clips"
+    )
 
 
 def _mixed(block: np.ndarray) -> np.ndarray:

@@ -16,10 +16,6 @@ from af3.inputs.file_kind import AIFF, AU, CAF, FLAC, MATROSKA, MP3, MP4, OGG, R
 PLACEHOLDER_BYTES = 0x7000_0000
 TOLERATED_S = 0.01  # a size that is wrong by less than a mel frame loses nothing audible
 BEGINS, ENDS = 2, 4  # flags of an Ogg page
-FLAC_STARTS = (
-    b"fLaC\x00\x00\x00\x22",
-    b"fLaC\x80\x00\x00\x22",
-)  # including STREAMINFO, which must come first
 OGG_HEADER_BYTES = 27
 UNKNOWN_EBML_SIZE = (1 << 56) - 1
 
@@ -124,10 +120,7 @@ def _ogg(data: bytes, position: int) -> Survey:
 
 
 def _flac(data: bytes, start: int) -> Survey:
-    """Read the 36-bit sample count of STREAMINFO (0: unknown). No decoder here reads files joined after the first."""
-    parts = sum(data.count(begins, start) for begins in FLAC_STARTS)
-    if parts > 1:
-        return Survey(missing=f"it is {parts} FLAC files in one, of which the first alone can be read")
+    """Read the 36-bit sample count of STREAMINFO (0: unknown)."""
     return Survey(frames=int.from_bytes(data[start + 21 : start + 26], "big") & (1 << 36) - 1 or None)
 
 

@@ -55,12 +55,6 @@ def test_an_ogg_without_its_last_page_is_noted() -> None:
     decoder.close()
 
 
-def test_flac_files_joined_into_one_are_refused_since_no_decoder_reads_the_second() -> None:
-    joined = (FOLDER / "flac.flac").read_bytes() * 2
-    with pytest.raises(RequestError, match="2 FLAC files in one"):
-        decode(joined, "audio[0]")
-
-
 @pytest.mark.parametrize(
     ("data", "named"),
     [
