@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from af3.speech.spoken import abbreviations, dates, maths, money, music, numbers, scores, units
+from af3.speech.spoken import abbreviations, dates, letter_a, maths, money, music, numbers, scores, units
 
 # Each step takes only what is certain, so specific steps come first: a date before a range, a price before a number, a
 # chord before a unit ("Am7"), a unit before a sign ("m²").
@@ -15,6 +15,7 @@ _STEPS = (
     dates.say,
     money.say,
     music.say,
+    letter_a.say,
     numbers.say_ranges,
     units.say,
     numbers.say,

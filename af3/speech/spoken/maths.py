@@ -154,14 +154,15 @@ _RULES = rules(
     (r"\bC\+\+", "C plus plus"),
     (r"[+=&<>@]", lambda m: f" {_SIGNS[m[0]]} "),
     (r"\bd([a-z]) over d([a-z])\b", r"d \1 over d \2"),
-    (
-        r"(?<![\w'’-])A(?= (?:over|sub|times|equals|squared|cubed|to the power|is (?:approx|prop|not equal)))",
-        "A-",
-    ),
     (r"[\^_]", " "),
     (r"(?<=[^\W\d])(\.)(?=[a-z]{2,4}\b)", " dot "),
     (r"(squared|cubed|\bpower of \S{1,8})\s?/\s?(?=\w)", r"\1 over "),
+    (r"(?<=[\w)]) / (?=[\w(])", lambda m: " over " if "equals" in m.string else m[0]),
     (r"(?<=\w)/(?=\w)", " slash "),
+    (
+        r"(?<![\w'’-])A(?= (?:over|slash|sub|times|equals|squared|cubed|to the power|is (?:approx|prop|not equal)))",
+        "A-",  # the letter, see `letter_a`
+    ),
     (r"(?<=\w)[′](?=\W|$)", " prime "),
     (r"(?<=\d)(?=(?:x|y|z|n|k|r|t)\b)", " "),
 )

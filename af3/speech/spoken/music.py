@@ -124,17 +124,17 @@ def _degrees(numerals: str) -> str:
 # Superscripts of chords and subscripts of notes.
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _OCTAVE = str.maketrans("₀₁₂₃₄₅₆₇₈", "012345678")
-_FORMS = "AABA|ABAB|AABB|ABAC|ABACA|ABACABA|ABCB|ABCA|ABCBA|ABCABC|AAB|ABC|ABA|AAA"
-
-
-def _spelled(letters: str) -> str:
-    return " ".join("A-" if letter == "A" else letter for letter in letters)
 
 
 _RULES = rules(
     (
-        rf"(?<![\w♭♯])([A-G](?:{_SIGN}|b)?(?:maj|min|m|dim|aug|sus|add|ø|°|Δ|\+|-)?)(¹[¹³]|[⁵⁶⁷⁹])(?!\w)",
-        lambda m: m[1] + m[2].translate(_RAISED),
+        r"(?<![\w♭♯])[A-G](?:maj|min|m|dim|aug|sus|add|ø|°|Δ|\+|-|[♭♯#b()\d]){0,4}(?:[♭♯#b(]?(?:¹[¹³]|[⁵⁶⁷⁹])\)?){1,3}(?!\w)",
+        lambda m: m[0].translate(_RAISED),
+    ),
+    # Degrees of a scale or chord in a row: 1–♭3–5.
+    (
+        r"(?<![\w♭♯.,-])(?:R|[♭♯#b]?\d{1,2})(?:[–-][♭♯#b]?\d{1,2}){2,}(?![\w♭♯]|[.,]\d|[–-]\d)",
+        lambda m: re.sub("[–-]", ", ", m[0]),
     ),
     (rf"(?<![\w♭♯])([A-G](?:{_SIGN}|b)?(?:maj|min|m|dim)?)\^(?=(?:7|9|11|13)(?!\w))", r"\1"),
     (
@@ -194,31 +194,27 @@ _RULES = rules(
         lambda m: f"{m[1]}{'-' if m[1] == 'A' else ' '}{_QUALITY[m[2]]} ",
     ),
     # The note A: a capital A inside a sentence is not the article; at its beginning it may be.
-    (rf"(?<=[a-z,:;(=→–-] )A (?={_MODES}\b)|(?<=[(\"“→–])A (?={_MODES}\b)", "A-"),
+    (r"\b([B-G]|sharp|flat) (dim|aug)(?=7?(?:[.,;:)]|$| chord))", lambda m: f"{m[1]} {_QUALITY[m[2]]}"),
+    (rf"(?<=[a-z,:;(=→–/-] )A (?={_MODES}\b)|(?<=[(\"“→–])A (?={_MODES}\b)", "A-"),
     (rf"^A (?={_MODES}(?: {_MUSICAL})?\s*(?:[.,;:!?)]|$))|^A (?=(?:[Mm]ajor|[Mm]inor) {_MUSICAL}\b)", "A-"),
-    # Before a lower-case word too, since titles are capitalised.
-    (
-        r"(?<=[a-z\d] )(?<!called )(?<!titled )(?<!named )A(?= [a-z])(?! (?:cappella|capella|priori|posteriori|la)\b)",
-        "A-",
-    ),
-    (r"(?<=\b[A-G], )A(?= (?:and|or)\b)|(?<![\w-])A(?= ?[=+])|(?<!\w)A(?=\) )|(?<=\()(?<!dB\()A(?=\))", "A-"),
-    (
-        rf"\b(?:(?:{_FORMS})(?= (?:form|structure|pattern|rhyme|scheme|song)\b)|A(?:ABA|BAB|ABB|BACA|BACABA|BCBA)"
-        r"|[A-G]{4,7}(?= tuning\b)|EADGBE|EADG|GCEA|DADGAD)\b",
-        lambda m: _spelled(m[0]),
-    ),
     # Time signatures: certain when they cannot be fractions, else recognised by the words around them.
+    (
+        r"(?<![\w./,-])(\d{1,2})/(2|4|8|16)(?= (?:and|or|to|→) (?:4/4|2/2|6/8|12/8|9/8|2/4|6/4|5/4|7/4)(?![\w/]))"
+        r"|(?<=[468]/[48] to )(\d{1,2})/(2|4|8|16)(?![\w/])",
+        lambda m: f"{m[1] or m[3]} {m[2] or m[4]}",
+    ),
     (r"(?<![\w./,-])(4|2|6|9|12|3|5|7)/(4|8|16|2)(?= (?:" + _METRE + r")\b|-time\b)", r"\1 \2"),
     (r"(?i)\b((?:signature|met(?:er|re)) (?:is|of) )(\d{1,2})/(\d{1,2})", r"\1\2 \3"),
     (r"(?<=\b[Ii]n )(2|3|4|5|6|7|9|12)/(2|4|8|16)(?![\w/])(?! (?:of|cup|inch|mile|hour))", r"\1 \2"),
     (r"(?<=\b[Ii]n a )(2|3|4|5|6|7|9|12)/(2|4|8|16)(?![\w/])", r"\1 \2"),
     (
-        r"(?<![\w./,-])(4/4|2/2|6/8|12/8|9/8|2/4|6/4|5/4|7/4|4/8|15/8)(?![\w/,]|\.\d)",
+        r"(?<![\w./,-])(4/4|2/2|6/8|12/8|9/8|2/4|6/4|5/4|7/4|4/8|15/8)(?![\w/]|[.,]\d)",
         lambda m: m[1].replace("/", " "),
     ),
     # Lengths of notes and the tempo.
     (
-        r"(?<![\w./,])1/(1|2|4|8|16|32|64)(?:st|nd|th)?[- ](?=notes?\b|triplets?\b|rests?\b)",
+        r"(?<![\w./,])1/(1|2|4|8|16|32|64)(?:st|nd|th)?[- ]"
+        r"(?=(?:note|triplet|rest|grid|step|pulse|hi-hat|swing|delay)s?\b)",
         lambda m: _LENGTHS[m[1]] + " ",
     ),
     (r"(?<![\w./,])(4|8|16|32|64)th[- ](?=notes?\b|triplets?\b|rests?\b)", lambda m: _LENGTHS[m[1]] + " "),
