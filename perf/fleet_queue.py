@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import math
 import random
@@ -12,7 +13,6 @@ from typing import Literal
 
 BOUND = 1.5  # most requests in flight on one server, relative to the mean; deploy/chart's balanceFactor
 SEED = 0
-SPREAD = 0x9E3779B97F4A7C15  # odd, from the golden ratio: consecutive numbers land far apart
 Routing = Literal["affinity", "random"]
 
 
@@ -118,12 +118,18 @@ def simulate(
     return Outcome(sorted(waits), known_count / len(waits))
 
 
+def home_of(clip: int, servers: int) -> int:
+    """Where the ring puts a clip: as if by chance, so that some servers have more clips than others."""
+    digest = hashlib.blake2b(clip.to_bytes(8, "little"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") % servers
+
+
 def _place(
     fleet: Sequence[_Server], now_s: float, clip: int, in_flight: int, routing: Routing, chance: random.Random
 ) -> int:
     if routing == "random":
         return chance.randrange(len(fleet))
-    home = (clip * SPREAD % 2**64 >> 32) % len(fleet)
+    home = home_of(clip, len(fleet))
     most = math.ceil(BOUND * (in_flight + 1) / len(fleet))  # as Envoy counts
     for step in range(len(fleet)):
         place = (home + step) % len(fleet)

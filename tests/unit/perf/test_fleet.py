@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from perf.fleet import CACHE_MIB, most_carried
-from perf.fleet_queue import Demand, Service, simulate
+from perf.fleet_queue import Demand, Service, home_of, simulate
 
 ONCE = Demand(questions=1.0)
 
@@ -38,6 +38,17 @@ def test_a_clip_asked_about_again_is_known_where_it_is_sent_and_half_as_often_an
     # Half of the questions are the first about their clip; few enough come that the bound never sends one elsewhere.
     assert kept == pytest.approx(0.5, abs=0.04)
     assert lost == pytest.approx(0.25, abs=0.03)  # the k-th question is known with 1 - (2/3)^(k-1)
+
+
+@pytest.mark.parametrize("servers", [3, 10, 100, 1000])
+def test_clips_are_spread_as_by_chance_and_not_in_turn(servers: int) -> None:
+    """In turn every server would have the same, and a fleet would seem to carry more than it does."""
+    counts = [0] * servers
+    for clip in range(50 * servers):
+        counts[home_of(clip, servers)] += 1
+    variance = sum((count - 50) ** 2 for count in counts) / servers
+    low, high = (0.5, 2.0) if servers >= 100 else (0.02, 4.0)
+    assert low <= variance / 50 <= high  # 1 for Poisson's
 
 
 def test_a_cache_that_is_too_small_keeps_nothing() -> None:
