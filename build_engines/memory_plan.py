@@ -14,17 +14,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from af3.manifest import WINDOW_SECONDS
 from build_engines.source import reach
 from build_engines.stage import BuildError
 from build_engines.targets import TARGETS
 from build_engines.targets.target import (
-    AUDIO_TOKENS_PER_WINDOW,
     BITS_PER_WEIGHT,
     GIB,
-    WINDOW_SECONDS,
     Target,
 )
 
+AUDIO_TOKENS_PER_WINDOW = WINDOW_SECONDS * reach.AUDIO_TOKENS_PER_SECOND
 BF16_BYTES = 2
 FP32_BYTES = 4
 ENCODER_FRAMES_PER_WINDOW = 1500

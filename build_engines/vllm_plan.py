@@ -37,7 +37,6 @@ BITS = {"bf16": 16, "fp8": 8}
 USUAL_GPUS_BYTES = (24 * GIB, 80 * GIB)  # memory of common GPUs, to plan for a machine without one
 RTX_WINDOWS = 4  # per call of the encoder that TensorRT for RTX compiles
 GRAPH_BYTES = GIB  # estimate: vLLM's CUDA graphs, workspace and NCCL
-AUDIO_TOKENS_PER_SECOND = 25
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,11 @@ class VllmPlan:
 
     def requests_at_once(self, clip_seconds: int) -> int:
         """How many requests with such a clip and the longest answer fit the KV cache; more wait or are preempted."""
-        tokens = clip_seconds * AUDIO_TOKENS_PER_SECOND + TEXT_TOKENS_OF_A_QUESTION + self.known.answer_tokens
+        tokens = (
+            clip_seconds * reach.AUDIO_TOKENS_PER_SECOND
+            + TEXT_TOKENS_OF_A_QUESTION
+            + self.known.answer_tokens
+        )
         return min(int(_setting("slots")), self.kv_tokens // tokens)
 
     @property

@@ -151,11 +151,11 @@ class Control:
 
 
 @dataclass(frozen=True)
-class Clip:
+class ClipPlace:
     """Where the audio tokens of the next clip go."""
 
 
-Piece = Control | Clip | str
+Piece = Control | ClipPlace | str
 
 
 def layout(
@@ -179,8 +179,8 @@ def layout(
 
 def _body(message: Message) -> list[Piece]:
     if message.clip_count == 1:
-        return [Clip(), message.text]
-    return [part.text if isinstance(part, TextPart) else Clip() for part in message.parts]
+        return [ClipPlace(), message.text]
+    return [part.text if isinstance(part, TextPart) else ClipPlace() for part in message.parts]
 
 
 def _joined(pieces: Sequence[Piece]) -> list[Piece]:

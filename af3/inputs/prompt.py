@@ -59,7 +59,7 @@ class PromptBuilder:
         heard = 0
         next_clip = iter(zip(counts, hashes, strict=True))
         for piece in chat_messages.layout(messages, self._model.default_system_prompt, think):
-            if isinstance(piece, chat_messages.Clip):
+            if isinstance(piece, chat_messages.ClipPlace):
                 count, content_hash = next(next_clip)
                 first = self._model.vocab_size + heard
                 begin, end = self._model.clip_begin_ids, self._model.clip_end_ids

@@ -13,7 +13,7 @@ from collections.abc import Generator
 import numpy as np
 import soxr
 
-from af3.speech.meter import Listener, SegmentReport
+from af3.speech.meter import Playback, SegmentReport
 from af3.speech.segmenter import Pace
 from af3.speech.voice import Pcm, Voice
 
@@ -35,14 +35,14 @@ class KeepUp:
         with self._lock:
             self._factor = factor if self._factor is None else MEMORY * self._factor + (1 - MEMORY) * factor
 
-    def late_s(self, listener: Listener, arrived_s: float, characters: int) -> float:
+    def late_s(self, playback: Playback, arrived_s: float, characters: int) -> float:
         """Predict the silence, in seconds, before a segment of `characters` characters that arrived at `arrived_s`.
 
         For an answer's first segment, predicts the whole wait.
         """
         now = time.monotonic()
         making_s = (self._factor or 0.0) * characters / CHARACTERS_PER_S
-        return now + making_s - max(listener.played_until_s or arrived_s, arrived_s)
+        return now + making_s - max(playback.played_until_s or arrived_s, arrived_s)
 
 
 class Resampled:

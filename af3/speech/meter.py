@@ -19,7 +19,7 @@ class SegmentReport:
 
 
 @dataclass
-class Listener:
+class Playback:
     """The playback position of a client that plays an answer as it arrives."""
 
     segments: int = 0  # segments sent
@@ -30,8 +30,8 @@ class Listener:
 class Meter:
     """Times one segment."""
 
-    def __init__(self, listener: Listener, arrived_s: float):
-        self._listener = listener
+    def __init__(self, playback: Playback, arrived_s: float):
+        self._playback = playback
         self._arrived_s = arrived_s
         self._started_s = time.monotonic()
         self._first_s = 0.0
@@ -44,17 +44,17 @@ class Meter:
         now = time.monotonic()
         if not self.audio_s:
             self._first_s = now
-            self._listener.played_until_s = self._listener.played_until_s or now
-        if self._listener.last_block_s is not None:
-            self._longest_gap_s = max(self._longest_gap_s, now - self._listener.last_block_s)
-        self._listener.last_block_s = now
-        self._underrun |= now > self._listener.played_until_s
-        self._listener.played_until_s = max(now, self._listener.played_until_s) + audio_s
+            self._playback.played_until_s = self._playback.played_until_s or now
+        if self._playback.last_block_s is not None:
+            self._longest_gap_s = max(self._longest_gap_s, now - self._playback.last_block_s)
+        self._playback.last_block_s = now
+        self._underrun |= now > self._playback.played_until_s
+        self._playback.played_until_s = max(now, self._playback.played_until_s) + audio_s
         self.audio_s += audio_s
 
     def report(self) -> SegmentReport:
         return SegmentReport(
-            first_of_request=self._listener.segments == 0,
+            first_of_request=self._playback.segments == 0,
             latency_s=self._first_s - self._arrived_s,
             longest_gap_s=self._longest_gap_s,
             compute_s=time.monotonic() - self._started_s,

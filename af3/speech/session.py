@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from af3.speech.keep_up import PATIENCE_S, KeepUp, Resampled
-from af3.speech.meter import Listener, Meter
+from af3.speech.meter import Meter, Playback
 from af3.speech.pcm import shape
 from af3.speech.segmenter import COMPUTED, Ending, Segment, Segmenter
 from af3.speech.speech_outputs import Observer, Sink, SpeechBlock
@@ -72,7 +72,7 @@ class _Session:
     stopped: bool = False
     unspoken: str = ""  # text of segments that the voice cannot pronounce
     ending: Ending | None = None  # of the segment before; None before the first
-    listener: Listener = field(default_factory=Listener)
+    playback: Playback = field(default_factory=Playback)
 
 
 class Speech:
@@ -217,7 +217,7 @@ class Speech:
         """Run one job of the most urgent session: one without audio yet, else the one that runs out first."""
         with self._lock:
             place = min(
-                range(len(self._ready)), key=lambda place: self._ready[place][1].listener.played_until_s
+                range(len(self._ready)), key=lambda place: self._ready[place][1].playback.played_until_s
             )
             request_id, session = self._ready.pop(place)
         job = session.jobs[0]
@@ -259,7 +259,7 @@ class Speech:
             return
         pause_s = 0.0 if session.ending is None else PAUSE_S[session.ending]
         hz = session.voice.sample_rate
-        meter = Meter(session.listener, job.arrived_s)
+        meter = Meter(session.playback, job.arrived_s)
         with closing(session.voice.speak(text)) as raw:
             for pcm in shape(raw, hz, pause_s):
                 if session.stopped or job.outlet.sink.cancelled():
@@ -275,12 +275,12 @@ class Speech:
             if session.voice.pace is COMPUTED:
                 self._keep_up.learn(report)
             session.ending = segment.ending
-            session.listener.segments += 1
+            session.playback.segments += 1
 
     def _fall_back_if_late(self, session: _Session, segment: Segment, job: _Job) -> None:
         if self._fallback is None or session.voice.pace is not COMPUTED:
             return
-        if self._keep_up.late_s(session.listener, job.arrived_s, len(segment.speech)) <= PATIENCE_S:
+        if self._keep_up.late_s(session.playback, job.arrived_s, len(segment.speech)) <= PATIENCE_S:
             return
         hz = session.voice.sample_rate
         session.voice = Resampled(self.voices.voice(self._fallback, session.rate), hz)

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from af3.contract import MAX_CLIP_SECONDS, MAX_NEW_TOKENS, MAX_TEXT_TOKENS
-from af3.manifest import Limits
+from af3.manifest import WINDOW_SECONDS, Limits
 
 if TYPE_CHECKING:
     from build_engines.source.checkpoint import Checkpoint
 
-WINDOW_SECONDS = 30
 AUDIO_TOKENS_PER_SECOND = 25
 
 

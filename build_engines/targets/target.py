@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from af3.contract import MAX_CLIP_SECONDS, MAX_NEW_TOKENS, MAX_TEXT_TOKENS
 from af3.manifest import Limits
-from build_engines.source.reach import Reach
+from build_engines.source.reach import AUDIO_FLAMINGO_3, Reach
 from build_engines.stage import BuildError
 from serving.machine.known_gpus import GPUS, KnownGpu
 
 GIB = 1 << 30
 
-WINDOW_SECONDS = 30
-AUDIO_TOKENS_PER_WINDOW = 750
 FP8_SINCE = (8, 9)  # Ada and Hopper; an A100 (8.0) has no FP8 tensor cores
 
 Name = Literal["h100", "h200", "a100", "l40s", "l4", "a10g", "rtx4090"]
@@ -39,7 +36,7 @@ class Target:
     """A target. `limits` go to trtllm-build, the encoder's profiles, the manifest and `preprocess`: change them here.
 
     table_rows: most rows of the LLM's prompt table. Each running request has a slot for the longest audio it may have,
-    so the table holds few requests of ten minutes or many short ones (`with_audio`).
+    so the table holds few requests of ten minutes or many short ones (`hearing`).
     most_requests: most concurrent requests, however short. max_num_tokens: tokens of one prefill step.
     encoder_windows: 30 s windows of one encoder call.
     """
@@ -58,15 +55,6 @@ class Target:
         """Rows of the engine's prompt table: max_batch_size slots."""
         return self.limits.max_audio_tokens * self.limits.max_batch_size
 
-    def with_audio(self, seconds: int, longest: int = MAX_CLIP_SECONDS) -> Target:
-        """This target for requests of at most `seconds` of audio each, rounded up to whole windows.
-
-        longest: the model's limit. Raises BuildError outside 1 to `longest`.
-        """
-        if not 0 < seconds <= longest:
-            raise BuildError(f"AUDIO={seconds}: a request may have 1 to {longest} s of audio")
-        return replace(self, limits=_limits(seconds, self.table_rows, self.most_requests))
-
     def hearing(self, reach: Reach, seconds: int | None = None) -> Target:
         """This target for a checkpoint with these limits.
 
@@ -76,8 +64,8 @@ class Target:
         seconds = reach.clip_seconds if seconds is None else seconds
         if not 0 < seconds <= reach.clip_seconds:
             raise BuildError(f"AUDIO={seconds}: a request may have 1 to {reach.clip_seconds} s of audio")
-        slots = min(self.most_requests, self.table_rows // reach.limits(1, seconds).max_audio_tokens)
-        return replace(self, limits=reach.limits(max(1, slots), seconds))
+        slots = _slots(reach, seconds, self.table_rows, self.most_requests)
+        return replace(self, limits=reach.limits(slots, seconds))
 
     def can_run(self, precision: Precision) -> bool:
         return precision != "fp8" or self.gpu.has_fp8
@@ -115,19 +103,12 @@ def target(
         most_requests=most_requests,
         max_num_tokens=max_num_tokens,
         encoder_windows=encoder_windows,
-        limits=_limits(MAX_CLIP_SECONDS, table_rows, most_requests),
+        limits=AUDIO_FLAMINGO_3.limits(
+            _slots(AUDIO_FLAMINGO_3, AUDIO_FLAMINGO_3.clip_seconds, table_rows, most_requests)
+        ),
     )
 
 
-def _limits(audio_seconds: int, table_rows: int, most_requests: int) -> Limits:
-    """Compute the limits; a slot of the prompt table holds all audio of one request."""
-    windows = -(-audio_seconds // WINDOW_SECONDS)
-    audio_tokens = windows * AUDIO_TOKENS_PER_WINDOW
-    return Limits(
-        max_windows_per_clip=windows,
-        max_audio_tokens=audio_tokens,
-        max_text_tokens=MAX_TEXT_TOKENS,
-        max_output_tokens=MAX_NEW_TOKENS,
-        max_sequence_tokens=audio_tokens + MAX_TEXT_TOKENS + MAX_NEW_TOKENS,
-        max_batch_size=min(most_requests, table_rows // audio_tokens),
-    )
+def _slots(reach: Reach, seconds: int, table_rows: int, most_requests: int) -> int:
+    """Requests that fit the prompt table at once; a slot holds all audio of one request."""
+    return max(1, min(most_requests, table_rows // reach.limits(1, seconds).max_audio_tokens))

@@ -81,7 +81,7 @@ def test_one_clip_stands_before_its_text_whatever_the_order() -> None:
         "\n",
         chat_messages.Control("<|im_start|>"),
         "user\n",
-        chat_messages.Clip(),
+        chat_messages.ClipPlace(),
         "What is it?",
         chat_messages.Control("<|im_end|>"),
         "\n",
@@ -95,7 +95,7 @@ def test_several_clips_of_a_message_keep_their_places() -> None:
         json.dumps([{"role": "user", "content": [text("A:"), AUDIO, text("B:"), AUDIO]}]), 2
     )
     body = chat_messages.layout(messages, "")[5:9]
-    assert body == ["user\nA:", chat_messages.Clip(), "B:", chat_messages.Clip()]
+    assert body == ["user\nA:", chat_messages.ClipPlace(), "B:", chat_messages.ClipPlace()]
 
 
 def test_a_prompt_puts_all_clips_first() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from af3.speech import keep_up
 from af3.speech.keep_up import KeepUp, Resampled
-from af3.speech.meter import Listener, SegmentReport
+from af3.speech.meter import Playback, SegmentReport
 from af3.speech.segmenter import COMPUTED, INSTANT, Segmenter
 from af3.speech.session import Speech
 from af3.speech.speech_outputs import SpeechBlock
@@ -122,12 +122,12 @@ def test_how_late_a_segment_would_be_follows_from_what_the_last_ones_cost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(keep_up.time, "monotonic", lambda: 100.0)
-    pace, listener = KeepUp(), Listener(played_until_s=102.0)
-    assert pace.late_s(listener, 99.0, 150) == -2.0  # nothing is known yet
+    pace, playback = KeepUp(), Playback(played_until_s=102.0)
+    assert pace.late_s(playback, 99.0, 150) == -2.0  # nothing is known yet
     pace.learn(SegmentReport(True, 0.1, 0.0, compute_s=1.0, audio_s=2.0, underrun=False))
-    assert pace.late_s(listener, 99.0, 150) == pytest.approx(5.0 - 2.0)  # ten seconds of speech at 0.5
-    assert pace.late_s(Listener(), 98.5, 15) == pytest.approx(1.5 + 0.5)  # the first one: since its text
-    late_text = Listener(played_until_s=90.0)
+    assert pace.late_s(playback, 99.0, 150) == pytest.approx(5.0 - 2.0)  # ten seconds of speech at 0.5
+    assert pace.late_s(Playback(), 98.5, 15) == pytest.approx(1.5 + 0.5)  # the first one: since its text
+    late_text = Playback(played_until_s=90.0)
     assert pace.late_s(late_text, 99.9, 15) == pytest.approx(0.1 + 0.5)  # the text was late, not the voice
 
 

@@ -41,20 +41,23 @@ def test_every_target_fits_its_gpu_however_long_its_requests(target, seconds, kn
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_shorter_requests_run_together_in_larger_numbers(target):
-    slots = [target.with_audio(seconds).limits.max_batch_size for seconds in (600, 120, 30)]
+    slots = [
+        target.hearing(reach.AUDIO_FLAMINGO_3, seconds).limits.max_batch_size for seconds in (600, 120, 30)
+    ]
     assert slots == sorted(slots)
     assert slots[0] < slots[1] <= target.most_requests
     assert all(
-        target.with_audio(seconds).prompt_table_rows <= target.table_rows for seconds in (30, 45, 120, 600)
+        target.hearing(reach.AUDIO_FLAMINGO_3, seconds).prompt_table_rows <= target.table_rows
+        for seconds in (30, 45, 120, 600)
     )
 
 
 def test_audio_is_rounded_up_to_whole_windows_and_bounded_by_what_the_checkpoint_hears():
-    assert H100.with_audio(45).limits.max_audio_tokens == 1500
-    assert H100.with_audio(45).limits.max_windows_per_clip == 2
+    assert H100.hearing(reach.AUDIO_FLAMINGO_3, 45).limits.max_audio_tokens == 1500
+    assert H100.hearing(reach.AUDIO_FLAMINGO_3, 45).limits.max_windows_per_clip == 2
     for seconds in (0, 601):
         with pytest.raises(BuildError, match=f"AUDIO={seconds}: a request may have 1 to 600 s of audio"):
-            H100.with_audio(seconds)
+            H100.hearing(reach.AUDIO_FLAMINGO_3, seconds)
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
