@@ -26,6 +26,7 @@ from af3.inputs.mono import Mono, refuse_too_long
 from af3.inputs.survey import TOLERATED_S, Survey, survey
 
 READ_FRAMES = 1 << 18  # decode in blocks, so that a bomb is detected after one block, not after gigabytes
+MOST_PARTS = 1000  # files joined into one: each costs the start of a decoder
 ESTIMATED = ("MP3", "OGG")  # formats whose length libsndfile only estimates (libsndfile#1001)
 # Decoders of MP3 drop the encoder's padding and the frames that only prime the decoder.
 UNTOLD_MP3_FRAMES = 4 * 1152
@@ -88,6 +89,10 @@ def decode_file(file: int, name: str, max_seconds: float, read_cut_short: bool =
 
 def _joined(data: bytes, starts: list[int], name: str, max_seconds: float, read_cut_short: bool) -> Clip:
     """Each of the files that are joined into one, one after the other; the note of the last that has one."""
+    if len(starts) > MOST_PARTS:
+        raise invalid(
+            f"{name}: more than {MOST_PARTS} files are joined into one; decode and join them to one WAV"
+        )
     parts: list[np.ndarray] = []
     note = None
     for begin, end in pairwise([*starts, len(data)]):

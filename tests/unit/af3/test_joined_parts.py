@@ -72,6 +72,11 @@ def test_the_parts_together_are_held_to_the_limit() -> None:
         decode(clip(2) * 1_000, "audio[0]", max_seconds=4)
 
 
+def test_a_thousand_parts_are_enough() -> None:
+    with pytest.raises(RequestError, match=r"audio\[0\]: more than 1000 files are joined into one"):
+        decode(clip(0.03) * 1_001, "audio[0]")
+
+
 def test_tags_before_an_m4a_move_nothing_in_it() -> None:
     tag = b"ID3\x03\x00\x00\x00\x00\x01\x00" + bytes(128)
     whole = written("ff.m4a")
