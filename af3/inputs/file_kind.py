@@ -69,6 +69,18 @@ SOUND_STARTS = (
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", ASF),
     (b"FLV\x01", FLV),
     (b"wvpk", WAVPACK),
+    (b"TTA1", FileKind("TTA", "tta")),
+    (b"\x7f\xfe\x80\x01", FileKind("DTS", "dts")),
+    (b"nut/multimedia container\x00", FileKind("NUT", "nut")),
+    (b".SoX", FileKind("SoX's own format", "sox")),
+    (b"XoS.", FileKind("SoX's own format", "sox")),
+    (b".RMF", FileKind("RealMedia", "rm")),
+    (b".ra\xfd", FileKind("RealAudio", "rm")),
+    (b"MMMD", FileKind("SMAF, a ringtone", "mmf")),
+    (b"STRM", FileKind("AST", "ast")),
+    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01", FileKind("MXF", "mxf")),
+    (b"\xb7\xd8\x00\x20\x37\x49\xda\x11", FileKind("WTV", "wtv")),
+    (b"FWS", FileKind("SWF", "swf")),
     (b"\x0b\x77", FileKind("AC-3", "ac3")),
 )
 OTHER_STARTS = (
@@ -76,12 +88,8 @@ OTHER_STARTS = (
     (b"MAC ", "Monkey's Audio"),
     (b"DSD ", "DSF"),
     (b"FRM8", "DSDIFF"),
-    (b"TTA1", "TTA"),
     (b"MPCK", "Musepack"),
     (b"MP+", "Musepack"),
-    (b".RMF", "RealMedia"),
-    (b".ra\xfd", "RealAudio"),
-    (b"\x7f\xfe\x80\x01", "DTS"),
     (b"\x02#!SILK", "SILK, a voice message of WeChat or QQ"),
     (b"#!SILK", "SILK, a voice message of WeChat or Skype"),
     (b"\x89PNG", "a PNG picture"),
@@ -101,10 +109,13 @@ OTHER_STARTS = (
 RIFF_FORMS = {
     b"WAVE": WAV,
     b"AVI ": FileKind("AVI", "avi"),
-    b"QLCM": FileKind("QCP (QCELP)"),
+    b"QLCM": FileKind("QCP (QCELP)", "qcp"),
     b"RMID": FileKind("MIDI (notes, not sound)"),
     b"WEBP": FileKind("a WebP picture"),
 }
+TRUEHD = {b"\xf8\x72\x6f\xba": FileKind("TrueHD", "truehd"), b"\xf8\x72\x6f\xbb": FileKind("MLP", "mlp")}
+GSM_BYTES = 33  # of a frame, which begins with the bits 1101
+GSM_FRAMES = 20  # in a row, by which it is known: two tenths of a second of other bytes never look so
 MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"pnot"}
 
 
@@ -124,11 +135,25 @@ def _at_start(data: bytes, start: int) -> FileKind | None:
         return RF64
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return AIFF
+    if head[:4] == b"FORM" and head[8:12] == b"MAUD":
+        return FileKind("MAUD", "iff")
+    if head[4:8] in TRUEHD:
+        return TRUEHD[head[4:8]]
     if head[4:8] in MP4_BOXES:
         return replace(MP4, decoder=_amr_decoder(data))
-    if head[:1] == b"G" and all(data[start + at : start + at + 1] == b"G" for at in (188, 376)):
-        return FileKind("MPEG transport stream", "mpegts")
+    # Packets of 188 bytes, on a camera's disc each behind 4 bytes of time.
+    for first, length in ((start, 188), (start + 4, 192)):
+        if all(data[first + at * length : first + at * length + 1] == b"G" for at in range(3)):
+            return FileKind("MPEG transport stream", "mpegts")
+    if _is_gsm(data, start):
+        return FileKind("GSM 06.10", "gsm")
     return None
+
+
+def _is_gsm(data: bytes, start: int) -> bool:
+    """Frames without a header, as SoX writes them: the whole file, or one that ends within a frame."""
+    frames = data[start::GSM_BYTES]
+    return len(frames) >= GSM_FRAMES and all(first >> 4 == 0xD for first in frames[:-1])
 
 
 def _amr_decoder(mp4: bytes) -> str | None:

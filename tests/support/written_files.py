@@ -165,6 +165,31 @@ COMMANDS = {
     "ff_g726.wav": "ffmpeg -y -v error -i c.wav -c:a g726 -b:a 32k OUT",
     "ff_mp3.wav": f"{FF} -c:a libmp3lame -b:a 64k OUT",
     "ff_aac.wav": f"{FF} -c:a aac -b:a 48k OUT",
+    "ff_g723.wav": "ffmpeg -y -v error -i c.wav -c:a g723_1 -b:a 6300 OUT",
+    "ff_swf.wav": "ffmpeg -y -v error -i a.wav -ac 1 -ar 22050 -c:a adpcm_swf OUT",
+    # Cameras, discs, and what else ffmpeg and SoX write.
+    "ff.m2ts": f"{FF} -ar 48000 -c:a ac3 -b:a 64k -f mpegts -mpegts_m2ts_mode 1 OUT",
+    "ff_lpcm.vob": f"{FF} -t 0.4 -ar 48000 -c:a pcm_s16be -f vob OUT",
+    "ff.mxf": f"ffmpeg -y -v error -f lavfi -i testsrc=d={SECONDS}:s=64x64:r=25 -i a.wav -ar 48000 -ac 1 -c:v"
+    " mpeg2video -c:a pcm_s16le OUT",
+    "ff.dts": f"{FF} -ar 48000 -c:a dca -b:a 320k -strict -2 OUT",
+    "ff.thd": f"{FF} -ar 48000 -c:a truehd -strict -2 OUT",
+    "ff.tta": "ffmpeg -y -v error -i c.wav OUT",
+    "ff_tta.mka": "ffmpeg -y -v error -i c.wav -c:a tta OUT",
+    "ff.nut": f"{FF} -c:a libmp3lame -b:a 64k OUT",
+    "ff.rm": "ffmpeg -y -v error -i c.wav -c:a real_144 OUT",
+    "ff.mmf": "ffmpeg -y -v error -i c.wav OUT",
+    "ff.ast": "ffmpeg -y -v error -i c.wav OUT",
+    "ff.wtv": f"{FF} -b:a 64k OUT",
+    "ff.swf": f"{FF} -c:a libmp3lame -b:a 64k OUT",
+    "ff_nelly.flv": "ffmpeg -y -v error -i c.wav -c:a nellymoser OUT",
+    "sox.sox": "sox c.wav OUT",
+    "sox.maud": "sox c.wav OUT",
+    "sox.gsm": "sox c.wav OUT",
+    "sox.8svx": "sox c.wav -b 8 OUT",
+    "sox.avr": "sox c.wav OUT",
+    "sox.paf": "sox c.wav -t paf OUT",
+    "ff.ircam": "ffmpeg -y -v error -i c.wav -f ircam OUT",
 }
 
 
