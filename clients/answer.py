@@ -11,14 +11,14 @@ from tritonclient.grpc import InferResult, service_pb2
 from . import contract
 from .errors import AudioFlamingoError, from_status, raise_error_in
 
-# What gRPC itself says of a call that ended on this side; a server has sentences of its own.
+# gRPC's own details of a call that ended on this side; a server's errors have other sentences.
 CANCELLED_HERE = ("", "Locally cancelled by application!", "CANCELLED")
 DEADLINE_HERE = "Deadline Exceeded"
 
 
 @dataclass(frozen=True)
 class Delta:
-    """What one response adds to an answer.
+    """The part of an answer in one response.
 
     text: the new text, possibly empty.
     finish_reason: "" until the last one, there "stop" or "length".
@@ -118,7 +118,7 @@ class Progress:
 
 
 class AnswerSoFar:
-    """What can be read of an answer at any time, complete or not."""
+    """An answer as far as it has come; it can be read at any time."""
 
     def __init__(self, request_id: str, progress: Progress):
         self.request_id = request_id

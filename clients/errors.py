@@ -1,11 +1,11 @@
-"""What went wrong with a request: its gRPC status, and one sentence with the remedy."""
+"""Errors of a request: the gRPC status, and one sentence with the remedy."""
 
 from __future__ import annotations
 
 import grpc
 from tritonclient.grpc import service_pb2
 
-# What gRPC itself says when it cannot reach a server or loses it; a server's own UNAVAILABLE (a full queue)
+# gRPC's own details when it cannot reach a server or loses it; a server's own UNAVAILABLE (a full queue)
 # comes with the server's sentence. gRPC gives no other way to tell them apart.
 TRANSPORT_FAILURES = (
     "failed to connect",

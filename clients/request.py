@@ -36,7 +36,7 @@ Message: TypeAlias = Mapping[str, Any]
 
 
 class Parameters(TypedDict, total=False):
-    """How to answer. What is left out has the server's default, which is greedy; the server checks bounds."""
+    """Parameters of an answer. One that is left out has the server's default (greedy); the server checks ranges."""
 
     max_tokens: int
     temperature: float

@@ -113,7 +113,7 @@ def _sentence(name: str, port: int, host: str, error: OSError) -> str:
 
 
 def _holder(port: int) -> str:
-    """Who listens there, as far as this user may know."""
+    """The process that listens there, if this user may know it."""
     try:
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:

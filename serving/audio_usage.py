@@ -1,4 +1,4 @@
-"""How long the clips of a request are: known to the step that decodes them, counted by the door against an API key.
+"""Tells the door the length of a request's clips, which only the step that decodes them knows; an API key is charged.
 
 One datagram a request on a Unix socket that only the server's own user reaches. None is waited for: one that is lost
 is a clip for free.

@@ -92,7 +92,7 @@ class Pulse:
 
 
 def pulses(prefix: str) -> list[Pulse]:
-    """Of every process whose file begins with `prefix`; those without a file are left out."""
+    """The pulses of every process whose file begins with `prefix`; those without a file are left out."""
     now = time.monotonic()
     found: list[Pulse] = []
     path = Path(prefix)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, cast
 
 from ..request import Message, Parameters
 
-# What is in folders beside sound. Any other file is asked about: the server knows formats by their content.
+# Files in folders that are no sound. Any other file is sent: the server knows formats by their content.
 NO_SOUND = frozenset(
     ".txt .md .rst .pdf .doc .docx .rtf .html .htm .xml .json .jsonl .ndjson .csv .tsv .parquet .xls .xlsx .yaml"
     " .yml .toml .ini .cfg .log .lrc .srt .vtt .textgrid .cue .m3u .m3u8 .pls .nfo .png .jpg .jpeg .gif .webp .svg"

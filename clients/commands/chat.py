@@ -153,7 +153,7 @@ def _files(words: str) -> list[Path]:
 
 
 def _lines() -> Iterator[str]:
-    """What the user types, line by line, until /quit or the end of input."""
+    """The lines that the user types, until /quit or the end of input."""
     prompt = "> " if sys.stdin.isatty() else ""
     while True:
         try:

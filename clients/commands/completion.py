@@ -1,4 +1,4 @@
-"""What Tab completes in a chat: its commands, and the files after /add."""
+"""Tab completion in a chat: the commands, and the files after /add."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def enable(commands: Sequence[str]) -> None:
 
 
 def _last_word(words: str) -> tuple[str, str]:
-    """What stands before the word that is typed, and that word, without its escapes and its opening quote."""
+    """The text before the word that is typed, and that word without its escapes and its opening quote."""
     start, quote, place = 0, "", 0
     while place < len(words):
         character = words[place]

@@ -1,4 +1,4 @@
-"""What has been said so far, in the shape the server takes it."""
+"""The turns of a conversation so far, as the server takes them."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def _seconds(text: str) -> float:
 
 
 def tls(arguments: argparse.Namespace) -> Tls | None:
-    """How to encrypt; None for not at all."""
+    """The TLS files; None without encryption."""
     files = (arguments.tls_ca, arguments.tls_cert, arguments.tls_key)
     return Tls(*files) if arguments.tls or any(file is not None for file in files) else None
 

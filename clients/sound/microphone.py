@@ -1,4 +1,4 @@
-"""What the user says: PCM of a recording program, cut into utterances."""
+"""Cuts the PCM of a recording program into utterances."""
 
 from __future__ import annotations
 

@@ -222,7 +222,7 @@ class _Spoken:
 
 
 class Transcript:
-    """Which part of an answer's text has been heard."""
+    """Finds the part of an answer's text that has been heard."""
 
     def __init__(self) -> None:
         self._segments: list[_Spoken] = []
@@ -256,7 +256,7 @@ def _whole_words(text: str, length: int) -> str:
 
 @dataclass(frozen=True)
 class Figures:
-    """How one spoken answer flowed. Seconds from the request, if not said otherwise."""
+    """Timing of one spoken answer, in seconds from the request unless said otherwise."""
 
     first_text_s: float | None
     first_audio_s: float | None

@@ -1,4 +1,4 @@
-"""Whether somebody speaks: the Silero voice activity model (silero/LICENSE: MIT) on ONNX Runtime."""
+"""Detects speech with the Silero voice activity model (silero/LICENSE: MIT) on ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def load_model() -> Any:
 
 
 class VoiceActivity:
-    """What is remembered of one microphone."""
+    """The model's state for one microphone."""
 
     def __init__(self, model: Any = None) -> None:
         """model: of `load_model`; None loads one, and raises as it does."""

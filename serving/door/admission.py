@@ -1,4 +1,4 @@
-"""Who may come in, and whose turn it is: a server that is ready, a bounded number of requests, shared out fairly."""
+"""Admits requests while the server is ready, up to a limit, and shares the places fairly among callers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMOOTHING = 0.1  # weight of the newest answer in the mean duration
 
 @dataclass(frozen=True)
 class Limits:
-    """What one server accepts.
+    """The limits of one server.
 
     in_flight: requests at once, waiting ones included; a few less than the LLM's slots and queue, so that
         the server's own probes find room.

@@ -11,7 +11,7 @@ from af3 import contract
 
 @dataclass(frozen=True)
 class AnswerDelta:
-    """What a response adds. `speech`: int16, little endian, at `hz`. Numbers are 0 where a response has none."""
+    """The content of one response. `speech`: int16, little endian, at `hz`. Numbers are 0 if the response has none."""
 
     text: str = ""
     thinking: str = ""
@@ -26,7 +26,7 @@ class AnswerDelta:
 
 
 def answer_delta(response: service_pb2.ModelInferResponse) -> AnswerDelta:
-    """Of one response, or of a whole answer (`collect`)."""
+    """Read the delta of one response, or of a whole answer (`collect`)."""
     raws = dict(zip((output.name for output in response.outputs), response.raw_output_contents, strict=False))
 
     def text(tensor: contract.Tensor) -> str:

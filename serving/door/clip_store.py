@@ -114,7 +114,7 @@ def put_in_place(
 
 
 def elements(content: bytes | memoryview) -> Iterator[memoryview]:
-    """Of a BYTES tensor on the wire: each element's length (4 bytes, little endian) and the element."""
+    """Split a BYTES tensor: on the wire each element follows its length (4 bytes, little endian)."""
     view, start = memoryview(content), 0
     while start + 4 <= len(view):
         end = start + 4 + int.from_bytes(view[start : start + 4], "little")

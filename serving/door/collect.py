@@ -7,7 +7,7 @@ from tritonclient.grpc import service_pb2
 from af3 import contract
 from serving.door.relayed_answer import Answer
 
-# Of these the parts are put together; of every other output the last value counts.
+# The parts of these outputs are concatenated; of every other output the last value counts.
 TEXTS = {contract.TEXT.name, contract.THINKING.name, contract.SPEECH_TEXT.name}
 ARRAYS = {contract.TOKEN_IDS.name, contract.SPEECH.name}
 ITEM_BYTES = {"INT32": 4, "INT16": 2}

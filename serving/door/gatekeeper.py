@@ -1,4 +1,4 @@
-"""Who calls: a token and an address → a Caller. One for all protocols."""
+"""Identifies callers by their API key or address, for all protocols."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Refusal(RequestError):
 
 
 def address_of(host: str) -> str:
-    """Of one client: an IPv4 address, or the network of 64 bits that one client has of IPv6."""
+    """The address of one client: for IPv4 the address, for IPv6 its /64 network."""
     try:
         found = ip_address(host.partition("%")[0])
     except ValueError:

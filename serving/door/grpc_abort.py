@@ -1,4 +1,4 @@
-"""How a call of gRPC ends that has failed."""
+"""Ends a failed gRPC call."""
 
 from __future__ import annotations
 

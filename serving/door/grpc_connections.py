@@ -31,7 +31,7 @@ def peer_of(grpc_peer: str) -> Peer:
 
 
 class GrpcTraffic:
-    """What is known of each connection by the methods that it calls. For one event loop."""
+    """Traffic of each gRPC connection: its open calls and the bytes read from it. For one event loop."""
 
     def __init__(self) -> None:
         self.calls: Counter[Peer] = (

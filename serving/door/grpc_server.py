@@ -72,7 +72,7 @@ class GrpcServer:
             self._server.add_insecure_port(url)
         else:
             self._server.add_secure_port(url, credentials)
-        # Of its own, so that probes of this machine are answered while clients hold all connections of the port.
+        # A separate socket, so that this machine's probes are answered while clients hold all connections of the port.
         self._for_probes = grpc.aio.server(interceptors=guard, options=common)
         self._for_probes.add_generic_rpc_handlers((self.service,))
         lane = probe_address(port)

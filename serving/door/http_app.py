@@ -19,7 +19,7 @@ from serving.door.http_body import ErrorBody, http_status
 from serving.door.http_guard import HttpGuard
 from serving.door.request_check import PUBLIC_MODELS
 
-# What is answered without an API key, to GET and HEAD alone. It tells and costs nothing; all else is closed.
+# Paths that need no API key, for GET and HEAD only: they reveal nothing and cost nothing.
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready", "/", "/icon.svg")
 OPEN_FOLDERS = ("/assets/",)  # what the page loads: it is itself that asks for the key
 

@@ -81,7 +81,7 @@ async def read_body(
 
 
 class _Body:
-    """What has come of a body."""
+    """The part of a body that has arrived."""
 
     def __init__(self, upload: Upload, structure: BlockCount):
         self.content = bytearray()
@@ -152,7 +152,7 @@ async def send_error(
 
 
 async def _drained(receive: Receive) -> bool:
-    """Whether the rest of the body has come."""
+    """True when the rest of the body has arrived."""
     end = asyncio.get_running_loop().time() + DRAIN_S
     while True:
         try:

@@ -95,7 +95,7 @@ class Exchange:
         await self.write(body, more=False)
 
     async def fail(self, error: RequestError) -> None:
-        """As the status of the reply, or as its last event when it has begun."""
+        """Send the error as the status of the reply, or as the last event if the reply has begun."""
         if self.started:
             await self.write(event(self._error_body(error)), more=False)
             return
@@ -111,7 +111,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Call:
-    """What a translator does with one kind of POST request.
+    """The translation of one kind of POST request.
 
     protocol: its name in the journal. begin: looks at the path and headers before the body is read; the model that
     is asked; may raise RequestError. parse: body → request and the client's own id, in a thread; may raise

@@ -1,4 +1,4 @@
-"""How much memory this process has in use that nobody accounts for: messages that have not come whole."""
+"""Measures the memory of this process that the door does not account for: messages that arrived only in part."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PARSING = 4  # a request takes up to so many times its size while it is parsed a
 
 
 class _Mallinfo2(ctypes.Structure):
-    """Of glibc 2.33 and later."""
+    """`struct mallinfo2` of glibc 2.33 and later."""
 
     _fields_ = [
         (name, ctypes.c_size_t)
@@ -21,7 +21,7 @@ class _Mallinfo2(ctypes.Structure):
 
 
 def in_use_bytes() -> int | None:
-    """What malloc has given out and not got back; None where that cannot be asked."""
+    """Bytes allocated by malloc and not freed; None where glibc cannot tell."""
     try:
         mallinfo2 = ctypes.CDLL(None).mallinfo2
     except AttributeError:

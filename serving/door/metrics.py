@@ -1,4 +1,4 @@
-"""What the door counts, for Prometheus.
+"""The door's metrics, for Prometheus.
 
 Counted here, where a request is seen from its arrival to its last response; a metric of a Python step of Triton costs
 a round trip to the server at every change, too. Every label has a closed set of values: nothing that a client sends

@@ -1,4 +1,4 @@
-"""How many connections the door may hold without running out of file handles."""
+"""Computes how many connections the door can hold without running out of file handles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def raise_limit() -> None:
 
 
 def connections_allowed() -> int:
-    """Of each protocol."""
+    """Most connections of each protocol."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return MOST

@@ -164,12 +164,12 @@ class Relay:
             answer.heard(seconds)
 
     def known_bytes(self) -> int:
-        """Of requests, answers and clips that are held now."""
+        """Bytes of the requests, answers and clips that the door holds."""
         return PARSING * self.uploads.bytes + self.unread.bytes + self.clips.bytes
 
     @property
     def open_answers(self) -> int:
-        """That are not booked yet; any thread may ask."""
+        """The number of answers that are not booked yet; any thread may ask."""
         return len(self._answers)
 
     async def end_all(self) -> None:
@@ -190,7 +190,7 @@ class Relay:
 
 
 def _owner() -> str:
-    """Whose clips are found: those of one API key, or of all where no keys are asked for."""
+    """The owner of the clips to find: the caller's API key, or "" for everybody if the server has no keys."""
     return current_caller().name
 
 

@@ -32,7 +32,7 @@ FAILURES = ("UNAVAILABLE", "INTERNAL")
 
 @dataclass(frozen=True)
 class Services:
-    """What answers share."""
+    """What all answers of a relay share."""
 
     upstream: Upstream
     admission: Admission
@@ -285,7 +285,7 @@ class Answer:
 
 
 def _is_final(response: service_pb2.ModelInferResponse) -> bool:
-    """What Triton marks as the last; not every client asks for that mark."""
+    """True for the response that Triton marks as the last; not every client asks for the mark."""
     return (
         "triton_final_response" in response.parameters
         and response.parameters["triton_final_response"].bool_param

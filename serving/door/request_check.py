@@ -1,4 +1,4 @@
-"""What of a request is checked before Triton sees it: the model, and which and how many names it holds.
+"""Checks a request before Triton sees it: the model, and the names and number of its inputs, outputs and parameters.
 
 Values are the business of the steps. Triton 2.51 takes quadratic time over many inputs, and repeats names in its
 sentences; so only the ensembles' own names, each once, are let through.

@@ -1,4 +1,4 @@
-"""What is kept of one request while it is answered: for the metrics and for its line in the journal."""
+"""Records one request while it is answered, for the metrics and for its line in the journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which answers a client may stop by naming its own id for them: those that its session began."""
+"""Finds the answers that a client may stop by its own id for them: those that its session began."""
 
 from __future__ import annotations
 

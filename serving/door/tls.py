@@ -41,7 +41,7 @@ class Tls:
 
 
 class Certificates:
-    """What both servers show. `reload` reads the files again: new connections see the new ones, open ones stay."""
+    """The certificates of both servers. `reload` reads the files again; only new connections use the new ones."""
 
     def __init__(self, tls: Tls):
         """Raises TlsError."""
@@ -79,7 +79,7 @@ class Certificates:
 
 
 def from_options(cert: Path | None, key: Path | None, ca: Path | None) -> Tls | None:
-    """What the command line gave. Raises TlsError for half of it."""
+    """The TLS files of the command line. Raises TlsError if only one of certificate and key is given."""
     if cert is None and key is None and ca is None:
         return None
     if cert is None or key is None:

@@ -1,4 +1,4 @@
-"""What Triton says of a failed request → the status and sentence for the client, without our insides."""
+"""Translates Triton's error into a status and a sentence for the client, without paths or names of processes."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class UnreadBudget:
 
 
 class Unread:
-    """What one answer holds of the budget."""
+    """One answer's share of the budget."""
 
     def __init__(self, budget: UnreadBudget):
         self._budget = budget
@@ -28,7 +28,7 @@ class Unread:
 
     @property
     def has_room(self) -> bool:
-        """Whether more may be read from Triton."""
+        """True if more may be read from Triton."""
         return self._bytes <= self._budget.own_bytes or self._budget.bytes <= self._budget.shared_bytes
 
     def take(self, count: int) -> None:

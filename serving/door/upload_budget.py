@@ -63,7 +63,7 @@ class UploadBudget:
 
 
 class Upload:
-    """What one request holds of the budget; give it back with `release`, or use it as a context manager."""
+    """One request's share of the budget; give it back with `release`, or use it as a context manager."""
 
     def __init__(self, budget: UploadBudget, caller: Caller, announced_bytes: int):
         self._budget = budget

@@ -1,4 +1,4 @@
-"""How many parts a serialised ModelInferRequest has, counted before it is parsed.
+"""Counts the parts of a serialised ModelInferRequest before it is parsed.
 
 128 MB may hold tens of millions of empty submessages: parsing them would hold the door for seconds and take gigabytes.
 Only the outlines are walked here, and the walk ends at the first part too many.

@@ -16,7 +16,7 @@ PORTS = {"http_port": 8000, "grpc_port": 8001, "metrics_port": 8002}  # inside
 
 
 def is_inside() -> bool:
-    """Whether this is a container that brings Triton with NVIDIA's backends."""
+    """True in a container that has Triton with NVIDIA's backends."""
     return install.CONTAINER_SERVER.is_file()
 
 

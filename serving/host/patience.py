@@ -1,4 +1,4 @@
-"""How long the supervisor waits for what, and when it takes silence for a hang."""
+"""The supervisor's time limits, and the rules by which it takes silence for a hang."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class Signs:
-    """What is known of a server that does not answer a probe; seconds since each was last seen."""
+    """Signs of life of a server that does not answer a probe: seconds since each was last seen."""
 
     probe_s: float  # an answer to a probe
     response_s: float  # a response to any client

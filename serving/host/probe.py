@@ -27,7 +27,7 @@ Health = Literal["answers", "busy", "silent", "failed"]
 
 
 class Finding(NamedTuple):
-    """What a probe found, and the sentence that says why; empty when all is well."""
+    """The result of a probe, and the sentence that says why; empty if all is well."""
 
     health: Health
     reason: str = ""
@@ -58,7 +58,7 @@ def front_end_answers(url: str, key: str, timeout_s: float) -> bool:
 
 
 def examine(url: str, timeout_s: float, tls: Tls | None = None) -> Finding:
-    """What a client at the door finds. A server that refuses for being full is well."""
+    """Probe the door as a client. A server that refuses because it is full counts as well."""
     with channel_to(url, tls) as channel:
         found = _ask(channel, timeout_s, "")
     host, _, port = url.rpartition(":")

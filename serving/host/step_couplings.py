@@ -31,7 +31,7 @@ def read_steps(config: str) -> dict[str, StepSettings]:
 
 
 def limits(settings: LaunchSettings, steps: dict[str, StepSettings]) -> Limits:
-    """What the door accepts. Triton is given a few requests more than the LLM has slots, to prepare them meanwhile."""
+    """The door's limits. Triton gets a few requests more than the LLM has slots, and prepares them meanwhile."""
     found = settings.limits
     llm = steps.get("llm")
     if found.at_triton is not None or not isinstance(llm, LlmSettings):

@@ -150,7 +150,7 @@ class Supervisor:
         return look()
 
     def _epitaph(self, server: Server, ended: str) -> str:
-        """What is to be said of a process that has ended."""
+        """The sentence about a process that has ended."""
         # A step may be seen to end first when Triton takes it along.
         if ended == TRITON or server.exit_code is not None:
             return f"ended: {TRITON}, with code {server.exit_code}"

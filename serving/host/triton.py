@@ -124,7 +124,7 @@ class Server:
         return found
 
     def exit_watch(self) -> ExitWatch:
-        """Of the server and of its steps, whose names are those of the steps."""
+        """A watch on the processes of the server and of its steps, by the steps' names."""
         return ExitWatch({self.pid: TRITON} | self.steps())
 
     def pulses(self) -> list[heartbeat.Pulse]:
@@ -132,7 +132,7 @@ class Server:
         return heartbeat.pulses(self._heartbeats)
 
     def _hide_shared_memory(self) -> None:
-        """What clients ask passes through it, and Triton creates it readable for every user, whatever the umask."""
+        """Requests pass through shared memory, which Triton creates readable for every user, whatever the umask."""
         for region in _shared(f"{_shm_prefix(self.ports)}*"):
             with suppress(OSError):
                 region.chmod(0o600)
@@ -159,7 +159,7 @@ class Server:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        # What a killed server, or a killed step, could not take away itself.
+        # Left behind by a killed server or a killed step.
         _remove(f"{_shm_prefix(self.ports)}*")
 
     def __enter__(self) -> Server:

@@ -49,7 +49,7 @@ def serve_command(
 
 
 def visible_gpus() -> str:
-    """What `--gpus` takes: every GPU, or those that CUDA_VISIBLE_DEVICES names."""
+    """The value of `--gpus`: every GPU, or those that CUDA_VISIBLE_DEVICES names."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     return f'"device={chosen}"' if chosen else "all"
 

@@ -159,13 +159,13 @@ def check_server_image(target: str) -> Finding:
 
 
 def missing_to_build(target: str) -> list[Finding]:
-    """What stands between this machine and `make engines GPU=TARGET`, in the order to get it."""
+    """List what this machine lacks for `make engines GPU=TARGET`, in the order of installation."""
     found = [*check_gpu(target), *check_container(), check_disk(Path.cwd(), GPU_DISK_GB)]
     return [finding for finding in found if finding.state == "missing"]
 
 
 def missing_to_serve(target: str, engines: Path) -> list[Finding]:
-    """What stands between this machine and `make serve GPU=TARGET`, in the order to get it.
+    """List what this machine lacks for `make serve GPU=TARGET`, in the order of installation.
 
     engines: their folder, engines/TARGET.
     """
@@ -238,7 +238,7 @@ def _versions() -> str:
 
 
 def _first_line(command: Sequence[str]) -> str | None:
-    """What a command prints, or None when it fails."""
+    """The output of a command; None if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines()
     return lines[0] if done.returncode == 0 and lines else None

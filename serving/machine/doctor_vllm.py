@@ -1,4 +1,4 @@
-"""What `make engines GPU=any && make serve GPU=any` needs of a machine: a driver, Python, and two environments.
+"""Checks what `make engines GPU=any && make serve GPU=any` needs: a driver, Python, and two environments.
 
 GPU=rtx needs the same, with TensorRT for RTX in the place of ONNX Runtime's CUDA.
 """
@@ -78,7 +78,7 @@ def check_environments(target: str) -> Iterator[Finding]:
 
 
 def missing(target: str) -> list[Finding]:
-    """What stands between this machine and serving the target, in the order to get it."""
+    """List what this machine lacks for serving the target, in the order of installation."""
     found = [*check_gpu(target), *check_environments(target)]
     return [finding for finding in found if finding.state == "missing"]
 

@@ -66,7 +66,7 @@ def _mismatches(
 
 
 def _engine_mismatches(manifest: Manifest, engine: Mapping[str, Any]) -> Iterator[Mismatch]:
-    """What trtllm-build wrote beside the engine against what `preprocess` lets through."""
+    """Compare the limits that trtllm-build wrote beside the engine with those that `preprocess` enforces."""
     limits, built, model = manifest.limits, engine["build_config"], engine["pretrained_config"]
     rows = limits.max_audio_tokens * limits.max_batch_size
     said = "the manifest says"

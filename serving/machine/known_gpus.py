@@ -21,7 +21,7 @@ class KnownGpu:
     compute_capability: tuple[int, int]
 
     def is_one(self, name: str) -> bool:
-        """Whether nvidia-smi's product name is this GPU's: an L40S is no L4, a GH200 no H200."""
+        """True if nvidia-smi's product name is this GPU's: an L40S is not an L4, a GH200 not an H200."""
         return re.search(rf"\b{re.escape(self.name_part)}\b", name, re.IGNORECASE) is not None
 
 
@@ -37,7 +37,7 @@ GPUS = {
 
 
 def runs_tensorrt_rtx(compute_capability: tuple[int, int]) -> bool:
-    """Whether TensorRT for RTX knows this GPU: Turing, Ampere, Ada and Blackwell's RTX cards; no Hopper."""
+    """True if TensorRT for RTX supports this GPU: Turing, Ampere, Ada and Blackwell's RTX cards, but not Hopper."""
     return compute_capability == (7, 5) or compute_capability[0] in (8, 12)
 
 

@@ -1,4 +1,4 @@
-"""What every model.py shares: tensors in, tensors and errors out."""
+"""Shared by every model.py: reads tensors, and answers with tensors or errors."""
 
 from __future__ import annotations
 

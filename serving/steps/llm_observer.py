@@ -1,4 +1,4 @@
-"""What /metrics says of the LLM engine, and what happens when its process ends."""
+"""The metrics of the LLM engine; ends the step when the engine's process ends."""
 
 from __future__ import annotations
 

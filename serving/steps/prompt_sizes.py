@@ -1,4 +1,4 @@
-"""How many tokens a prompt has: told by `preprocess`, which counts them, to `postprocess`, which ends the answer.
+"""Passes the number of a prompt's tokens from `preprocess`, which counts them, to `postprocess`, which ends the answer.
 
 An ensemble hands no tensor past its decoupled LLM but the LLM's own, and the LLM's are TensorRT-LLM's. So the numbers
 of a request lie in a small file in shared memory until its last response takes them away.
@@ -35,7 +35,7 @@ class PromptSize:
 
 
 def prompt_size(tensors: Mapping[str, np.ndarray]) -> PromptSize:
-    """Of what `preprocess` gives the LLM: audio tokens are those with a hash of their clip."""
+    """Count the tokens that `preprocess` gives the LLM: audio tokens are those with a hash of their clip."""
     return PromptSize(
         int(tensors[contract.INPUT_LENGTHS.name].sum()),
         int(np.count_nonzero(tensors[contract.PROMPT_TABLE_EXTRA_IDS.name])),
@@ -63,7 +63,7 @@ class PromptSizes:
                 os.close(handle)
 
     def take(self, request_id: str) -> PromptSize | None:
-        """What was told of the request, once."""
+        """Return what was told about the request, and forget it."""
         if self._prefix is None:
             return None
         path = self._path(request_id)

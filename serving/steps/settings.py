@@ -14,7 +14,7 @@ Settings = TypeVar("Settings", bound="StepSettings")
 
 
 class StepSettings(BaseModel):
-    """What every step has: the folder of the engines, relative to the folder that is served from."""
+    """The settings of every step: the folder of the engines, relative to the folder that is served from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -22,7 +22,7 @@ class StepSettings(BaseModel):
 
     @classmethod
     def from_config(cls: type[Settings], model_config: Mapping[str, Any]) -> Settings:
-        """Of a model configuration as Triton hands it to `initialize`, and as JSON spells a config.pbtxt.
+        """Read a model configuration as Triton passes it to `initialize`, or as JSON spells a config.pbtxt.
 
         Raises ServerError that names the model and every setting that is missing, unknown or out of range.
         """

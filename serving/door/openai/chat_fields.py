@@ -55,7 +55,7 @@ MESSAGE_NOT_DONE: Mapping[str, NotDone] = {
     "function_call": NotDone(_NO_TOOLS),
     "tool_call_id": NotDone(_NO_TOOLS),
 }
-# What an answer carries that is not part of the conversation, and comes back with it.
+# Fields of an answer that are not part of the conversation; clients send them back with it.
 MESSAGE_WITHOUT_EFFECT = frozenset({"annotations", "reasoning_content", "reasoning"})
 PART_WITHOUT_EFFECT = frozenset({"prompt_cache_breakpoint", "uuid"})
 

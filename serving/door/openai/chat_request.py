@@ -211,7 +211,7 @@ def _think(asked: ChatRequest) -> bool:
 def _message(
     message: Message, place: str, clips: list[str | LongString], places: list[str], spoken: SpokenAnswers
 ) -> dict[str, Any]:
-    """As the server reads it; its clips are added to `clips`, and where they stand to `places`."""
+    """The message as the server takes it; appends its clips to `clips` and their paths in the request to `places`."""
     if isinstance(message, AssistantMessage):
         return {"role": message.role, "content": _said_before(message, place, spoken)}
     role = "system" if message.role == "developer" else message.role

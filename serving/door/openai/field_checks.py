@@ -60,7 +60,7 @@ def field_error(error: ValidationError) -> FieldError:
 
 
 def _kind_error(place: str, discriminator: str, tag: str = "", expected_tags: str = "") -> FieldError:
-    """Of an object that says by one of its fields, such as `role`, what it is."""
+    """The error for an object whose kind is given by one of its fields, such as `role`."""
     place += "." + discriminator.strip("'")
     if not expected_tags:
         return FieldError(f"{place}: missing; send it", place, "missing_required_parameter")

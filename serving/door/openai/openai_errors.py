@@ -1,4 +1,4 @@
-"""What a client of the OpenAI API is told when its request is refused: status, and a body with all four keys."""
+"""Builds the errors of the OpenAI API: a status, and a body with all four keys."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from af3.errors import Full, RequestError, Status
 from serving.door.http_body import CODES as HTTP_CODES
 
-# What names a field at the beginning of a sentence: parameter 'max_tokens': … | messages[2].content[0]: … | model …
+# The field named at the beginning of a sentence: parameter 'max_tokens': … | messages[2].content[0]: … | model …
 FIELD = re.compile(r"parameter '(?P<parameter>\w+)'|(?P<path>[a-z_]+(?:\[\d+\]|\.[a-z_]+)*):")
 TYPES: Mapping[str, str] = {
     "INVALID_ARGUMENT": "invalid_request_error",
@@ -47,7 +47,7 @@ class FieldError(RequestError):
 
 
 def error_object(error: RequestError) -> dict[str, str | None]:
-    """What stands under `error`: message, type, param, code."""
+    """The object under `error`: message, type, param, code."""
     kind = TYPES.get(error.status, OURS)
     if isinstance(error, FieldError):
         return {"message": error.message, "type": kind, "param": error.param, "code": error.code}

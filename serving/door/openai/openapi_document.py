@@ -15,7 +15,7 @@ from serving.door.openai.sound_formats import MEDIA_TYPES
 from serving.door.openai.transcription_request import NUMBERS, ReplyFormat
 
 Schema = dict[str, Any]
-# What the steps let through (af3/parameters.py); they refuse in their own words, so the models here do not.
+# The ranges that the steps accept (af3/parameters.py). The steps refuse other values in their own words.
 RANGES: Mapping[str, Schema] = {
     "max_tokens": {"minimum": 1, "maximum": 4096},
     "max_completion_tokens": {"minimum": 1, "maximum": 4096},

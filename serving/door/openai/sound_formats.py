@@ -17,7 +17,7 @@ from af3.inputs import ffmpeg
 from serving.door.openai.pcm_rate import PCM_HZ, PcmRate
 from serving.door.wav_file import wav_file
 
-# What ffmpeg is told for each. Ogg for Opus, frames with ADTS heads for AAC: both play without a length.
+# ffmpeg's options for each format. Opus is in Ogg, AAC in ADTS frames: both play without a known length.
 CODED: Mapping[str, tuple[str, ...]] = {
     "mp3": ("-c:a", "libmp3lame", "-b:a", "96k", "-f", "mp3"),
     "opus": ("-c:a", "libopus", "-b:a", "48k", "-f", "ogg"),

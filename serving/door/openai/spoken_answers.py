@@ -1,4 +1,4 @@
-"""What earlier spoken answers said, so that a conversation can refer to them by id."""
+"""Keeps the text of spoken answers, so that a conversation can refer to them by id."""
 
 from __future__ import annotations
 
@@ -56,6 +56,6 @@ class SpokenAnswers:
             self._characters -= len(dropped)
 
     def transcript(self, audio_id: str, owner: str = "") -> str | None:
-        """What the answer said; None when it is not kept, or no longer, or another's. Any thread may ask."""
+        """The text of the answer; None if it is not kept, has expired or is another caller's. Any thread may ask."""
         expires_at, said = self._answers.get((owner, audio_id), (0, ""))
         return said if expires_at > self._clock() else None

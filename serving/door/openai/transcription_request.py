@@ -44,7 +44,7 @@ TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclass(frozen=True)
 class Transcription:
-    """How the answer is written."""
+    """The format of the answer."""
 
     task: Task
     form: ReplyFormat

@@ -37,7 +37,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class AudioFormat:
-    """How sound is written on the wire. `hz` of G.711 is 8000."""
+    """The encoding of sound on the wire. `hz` of G.711 is 8000."""
 
     kind: Kind = "audio/pcm"
     hz: int = PCM_HZ

@@ -68,7 +68,7 @@ class Item:
 
     @property
     def held_bytes(self) -> int:
-        """Of the session's memory."""
+        """Bytes of the session's memory that the item holds."""
         return self.text_bytes + sum(len(clip.pcm) for clip in self.clips)
 
     def shown(self) -> Event:
@@ -138,7 +138,7 @@ def _part(given: Any, role: str, name: str, audio: AudioFormat) -> Part:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the model is asked with: messages of `{"role", "content"}`, and the WAV files of their audio parts."""
+    """The question to the model: messages of `{"role", "content"}`, and the WAV files of their audio parts."""
 
     messages: list[Event]
     clips: list[Clip]
@@ -162,7 +162,7 @@ class Conversation:
         return self._items[place - 1].id if place else None
 
     def truncate(self, item: Item, end_s: float) -> None:
-        """Of an answer only the words of its first `end_s` seconds were heard."""
+        """Keep only the words of an answer's first `end_s` seconds, which the user heard."""
         for spoken in (part.spoken for part in item.parts if part.spoken is not None):
             whole = spoken.complete and end_s >= spoken.total_s
             item.heard = None if whole else spoken.until(end_s)

@@ -1,4 +1,4 @@
-"""Which words of a spoken answer have been heard."""
+"""Finds the words of a spoken answer that have been heard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the user says: sound that comes in, cut into turns by pauses or by the client's `commit`."""
+"""Cuts the user's sound into turns, at pauses or at the client's `commit`."""
 
 from __future__ import annotations
 

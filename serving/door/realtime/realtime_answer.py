@@ -31,7 +31,7 @@ TOO_LONG = re.compile(r"tokens of one sequence|audio tokens, more than|tokens, m
 
 @dataclass(frozen=True)
 class Means:
-    """What answers need of their session."""
+    """The part of a session that its answers use."""
 
     relay: Relay
     worker: SoundWorker
@@ -252,7 +252,7 @@ class AnswerRun:
             )
 
     def _shown_part(self) -> Event:
-        """Of a response; of an item it has another type."""
+        """The content part as events of a response show it; in an item its type has another name."""
         if self._settings.spoken:
             return {"type": "audio", "transcript": self._progress.text}
         return {"type": "text", "text": self._progress.text}

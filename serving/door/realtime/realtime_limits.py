@@ -1,4 +1,4 @@
-"""What one server and one session of Realtime hold at most."""
+"""Limits of Realtime, per server and per session."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Usage:
     tokens: int = 0
 
     def hears(self, clips: Iterable[Clip]) -> None:
-        """What is known before the last response, which counts the prompt: the length of its clips."""
+        """Count the audio of the prompt's clips: the whole prompt is counted only by the last response."""
         self.audio_tokens = self.prompt_tokens = sum(int(TOKENS_PER_S * clip.seconds) for clip in clips)
 
     def shown(self) -> Event:

@@ -1,4 +1,4 @@
-"""What a session is set to: OpenAI's session object, merged from `session.update` and checked."""
+"""The settings of a session: OpenAI's session object, merged from `session.update` events and checked."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class SoundLost(Exception):
 
 
 class _Stream:
-    """What detector and converter share: pieces that are not answered yet, in order."""
+    """The base of detector and converter: the unanswered pieces of one stream, in order."""
 
     def __init__(self, worker: SoundWorker, opening: int, hz: int, to_hz: int):
         self._worker = worker
@@ -133,7 +133,7 @@ class Converter(_Stream):
         self._found: deque[asyncio.Future[bytes]] = deque()
 
     async def convert(self, pcm: bytes, last: bool = False) -> bytes:
-        """What comes out, a little behind what goes in. Raises SoundLost."""
+        """Convert a piece; the output is a little behind the input. Raises SoundLost."""
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._found.append(future)
         try:
@@ -217,7 +217,7 @@ class SoundWorker:
             await asyncio.sleep(RESTART_S)
 
     async def _one_process(self) -> bool:
-        """Whether it answered anything before it died."""
+        """Run one process until it dies; return whether it answered anything."""
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "serving.door.realtime.sound_process", str(theirs.fileno())]

@@ -34,7 +34,7 @@ class SpeechOut:
 
     @property
     def heard_s(self) -> float:
-        """How much a listener can have heard who plays at once what comes."""
+        """Seconds that a client can have played if it plays every block at once."""
         return self._playhead.heard_s
 
     async def put(self, pcm: bytes, hz: int) -> None:

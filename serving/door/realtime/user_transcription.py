@@ -1,4 +1,4 @@
-"""What the user said in words: the model is asked to transcribe the turn."""
+"""Transcribes what the user said, by asking the model."""
 
 from __future__ import annotations
 
