@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 from af3.errors import RequestError, invalid
 
 MAX_MARKS = 100_000  # commas, colons, brackets and quotes
-COUNTED = (b'"', b",", b":", b"[", b"{", b"\\")
 MAX_ESCAPES = 4_000_000  # PHP writes every "/" of a base64 text as "\/"
 LONG_STRING = 64 << 10
 MAX_DIGITS = 40
@@ -32,7 +31,14 @@ class StructureCount:
 
     def feed(self, block: bytes) -> None:
         """Raises RequestError when it is too much."""
-        if not any(mark in block for mark in COUNTED):
+        if not (
+            b'"' in block
+            or b"," in block
+            or b":" in block
+            or b"[" in block
+            or b"{" in block
+            or b"\\" in block
+        ):
             return  # the middle of a clip: looking for a mark is a tenth of the time of counting it
         self._marks += sum(block.count(mark) for mark in (b",", b":", b"[", b"{", b'"'))
         self._escapes += block.count(b"\\")
