@@ -15,9 +15,9 @@ EXAMPLES = REPOSITORY / "examples"
 SAMPLES = REPOSITORY / "checkpoints" / "samples"
 
 
-def run(server: Door, *command: str) -> str:
+def run(server: Door, *command: str, folder: Path = EXAMPLES) -> str:
     environment = {**os.environ, "OPENAI_BASE_URL": base_url(server), "OPENAI_API_KEY": "none"}
-    done = subprocess.run(command, env=environment, cwd=EXAMPLES, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-8000:]
     return done.stdout
 
@@ -62,5 +62,6 @@ def test_schemathesis_finds_no_fault(server: Door, clients_python: Path, tmp_pat
         *(f"http://{server.host}:{server.ports.http}/openapi.json", "--checks", checks, "--mode", "all"),
         *("--max-examples", "60", "--seed", "1", "--request-timeout", "30", "--workers", "2"),
         *("--phases", "examples,coverage,fuzzing", "--report-dir", str(tmp_path)),
+        folder=tmp_path,  # it keeps what it has found where it is run, and tries that first
     )
     scrape.wait_until(lambda: server.admission.in_flight == 0)
