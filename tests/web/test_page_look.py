@@ -71,6 +71,9 @@ def test_it_can_be_used_by_everybody(open_page: Open, stand_in: StandIn, screens
 
 def test_everything_is_done_from_the_keyboard(open_page: Open, stand_in: StandIn):
     page = open_page(stand_in.url)
+    expect(page.get_by_label("Voice")).to_be_visible()  # once the server has listed its voices
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Voice")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.get_by_role("tab", name="Talk")).to_be_focused()
     page.keyboard.press("ArrowRight")
