@@ -101,9 +101,10 @@ def test_typing_interrupts_and_asks(open_page: Open, stand_in: StandIn):
     page.keyboard.press("Enter")
     expect(page.locator(".turn.user").nth(1)).to_contain_text("And now?")
     kinds = [event["type"] for event in stand_in.faults.events]
-    assert kinds[-4:] == [
+    assert kinds[-5:] == [
         "response.cancel",
         "conversation.item.truncate",
+        "conversation.item.retrieve",
         "conversation.item.create",
         "response.create",
     ]
