@@ -5,5 +5,6 @@ without a clip that it could not encode, and cuts long ones.
 
   make .venv-lmms/ready; . .venv-lmms/bin/activate
   LMMS_EVAL_PLUGINS=eval.lmms_plugin PYTHONPATH=. python -m lmms_eval --model af3_server \\
-    --model_args base_url=http://127.0.0.1:8000/v1 --include_path eval/lmms_plugin/tasks --tasks af3_mmau_test_mini --batch_size 1
+    --model_args base_url=http://127.0.0.1:8000/v1 \\
+    --include_path eval/lmms_plugin/tasks --tasks af3_mmau_test_mini --batch_size 1
 """
