@@ -59,7 +59,7 @@ def _openai(scene: Scene) -> None:
 def _openai_spoken(scene: Scene) -> None:
     clip = {"data": base64.b64encode(CLIPS[1]).decode(), "format": "wav"}
     content = [{"type": "input_audio", "input_audio": clip}, {"type": "text", "text": PROMPT}]
-    body: dict[str, Any] = {"model": "any", "messages": [{"role": "user", "content": content}]}
+    body: dict[str, Any] = {"model": "audio_flamingo", "messages": [{"role": "user", "content": content}]}
     body |= {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}
     connection = http.client.HTTPConnection(scene.host, scene.port, timeout=90)
     try:

@@ -58,7 +58,7 @@ def by_kserve(scene: Scene, key: str | None) -> Said:
 
 
 def by_openai(scene: Scene, key: str | None) -> Said:
-    body = {"model": "any", "max_tokens": 2, "messages": [{"role": "user", "content": PROMPT}]}
+    body = {"model": "audio_flamingo", "max_tokens": 2, "messages": [{"role": "user", "content": PROMPT}]}
     code, found = _post(scene, "/v1/chat/completions", body, key)
     return code, "" if code == 200 else found["error"]["message"]
 
@@ -247,7 +247,7 @@ def _refers(scene: Scene, spoken: str, key: str) -> tuple[int, Any]:
 
 def _chat(messages: list[Any]) -> dict[str, Any]:
     sound = {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}
-    return {"model": "any", "max_tokens": 8, "messages": messages, **sound}
+    return {"model": "audio_flamingo", "max_tokens": 8, "messages": messages, **sound}
 
 
 def _post(scene: Scene, path: str, body: dict[str, Any], key: str | None) -> tuple[int, Any]:

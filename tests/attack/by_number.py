@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from serving.host.probe import health
-from tests.attack.scene import STRANGER, Attack, Scene, at_once, generate, head, to_the_end
+from tests.attack.scene import PATIENCE_S, STRANGER, Attack, Scene, at_once, generate, head, to_the_end
 from tests.support import scrape
 from tests.support.raw_grpc import RawGrpc
 from tests.support.wire import Refused, Stream, ask
@@ -58,7 +58,7 @@ def half_messages(scene: Scene) -> str:
 
         def send(number: int) -> None:
             with suppress(OSError, EOFError):
-                connection = RawGrpc(scene.server.url, f"127.0.7.{number + 1}")
+                connection = RawGrpc(scene.server.url, f"127.0.7.{number + 1}", PATIENCE_S)
                 with lock:
                     stack.enter_context(connection)
                 taken = connection.send_part(connection.call(STREAM), size, size - 1)

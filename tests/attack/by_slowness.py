@@ -79,6 +79,8 @@ def over_websocket(scene: Scene) -> Iterator[None]:
                     f"ws://{scene.host}:{scene.port}/v1/realtime?model=any",
                     max_queue=1,
                     compression=None,
+                    ping_interval=None,
+                    close_timeout=0.1,
                     source_address=address,
                 )
             )
