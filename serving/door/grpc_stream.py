@@ -104,19 +104,25 @@ class GrpcStream:
 
     async def _answer(self, raw: bytes) -> None:
         """One request, to its last response or its error."""
+        asked: Question | None = None
         client_id = ""
         try:
             asked = question(raw, self._context, self._relay)
-            del raw
+            raw = b""
             client_id = asked.client_id
             with self._traffic.call(self._peer):
                 await (self._stop(asked) if _is_stop(asked.request.head) else self._relay_answer(asked))
+            return
         except RequestError as error:
-            await self._fail(error, client_id)
+            # Without its traceback, in whose frames the request is.
+            failure = RequestError(error.status, error.message, error.retry_s)
         except GONE:
-            pass
+            return
         except Exception as error:
-            await self._fail(internal_error(error), client_id)
+            failure = internal_error(error)
+        # A client that does not read may keep the error waiting, but not 128 MB with it.
+        raw, asked = b"", None
+        await self._fail(failure, client_id)
 
     async def _relay_answer(self, asked: Question) -> None:
         self._affinity = await self._relay.prepare(asked, headers_of(self._context)) or self._affinity

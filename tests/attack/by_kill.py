@@ -21,6 +21,7 @@ DIED = "a part of the server failed and is being restarted"
 STARTING = "the server is starting"
 TOLERATED_FILES = 8  # connections that clients hold while the rest is counted
 GONE_S = 30.0
+DECODER = "the process that decodes clips"
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,11 @@ class Victim:
 VICTIMS = (
     *(Victim(name, f"/{name}/1/model.py", True) for name in STEPS),
     Victim("tritonserver", "bin/tritonserver", True),
-    Victim("the process that decodes clips", "af3.inputs.decoder_worker", False),
+    Victim(DECODER, "af3.inputs.decoder_worker", False),
     Victim("eSpeak NG", "espeak_worker.py", False),
     Victim("the process that hears", "sound_process", False),
 )
-QUICK = ("llm", "the process that decodes clips", "eSpeak NG", "the process that hears")
+QUICK = ("llm", DECODER, "eSpeak NG", "the process that hears")
 
 
 @dataclass
@@ -114,17 +115,19 @@ class Left:
     def __init__(self, server: Launched):
         self._server = server
         self._processes = {pid: _start(pid) for pid in server.below()}
+        self._kinds = _kinds(server)
         self._shared = len(server.shared_memory())
         self._files = sum(map(_files, server.launcher()))
 
     def check(self, scene: Scene, name: str) -> None:
-        """No process that is nobody's child, no more of them than before, no file more."""
+        """No process that is nobody's child, no more of a kind than before, no file more."""
         scrape.wait_until(lambda: scene.in_flight() == 0, GONE_S)
         scrape.wait_until(lambda: not self.orphans(), GONE_S)
-        found = len(self._server.below()), len(self._server.shared_memory())
-        assert found <= (len(self._processes), self._shared), (name, found)
-        files = sum(map(_files, self._server.launcher()))
-        assert files <= self._files + TOLERATED_FILES, (name, self._files, files)
+        more = _kinds(self._server) - self._kinds
+        assert not more, f"{name}: {dict(more)} more"
+        shared, files = len(self._server.shared_memory()), sum(map(_files, self._server.launcher()))
+        assert shared <= self._shared, f"{name}: {self._shared} → {shared} files in /dev/shm"
+        assert files <= self._files + TOLERATED_FILES, f"{name}: {self._files} → {files} handles"
 
     def orphans(self) -> list[int]:
         """Processes that are still there, and no longer below the launcher."""
@@ -134,6 +137,16 @@ class Left:
             for pid, start in self._processes.items()
             if pid not in below and start and _start(pid) == start
         ]
+
+
+def _kinds(server: Launched) -> Counter[str]:
+    """How many processes there are of each. A step that has not decoded yet will start its decoder."""
+    found = Counter(
+        next((one.name for one in VICTIMS if one.word in command), command.partition(" ")[0])
+        for _, command in server.below().values()
+    )
+    found[DECODER] = max(found[DECODER], len(server.step("preprocess")))
+    return found
 
 
 def _start(pid: int) -> str:

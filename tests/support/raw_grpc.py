@@ -17,14 +17,18 @@ FRAME = 16_384
 class RawGrpc:
     """One connection, whose settings have been exchanged. Use it as a context manager."""
 
-    def __init__(self, url: str, source: str = "127.0.0.1", timeout_s: float = 10.0):
+    def __init__(
+        self, url: str, source: str = "127.0.0.1", timeout_s: float = 10.0, window: int | None = None
+    ):
+        """`window`: bytes of answers that it lets the server send on each stream; it never asks for more."""
         host, _, port = url.rpartition(":")
         self.socket = socket.create_connection((host, int(port)), timeout_s, source_address=(source, 0))
         self._windows = {0: 65_535}
         self._of_new_stream = 65_535
         self._next = 1
         self._buffer = b""
-        self.socket.sendall(PREFACE + _frame(SETTINGS))
+        settings = b"" if window is None else struct.pack(">HI", INITIAL_WINDOW, window)
+        self.socket.sendall(PREFACE + _frame(SETTINGS, payload=settings))
         self._read_frame()
 
     def __enter__(self) -> RawGrpc:
@@ -62,7 +66,12 @@ class RawGrpc:
 
     def send_part(self, stream: int, whole: int, part: int) -> int:
         """The beginning of a message of `whole` bytes; how much of it the server took before it broke off."""
-        data = struct.pack(">BI", 0, whole) + bytes(part)
+        return self._send(stream, struct.pack(">BI", 0, whole) + bytes(part))
+
+    def send_whole(self, stream: int, message: bytes) -> int:
+        return self._send(stream, struct.pack(">BI", 0, len(message)) + message)
+
+    def _send(self, stream: int, data: bytes) -> int:
         sent = 0
         with suppress(OSError, EOFError):
             while sent < len(data):

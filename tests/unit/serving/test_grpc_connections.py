@@ -7,10 +7,12 @@ from contextlib import ExitStack
 
 import grpc
 import pytest
+from tritonclient.grpc import service_pb2
 
 from serving.door.admission import Limits
 from serving.door.door import Door
 from serving.door.memory_guard import MemoryGuard, in_use_bytes
+from tests.support import scrape
 from tests.support.fake_triton import FakeTriton
 from tests.support.raw_grpc import RawGrpc
 from tests.support.scrape import wait_until
@@ -97,3 +99,30 @@ def test_what_the_door_knows_of_is_not_hidden() -> None:
 
 def test_where_the_memory_cannot_be_asked_nothing_is_closed() -> None:
     assert MemoryGuard(50, lambda: 0, lambda: None).excess_bytes == 0
+
+
+@pytest.mark.skipif(in_use_bytes() is None, reason="another C library than glibc")
+@pytest.mark.parametrize("wrong", ["a model", "more parts than are read"])
+def test_refusals_that_nobody_reads_keep_nothing_of_their_requests(wrong: str, triton: FakeTriton) -> None:
+    count, size = 10, 4 * MB
+    request = service_pb2.ModelInferRequest(model_name="unknown")
+    if wrong != "a model":
+        request.parameters["x"].string_param = "y" * 60_000
+    request.inputs.add(name="audio", datatype="BYTES", shape=[1])
+    request.raw_input_contents.append(bytes(size))
+    message = request.SerializeToString()
+    with door_before(triton) as door, RawGrpc(door.url, "127.0.0.8", timeout_s=60, window=0) as client:
+        door._watch._write_s = 600  # after which the stream would be ended
+        before = in_use_bytes() or 0
+        stream = client.call(STREAM)
+        for _ in range(count):
+            client.send_whole(stream, message)
+        wait_until(lambda: refused(door) == count, 60)
+        (serving,) = door._grpc.service._streams
+        assert len(serving._running) == count  # none has been told yet
+        assert (in_use_bytes() or 0) < before + 4 * size
+
+
+def refused(door: Door) -> float:
+    found = scrape.samples(f"http://{door.host}:{door.ports.metrics}/metrics")
+    return sum(value for name, value in found.items() if name.startswith("af3_requests_refused_total"))
