@@ -30,6 +30,8 @@ SHARED_MEMORY = Path("/dev/shm")
 STUB = "triton_python_backend_stub"
 TRITON = "tritonserver"
 CHILD = Path(__file__).with_name("child.py")
+# Triton's Python backend gives these paths to a shell, unquoted.
+UNQUOTED = re.compile(r"""[\s"'$&|;<>()*?\[\]{}!#\\`]""")
 
 
 class Server:
@@ -178,6 +180,12 @@ class Server:
 
 def _command(config: str, models: Path, ports: Ports, host: str) -> list[str]:
     binary, backends = _server_binary()
+    for path in (models, backends):
+        if found := UNQUOTED.search(str(path)):
+            raise ServerError(
+                f"{path}: Triton's Python backend cannot start a step from a path with {found[0]!r} in it;"
+                " move the folder to one without"
+            )
     return [
         str(binary),
         f"--model-repository={models}",

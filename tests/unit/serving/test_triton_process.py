@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.address import Ports
+from serving.address import Ports, ServerError
 from serving.host import triton
 from serving.host.exit_watch import ExitWatch
 from serving.host.triton import Server
@@ -105,7 +105,7 @@ def test_a_server_starts_beside_working_grpc_threads(stand_in: Path) -> None:
     script = f"""
 import grpc, pathlib, sys, time
 from concurrent import futures
-from serving.address import Ports
+from serving.address import Ports, ServerError
 from serving.host import triton
 from serving.host.triton import Server
 backend = grpc.server(futures.ThreadPoolExecutor(2))
@@ -141,7 +141,7 @@ print("well")
 def test_the_server_ends_when_its_launcher_is_killed(stand_in: Path) -> None:
     script = f"""
 import pathlib, time
-from serving.address import Ports
+from serving.address import Ports, ServerError
 from serving.host import triton
 from serving.host.triton import Server
 folder = pathlib.Path({str(stand_in)!r})
@@ -207,3 +207,10 @@ def test_an_exit_watch_may_be_waited_for_while_others_work() -> None:
         threading.Timer(0.2, process.kill).start()
         assert watch.wait(WAIT_S) == "it"
     process.wait()
+
+
+@pytest.mark.parametrize("name", ["two words", "a$(b)", "it's", "a;b"])
+def test_a_path_that_tritons_shell_would_take_apart_is_refused(stand_in: Path, name: str) -> None:
+    with pytest.raises(ServerError, match="move the folder"):
+        Server("cpu", stand_in, stand_in / "log", Ports(0, 0, 0), models=stand_in / name)
+    assert not (stand_in / "up").exists()
