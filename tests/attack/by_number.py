@@ -158,32 +158,35 @@ def silent_uploads(scene: Scene) -> str:
 
 
 def unfair_client(scene: Scene) -> str:
-    """One address keeps the server full; another asks once at a time."""
+    """One address keeps the server full; another asks once at a time, and has a right to half of the server."""
     stopping, count = threading.Event(), scene.count(1000, 200)
-    asked = [0]
+    asked, flood_s = [0], []
 
     def flood() -> None:
         while not stopping.is_set() and asked[0] < count:
             asked[0] += 1
-            generate(scene, "What is it?", 120, STRANGER)
+            began = time.monotonic()
+            if generate(scene, "What is it?", 120, STRANGER)[0] == 200:
+                flood_s.append(time.monotonic() - began)
 
     threads = [threading.Thread(target=flood) for _ in range(64)]
-    quiet = sorted(_timed(scene) for _ in range(5))[2]
+    quiet_s = sorted(_timed(scene) for _ in range(5))[2]
     for thread in threads:
         thread.start()
-    scrape.wait_until(lambda: scene.in_flight() > 30, 60)
-    loaded, refused = [], 0
-    for _ in range(5):
-        began = time.monotonic()
-        code, _ = generate(scene)
-        loaded.append(time.monotonic() - began)
-        refused += code != 200
-    stopping.set()
-    for thread in threads:
-        thread.join(120)
-    assert not refused, f"{refused} of 5 refused"
+    loaded_s = []
+    try:
+        scrape.wait_until(lambda: scene.in_flight() > 30, 60)
+        while len(loaded_s) < 5 and any(thread.is_alive() for thread in threads):
+            loaded_s.append(_timed(scene))  # an AssertionError where it is refused
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join(120)
+    usual_s = sorted(flood_s)[len(flood_s) // 2]
+    assert max(loaded_s) <= usual_s / 2, (loaded_s, usual_s)
     return (
-        f"the one: {quiet:.2f} s quiet, {max(loaded):.2f} s beside {count} requests of another; never refused"
+        f"the one: {quiet_s:.2f} s quiet, {max(loaded_s):.2f} s beside another's {asked[0]} of {usual_s:.2f} s each;"
+        " never refused"
     )
 
 
