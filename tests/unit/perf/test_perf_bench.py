@@ -10,7 +10,7 @@ from tests.support.engines import BuiltEngines
 
 
 def verdict(now: Result, before: Result | None) -> bench.Verdict:
-    return bench.compare({"part": now}, {} if before is None else {"part": before})[0]
+    return bench.Verdict("part", now, before)
 
 
 BEFORE = Result(1.0, 0.95, 1.05)
@@ -20,7 +20,7 @@ BEFORE = Result(1.0, 0.95, 1.05)
     ("now", "slower"),
     [
         (Result(1.5, 1.4, 1.6), True),
-        (Result(1.2, 1.15, 1.25), False),  # within what a shared machine does
+        (Result(1.12, 1.1, 1.14), False),  # within what a shared machine does
         (Result(1.5, 1.0, 2.0), False),  # the rounds overlap
         (Result(0.5, 0.4, 0.6), False),
     ],
@@ -39,6 +39,33 @@ def test_a_new_part_is_no_regression_and_says_so() -> None:
 def test_a_part_twice_the_yardstick_measures_two() -> None:
     part = Part("two", lambda: (bench.interpreter(), bench.interpreter()), bench.interpreter)
     assert 1.4 < bench.measure(part, 9).median < 2.8
+
+
+@pytest.mark.parametrize(
+    ("first", "longer", "slower"), [(1.0, 9.9, False), (1.6, 1.0, False), (1.1, 1.3, True), (1.6, 1.3, True)]
+)
+def test_a_part_that_looks_slower_is_judged_by_a_longer_measurement(
+    first: float, longer: float, slower: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(part: Part, rounds: int) -> Result:
+        median = first if rounds == 9 else longer
+        return Result(median, median - 0.02, median + 0.02)
+
+    monkeypatch.setattr(bench, "measure", measure)
+    assert bench.judge(Part("part", int, int), BEFORE, 9).slower is slower
+
+
+def yardstick() -> int:
+    return sum(number * number for number in range(30_000))
+
+
+def test_an_unchanged_part_passes_and_a_slowdown_of_three_tenths_is_found() -> None:
+    part = Part("work", lambda: (yardstick(), yardstick()), yardstick)
+    before = bench.measure(part, 45)
+    unchanged = [bench.judge(part, before, 9).slower for _ in range(20)]
+    slowed = [bench.judge(bench.planted(part, 1.3), before, 9).slower for _ in range(5)]
+    assert unchanged == [False] * 20
+    assert slowed == [True] * 5
 
 
 def test_every_part_runs_and_has_a_stored_result(engines: BuiltEngines) -> None:
