@@ -44,6 +44,7 @@ AU = FileKind("AU", "au", True)
 # FFmpeg's native AMR decoders skip the frames of pauses (DTX), which shortens the clip. Keyed by MP4 sample entry.
 AMR_DECODERS = {b"samr": "libopencore_amrnb", b"sawb": "libopencore_amrwb"}
 W64 = FileKind("Wave64", "w64", True)
+W64_OF_FLOATS = replace(W64, libsndfile=False)
 VOC = FileKind("VOC", "voc")
 AMR = FileKind("AMR", "amr", decoder=AMR_DECODERS[b"samr"])
 AMR_WIDEBAND = FileKind("AMR wideband", "amr", decoder=AMR_DECODERS[b"sawb"])
@@ -128,7 +129,7 @@ def _at_start(data: bytes, start: int) -> FileKind | None:
     head = data[start : start + 64]
     for magic, kind in SOUND_STARTS:
         if head.startswith(magic):
-            return kind
+            return W64_OF_FLOATS if kind is W64 and _is_float_w64(data, start) else kind
     if head[:4] in (b"RIFF", b"RIFX"):
         return RIFF_FORMS.get(head[8:12])
     if head[:4] in (b"RF64", b"BW64") and head[8:12] == b"WAVE":
@@ -148,6 +149,12 @@ def _at_start(data: bytes, start: int) -> FileKind | None:
     if _is_gsm(data, start):
         return FileKind("GSM 06.10", "gsm")
     return None
+
+
+def _is_float_w64(data: bytes, start: int) -> bool:
+    """Float samples in the extensible form, as ffmpeg writes them: libsndfile takes them for integers."""
+    form = data[start + 40 : start + 90]
+    return form[:4] == b"fmt " and form[24:26] == b"\xfe\xff" and form[48:50] == b"\x03\x00"
 
 
 def _is_gsm(data: bytes, start: int) -> bool:

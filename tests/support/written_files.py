@@ -168,6 +168,10 @@ COMMANDS = {
     "ff_g723.wav": "ffmpeg -y -v error -i c.wav -c:a g723_1 -b:a 6300 OUT",
     "ff_swf.wav": "ffmpeg -y -v error -i a.wav -ac 1 -ar 22050 -c:a adpcm_swf OUT",
     # Cameras, discs, and what else ffmpeg and SoX write.
+    "ff_float.w64": "ffmpeg -y -v error -i c.wav -c:a pcm_f32le OUT",
+    "ff_double.w64": "ffmpeg -y -v error -i c.wav -c:a pcm_f64le OUT",
+    "ff_24.w64": "ffmpeg -y -v error -i c.wav -c:a pcm_s24le OUT",
+    "sox_float.w64": "sox c.wav -e float -b 32 OUT",
     "ff.m2ts": f"{FF} -ar 48000 -c:a ac3 -b:a 64k -f mpegts -mpegts_m2ts_mode 1 OUT",
     "ff_lpcm.vob": f"{FF} -t 0.4 -ar 48000 -c:a pcm_s16be -f vob OUT",
     "ff.mxf": f"ffmpeg -y -v error -f lavfi -i testsrc=d={SECONDS}:s=64x64:r=25 -i a.wav -ar 48000 -ac 1 -c:v"
