@@ -100,9 +100,13 @@ class GrpcConnections:
                     closed += 1
             return closed
 
-    def close_heaviest(self, bytes_to_free: int) -> int:
-        """Close those on which most has come that nobody has read. How many were closed."""
+    def close_heaviest(self, most_bytes: int, excess_bytes: int) -> int:
+        """Close those on which most has come that nobody has read, where that is more than `most_bytes` in all.
+
+        `excess_bytes`: of memory, which may be somebody else's: no more than that is freed. How many were closed.
+        """
         with self._open() as found:
+            bytes_to_free = min(excess_bytes, sum(one.unread_bytes for one in found) - most_bytes)
             closed = 0
             for one in sorted(found, key=lambda one: -one.unread_bytes):
                 if bytes_to_free <= 0 or one.unread_bytes < LEAST_BYTES:

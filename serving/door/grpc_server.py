@@ -92,7 +92,9 @@ class GrpcServer:
                 if self._connections.may_be_crowded:
                     await asyncio.to_thread(self._connections.make_room)
                 if (excess_bytes := self._memory.excess_bytes) > 0:
-                    await asyncio.to_thread(self._connections.close_heaviest, excess_bytes)
+                    await asyncio.to_thread(
+                        self._connections.close_heaviest, self._memory.most_bytes, excess_bytes
+                    )
             except OSError:
                 log.warning("connections could not be looked at", exc_info=True)
 

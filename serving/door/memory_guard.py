@@ -41,7 +41,7 @@ class MemoryGuard:
         in_use: Callable[[], int | None] = in_use_bytes,
     ):
         """`known_bytes`: of requests, answers and clips that the door holds now."""
-        self._most = most_hidden_bytes
+        self.most_bytes = most_hidden_bytes
         self._known = known_bytes
         self._in_use = in_use
         self._at_first = (in_use() or 0) - known_bytes()
@@ -52,4 +52,4 @@ class MemoryGuard:
         found = self._in_use()
         if found is None:
             return 0
-        return found - self._at_first - self._known() - self._most
+        return found - self._at_first - self._known() - self.most_bytes

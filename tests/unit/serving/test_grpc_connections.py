@@ -87,6 +87,17 @@ def test_messages_that_never_come_whole_cost_their_connections(door: Door, metho
         assert ask(door.url, prompt="say=hi")
 
 
+@pytest.mark.skipif(in_use_bytes() is None, reason="another C library than glibc")
+def test_memory_that_is_somebody_elses_costs_no_connection(door: Door) -> None:
+    with RawGrpc(door.url, "127.0.0.8") as upload:
+        upload.send_part(upload.call(STREAM), 30 * MB, 20 * MB)
+        elses = bytes(256 * MB)
+        assert door._grpc._memory.excess_bytes > 0
+        assert door._grpc._connections.close_heaviest(64 * MB, 256 * MB) == 0
+        assert upload.alive
+        del elses
+
+
 def test_what_the_door_knows_of_is_not_hidden() -> None:
     known, used = [0], [100]
     guard = MemoryGuard(50, lambda: known[0], lambda: used[0])
