@@ -173,7 +173,7 @@ test-cluster: $(READY_TEST) $(VENV)/bin/envoy ## the Helm chart and the routing:
 	$(PY) -m pytest tests/cluster
 
 test-vllm: $(READY_TEST) $(VLLM_READY) ## the tests of the LLM on vLLM, on this CPU: REQUESTS=10000 for the long one of isolation
-	REQUESTS=$(or $(REQUESTS),1000) $(PY) -m pytest tests/vllm -s
+	REQUESTS=$(or $(REQUESTS),200) $(PY) -m pytest tests/vllm -s
 
 .venv-voice/ready: requirements/voice.txt
 	test -x .venv-voice/bin/python || $(PYTHON) -m venv .venv-voice

@@ -17,6 +17,8 @@ VLLM = "vllm"
 KV_ITEM_BYTES = 4  # float32, of the ONNX decoder
 # Precision of the manifest → dtype and quantisation in vLLM.
 VLLM_PRECISIONS = {"fp32": ("float32", None), "bf16": ("bfloat16", None), "fp8": ("bfloat16", "fp8")}
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
+VLLM_BLOCK_TOKENS = 128  # of vLLM's KV cache on a CPU
 
 
 class Settings(Protocol):
@@ -67,7 +69,10 @@ def _check_prefix_cache(most_bytes: int, model: ModelFacts) -> None:
 
 
 def vllm_settings(manifest: Manifest, settings: Settings) -> EngineSettings:
-    """Build vLLM's settings: device and precision from the manifest, everything else from the config."""
+    """Build vLLM's settings: device and precision from the manifest, everything else from the config.
+
+    A CPU's KV cache has room for at least the longest request; vLLM does not start otherwise.
+    """
     dtype, quantization = VLLM_PRECISIONS[manifest.precision.llm]
     folder = settings.engine_dir.absolute()
     return EngineSettings(
@@ -78,9 +83,17 @@ def vllm_settings(manifest: Manifest, settings: Settings) -> EngineSettings:
         max_sequence_tokens=manifest.limits.max_sequence_tokens,
         slots=settings.slots,
         prefill_tokens=settings.prefill_tokens,
-        kv_cache_gib=settings.kv_cache_gib,
+        kv_cache_gib=max(settings.kv_cache_gib, longest_kv_gib(manifest)),
         gpu_memory_fraction=settings.gpu_memory_fraction,
         tensor_parallel=settings.tensor_parallel,
         threads=settings.threads,
         adapters={name: str(folder / ADAPTERS_FOLDER / name) for name in manifest.adapters},
     )
+
+
+def longest_kv_gib(manifest: Manifest) -> float:
+    """Keys and values of one request of the greatest length, in vLLM's blocks and with the one it keeps empty."""
+    model = manifest.model
+    blocks = -(-manifest.limits.max_sequence_tokens // VLLM_BLOCK_TOKENS) + 1
+    width = DTYPE_BYTES[VLLM_PRECISIONS[manifest.precision.llm][0]]
+    return blocks * VLLM_BLOCK_TOKENS * 2 * model.layers * model.kv_heads * model.head_dim * width / 2**30

@@ -233,7 +233,7 @@ def _start(python: Path, settings: EngineSettings) -> tuple[subprocess.Popen[byt
                 [str(python), "-m", "af3.llm.vllm_worker", str(theirs.fileno()), settings.to_json()],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env=_environment(settings),
+                env=environment(settings),
                 start_new_session=True,  # a process group of its own, so that its children end with it
             )
         except OSError as error:
@@ -241,11 +241,11 @@ def _start(python: Path, settings: EngineSettings) -> tuple[subprocess.Popen[byt
     return process, Connection(ours.detach())
 
 
-def _environment(settings: EngineSettings) -> Mapping[str, str]:
+def environment(settings: EngineSettings) -> Mapping[str, str]:
     """vLLM's environment: without the step's libraries, without telemetry, with the configured threads."""
     inherited = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
     libraries = [folder for folder in inherited if folder and not folder.startswith(sys.prefix)]
-    environment = os.environ | {
+    found = os.environ | {
         "PYTHONPATH": str(REPOSITORY),
         "LD_LIBRARY_PATH": os.pathsep.join(libraries),
         "HF_HUB_OFFLINE": "1",
@@ -255,8 +255,10 @@ def _environment(settings: EngineSettings) -> Mapping[str, str]:
     }
     if settings.device == "cpu":
         threads = str(settings.threads)
-        environment |= {"OMP_NUM_THREADS": threads, "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-    return environment
+        found |= {"OMP_NUM_THREADS": threads, "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        # Spinning threads would take the cores from the other steps between two tokens.
+        found.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return found
 
 
 def _await_ready(process: subprocess.Popen[bytes], connection: Connection) -> None:

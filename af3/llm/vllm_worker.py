@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import aclosing
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class Worker:
                 if task := self._tasks.get(message["id"]):
                     task.cancel()
                 continue
-            self._tasks[message["id"]] = asyncio.create_task(self._generate(message, table))
+            self._begin(message, table)
         watch.cancel()
         self._engine.shutdown()
         _end_group()
@@ -81,39 +82,41 @@ class Worker:
             await asyncio.sleep(WATCH_S)
         _die()
 
-    async def _generate(self, wanted: Message, table: bytes | None) -> None:
-        request_id = wanted["id"]
-        words = StopWords(wanted["end_id"], [tuple(word) for word in wanted["stop_words"]])
-        final = False
-        outputs = self._engine.generate(
-            self._prompt(wanted, table),
-            sampling_parameters(wanted),
-            request_id,
-            lora_request=self._adapters[wanted["adapter"]] if wanted["adapter"] else None,
-        )
+    def _begin(self, wanted: Message, table: bytes | None) -> None:
+        request_id: str = wanted["id"]
+        task = asyncio.create_task(self._answer(wanted, table))
+        self._tasks[request_id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(request_id, None))
+
+    async def _answer(self, wanted: Message, table: bytes | None) -> None:
+        """Until the end, or until it is cancelled, for which the step does not wait."""
         try:
-            async for output in outputs:
-                completion = output.outputs[0]
-                ids, ended = words.accept(completion.token_ids)
-                final = ended or output.finished
-                self._send_tokens(request_id, ids, final)
-                if final:
-                    break
-        except asyncio.CancelledError:
-            return  # the step does not wait for a stopped answer
+            prompt = await asyncio.to_thread(self._prompt, wanted, table)  # of half an hour: 650 MB
+            await self._generate(wanted, prompt)
         except EngineDeadError:
             _die()
         except Exception as error:  # only this request failed
             log.exception("a request failed")
-            if not final:
-                refused = isinstance(error, ValueError)  # vLLM's own checks
-                send(
-                    self._connection,
-                    {"kind": "failed", "id": request_id, "refused": refused, "why": str(error)},
-                )
-        finally:
-            self._tasks.pop(request_id, None)
-            await outputs.aclose()
+            refused = isinstance(error, ValueError)  # vLLM's own checks
+            failed = {"kind": "failed", "id": wanted["id"], "refused": refused, "why": str(error)}
+            send(self._connection, failed)
+
+    async def _generate(self, wanted: Message, prompt: dict[str, Any]) -> None:
+        words = StopWords(wanted["end_id"], [tuple(word) for word in wanted["stop_words"]])
+        outputs = self._engine.generate(
+            prompt,
+            sampling_parameters(wanted),
+            wanted["id"],
+            lora_request=self._adapters[wanted["adapter"]] if wanted["adapter"] else None,
+        )
+        async with aclosing(outputs):
+            async for output in outputs:
+                completion = output.outputs[0]
+                ids, ended = words.accept(completion.token_ids)
+                final = ended or output.finished
+                self._send_tokens(wanted["id"], ids, final)
+                if final:
+                    break
 
     def _prompt(self, wanted: Message, table: bytes | None) -> dict[str, Any]:
         """Build vLLM's prompt: token ids and, with audio, embeddings [S, H] of which vLLM reads only the audio rows."""

@@ -115,7 +115,7 @@ class Observed:
 class Leaf:
     """The steps preprocess, audio_encoder and llm, without Triton."""
 
-    def __init__(self, engines: Path):
+    def __init__(self, engines: Path, kv_cache_gib: float = 1):
         self.engines = engines
         self.manifest = Manifest.read(engines)
         self.observed = Observed()
@@ -129,7 +129,7 @@ class Leaf:
                 max_queue=QUEUE,
                 prefill_tokens=2048,
                 threads=2,
-                kv_cache_gib=1,
+                kv_cache_gib=kv_cache_gib,
             ),
             self.observed,
         )

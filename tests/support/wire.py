@@ -14,7 +14,7 @@ import numpy as np
 from tritonclient import grpc as triton
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-TIMEOUT_S = 120
+TIMEOUT_S = 300  # half an hour of audio on a busy machine
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             )  # vLLM starts in half a minute, or in four on a busy machine
 
 
+@contextmanager
+def vllm_triton(folder: Path) -> Iterator[Server]:
+    """tritonserver on the `vllm` configs and `folder/engines/vllm`."""
+    from tests.support.vllm import START_TIMEOUT_S
+
+    log = folder / "server.log"
+    log.unlink(missing_ok=True)
+    with Server("vllm", folder, log, Ports(0, 0, 0)) as running:
+        running.wait_until(lambda: answers(running.url, 60), START_TIMEOUT_S)
+        yield running
+
+
+@contextmanager
+def door_before(triton: Server) -> Iterator[Door]:
+    with Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST)) as door:
+        door.admission.ready = True
+        yield door
+
+
+@contextmanager
+def vllm_door(folder: Path) -> Iterator[Door]:
+    with vllm_triton(folder) as triton, door_before(triton) as door:
+        yield door
+
+
 class Built:
     """Engines for vLLM of the random checkpoint, with an adapter to think with."""
 
@@ -55,21 +81,14 @@ def built(engines: BuiltEngines) -> Built:
 
 @pytest.fixture(scope="session")
 def triton(built: Built) -> Iterator[Server]:
-    """tritonserver on the `vllm` configs."""
-    from tests.support.vllm import START_TIMEOUT_S
-
-    log = built.folder / "server.log"
-    log.unlink(missing_ok=True)
-    with Server("vllm", built.folder, log, Ports(0, 0, 0)) as running:
-        running.wait_until(lambda: answers(running.url, 60), START_TIMEOUT_S)
+    with vllm_triton(built.folder) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def server(triton: Server) -> Iterator[Door]:
     """The door before it."""
-    with Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST)) as door:
-        door.admission.ready = True
+    with door_before(triton) as door:
         yield door
 
 

@@ -84,6 +84,17 @@ def test_a_waiting_request_whose_time_is_up_fails_and_a_vanished_client_is_forgo
     scrape.wait_until(lambda: tiny.observed.running == 0)
 
 
+def test_a_request_stopped_before_vllm_has_it_is_forgotten(tiny: Leaf) -> None:
+    """Of ten minutes: its embeddings are put in place meanwhile."""
+    long = clip(600, seed=610)
+    for number in range(3):
+        answer = tiny.submit(f"at-once-{number}", "Go on.", [long], **LONG)
+        tiny.engine.stop(f"at-once-{number}")
+        answer.wait()
+    assert tiny.ask("after-them", "Go on.", max_tokens=3)
+    scrape.wait_until(lambda: tiny.observed.running == 0 and tiny.observed.last.kv_use == 0)
+
+
 def test_an_id_in_use_is_refused(tiny: Leaf) -> None:
     first = tiny.submit("twice", "Go on.", **LONG)
     with pytest.raises(RequestError, match="is in use"):

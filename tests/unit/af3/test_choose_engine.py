@@ -15,12 +15,13 @@ from af3.adapters import adapter_of
 from af3.encoder import choose as encoder_choice
 from af3.encoder.host_encoder import HostEncoder
 from af3.errors import RequestError
+from af3.llm import vllm_engine
 from af3.llm.choose import load_engine, vllm_settings
 from af3.manifest import ManifestError, Precision
 from serving.host.launch import CONFIG_OF_TARGET, target_of
 from serving.host.triton import MODEL_REPOSITORY
 from serving.steps.settings import LlmSettings
-from tests.support.tiny import MODEL, manifest
+from tests.support.tiny import LIMITS, MODEL, manifest
 
 
 def vllm_config() -> LlmSettings:
@@ -49,6 +50,35 @@ def test_a_prefix_cache_too_small_for_one_block_is_refused(tmp_path: Path) -> No
     )
     with pytest.raises(ManifestError, match=r"prefix_cache_mib 1 holds no block of 16 tokens, .* 1.8 MiB"):
         load_engine(settings, SimpleNamespace())  # type: ignore[arg-type]
+
+
+def test_the_kv_cache_of_a_cpu_grows_with_the_longest_request_of_the_checkpoint() -> None:
+    """Half an hour, at the full size of Audio Flamingo Next: more than the config's 2 GiB."""
+    full = {"layers": 28, "kv_heads": 4, "head_dim": 128}
+    long = manifest(
+        model=MODEL.model_copy(update=full), limits=LIMITS.model_copy(update={"max_sequence_tokens": 65_096})
+    )
+    settings = vllm_settings(long, vllm_config())
+    needed = 65_096 * 28 * 2 * 4 * 128 * 4 / 2**30
+    assert settings.max_sequence_tokens == 65_096
+    assert needed < settings.kv_cache_gib < 1.01 * needed
+    half = long.model_copy(update={"precision": Precision(audio_encoder="fp32", llm="bf16")})
+    assert vllm_settings(half, vllm_config()).kv_cache_gib == settings.kv_cache_gib / 2
+    assert vllm_settings(manifest(), vllm_config()).kv_cache_gib == vllm_config().kv_cache_gib
+
+
+def test_vllm_s_threads_sleep_between_two_tokens_of_a_cpu_unless_the_operator_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Spinning, they take the cores from the other steps, which are the other half of every token."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    settings = vllm_settings(manifest(), vllm_config())
+    found = vllm_engine.environment(settings)
+    assert (found["OMP_WAIT_POLICY"], found["OMP_NUM_THREADS"]) == ("PASSIVE", "2")
+    gpu = manifest(target="any", precision=Precision(audio_encoder="fp32", llm="bf16"))
+    assert "OMP_WAIT_POLICY" not in vllm_engine.environment(vllm_settings(gpu, vllm_config()))
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert vllm_engine.environment(settings)["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 @pytest.mark.parametrize(
