@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from af3.outputs.postprocessor import LONGEST_WAIT_S
 from af3.speech.segmenter import Segmenter
 from af3.speech.session import STALL_S, Speech, SpeechBlock
 from af3.stall import Clock, StallWatch
@@ -70,6 +71,11 @@ def test_a_phrase_is_spoken_when_the_text_stalls(clock: HandClock, speech: Speec
     assert last.done.wait(TIMEOUT_S)
     assert sources(log) == ["I can hear a dog and ", "a car."]
     assert speech.live == 0
+
+
+def test_what_waits_for_more_leaves_the_voice_50_ms_of_0_3_s() -> None:
+    """The last token before a stall may wait in postprocess, and the phrase for more text."""
+    assert LONGEST_WAIT_S + STALL_S <= 0.25
 
 
 def test_text_that_comes_in_time_is_not_cut(clock: HandClock, speech: Speech) -> None:
