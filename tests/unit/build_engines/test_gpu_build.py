@@ -195,7 +195,7 @@ def test_a_program_that_fails_leaves_no_engine_and_the_next_build_goes_on_there(
 
 def test_a_program_that_succeeds_with_nothing_to_show_is_an_error(workshop):
     standins.behave(workshop.programs, **{"trtllm-build": "nothing"})
-    with pytest.raises(BuildError, match=r"without rank0\.engine"):
+    with pytest.raises(BuildError, match=r"did not write rank0\.engine"):
         workshop.build()
     assert "llm" not in workshop.served()
 
