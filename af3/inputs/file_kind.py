@@ -49,6 +49,7 @@ VOC = FileKind("VOC", "voc")
 AMR = FileKind("AMR", "amr", decoder=AMR_DECODERS[b"samr"])
 AMR_WIDEBAND = FileKind("AMR wideband", "amr", decoder=AMR_DECODERS[b"sawb"])
 ASF = FileKind("ASF or WMA", "asf")
+AVI = FileKind("AVI", "avi")
 FLV = FileKind("FLV", "flv")
 WAVPACK = FileKind("WavPack", "wv")
 UNKNOWN = FileKind("not of a kind that is known")
@@ -109,7 +110,7 @@ OTHER_STARTS = (
 )
 RIFF_FORMS = {
     b"WAVE": WAV,
-    b"AVI ": FileKind("AVI", "avi"),
+    b"AVI ": AVI,
     b"QLCM": FileKind("QCP (QCELP)", "qcp"),
     b"RMID": FileKind("MIDI (notes, not sound)"),
     b"WEBP": FileKind("a WebP picture"),

@@ -9,7 +9,22 @@ import struct
 from dataclasses import dataclass
 
 from af3.inputs import mp3_frames
-from af3.inputs.file_kind import AIFF, AU, CAF, FLAC, MATROSKA, MP3, MP4, OGG, RF64, WAV, FileKind
+from af3.inputs.file_kind import (
+    AIFF,
+    ASF,
+    AU,
+    AVI,
+    CAF,
+    FLAC,
+    MATROSKA,
+    MP3,
+    MP4,
+    OGG,
+    RF64,
+    W64,
+    WAV,
+    FileKind,
+)
 
 # A program that writes to a pipe cannot know the size and writes 0 or nearly 2 or 4 GiB (SoX 0x7ffff000, ElevenLabs
 # 0x7fffffff, ffmpeg 0xffffffff, others 2 000 000 000, with or without the header). No upload is that large.
@@ -17,6 +32,9 @@ PLACEHOLDER_BYTES = 0x7000_0000
 TOLERATED_S = 0.01  # a size that is wrong by less than a mel frame loses nothing audible
 BEGINS, ENDS = 2, 4  # flags of an Ogg page
 OGG_HEADER_BYTES = 27
+ASF_DATA = b"\x36\x26\xb2\x75\x8e\x66\xcf\x11"
+AVI_TOLERATED = 4096
+MOST_STEPS = 200_000  # objects that are looked at: bounds the time for hostile files
 UNKNOWN_EBML_SIZE = (1 << 56) - 1
 
 
@@ -53,6 +71,12 @@ def survey(data: bytes, kind: FileKind) -> Survey:
         return Survey(missing=_chunks(data, kind.offset + 8, ">4sq", b"data"))
     if kind.name == MP4.name:
         return Survey(missing=_mp4(data, kind.offset))
+    if kind.name == W64.name:
+        return Survey(missing=_objects(data, kind.offset + 40, b"data", 8))
+    if kind.name == ASF.name:
+        return Survey(missing=_objects(data, kind.offset, ASF_DATA, 1))
+    if kind.name == AVI.name:
+        return Survey(missing=_avi(data, kind.offset))
     if kind.name == MATROSKA.name:
         return Survey(missing=_matroska(data))
     return Survey()
@@ -150,6 +174,28 @@ def _mp4(data: bytes, position: int) -> str | None:
             return f"{len(data) - position} of {size} bytes of its {box.decode()} part"
         position += size
     return None if index else "its index, the moov part, is missing"
+
+
+def _objects(data: bytes, position: int, samples: bytes, whole: int) -> str | None:
+    """Check objects of a GUID and a size of 8 bytes that includes both, padded to `whole` bytes: Wave64 and ASF."""
+    for _ in range(MOST_STEPS):
+        if position + 24 > len(data):
+            return None
+        size = struct.unpack_from("<Q", data, position + 16)[0]
+        if data.startswith(samples, position):
+            present = len(data) - position
+            return f"{present} of {size} bytes of samples" if present < size < PLACEHOLDER_BYTES else None
+        if size < 24:
+            return None
+        position += -(-size // whole) * whole
+    return None
+
+
+def _avi(data: bytes, start: int) -> str | None:
+    """Check the size of the first RIFF chunk; it is 0 if the program could not seek back."""
+    size = int.from_bytes(data[start + 4 : start + 8], "little")
+    present = len(data) - start - 8
+    return f"{present} of {size} bytes" if present + AVI_TOLERATED < size < PLACEHOLDER_BYTES else None
 
 
 def _matroska(data: bytes) -> str | None:

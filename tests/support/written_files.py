@@ -168,6 +168,8 @@ COMMANDS = {
     "ff_g723.wav": "ffmpeg -y -v error -i c.wav -c:a g723_1 -b:a 6300 OUT",
     "ff_swf.wav": "ffmpeg -y -v error -i a.wav -ac 1 -ar 22050 -c:a adpcm_swf OUT",
     # Cameras, discs, and what else ffmpeg and SoX write.
+    "ff_pipe.wma": f"{FF} -c:a wmav2 -b:a 48k -f asf pipe:1 | cat > OUT",
+    "ff_pipe.avi": f"{FF} -c:a mp3 -b:a 64k -f avi pipe:1 | cat > OUT",
     "ff_float.w64": "ffmpeg -y -v error -i c.wav -c:a pcm_f32le OUT",
     "ff_double.w64": "ffmpeg -y -v error -i c.wav -c:a pcm_f64le OUT",
     "ff_24.w64": "ffmpeg -y -v error -i c.wav -c:a pcm_s24le OUT",

@@ -45,6 +45,13 @@ def test_the_pauses_of_amr_are_heard_as_long_as_they_were(name: str, pauses_s: i
     assert len(decode((FOLDER / name).read_bytes(), "audio[0]")) == (SECONDS + pauses_s) * 16_000
 
 
+@pytest.mark.parametrize("name", ["ff.w64", "sox.w64", "ff_float.w64", "ff.wma", "ff_wmav1.wma", "ff.avi"])
+def test_a_file_whose_header_says_more_than_is_there_is_refused(name: str) -> None:
+    data = (FOLDER / name).read_bytes()
+    with pytest.raises(RequestError, match="the file is cut short"):
+        decode(data[: len(data) * 6 // 10], "audio[0]")
+
+
 def test_an_ogg_without_its_last_page_is_noted() -> None:
     """A live capture, or cut between two pages: nothing tells which, so it is read, and the log says so."""
     decoder = ClipDecoder()
