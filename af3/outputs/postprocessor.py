@@ -12,10 +12,9 @@ from typing import Any, Literal
 from af3.manifest import TOKENIZER_FOLDER, Manifest
 from af3.outputs.detokenizer import Detokenizer
 from af3.outputs.reasoning import ReasoningSplit
+from af3.pace import LONGEST_WAIT_S
 from af3.parameters import parse_parameters
 from af3.tokenizer import Tokenizer
-
-LONGEST_WAIT_S = 0.05  # 20 updates a second look smooth, whatever the load
 
 FinishReason = Literal["", "stop", "length"]
 

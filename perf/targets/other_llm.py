@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from perf.place import Place
@@ -20,11 +22,11 @@ HOST = "127.0.0.1"
 
 @contextmanager
 def server(
-    source: str, steps: Sequence[str] = STEPS, most_responses_per_s: int | None = None
+    source: str, steps: Sequence[str] = STEPS, most_responses_per_s: Mapping[str, int] | None = None
 ) -> Iterator[Place]:
     """Serve `steps` on Triton, with the file `source` as the model.py of `llm`.
 
-    most_responses_per_s: overrides the setting of postprocess.
+    most_responses_per_s: overrides this setting of the steps that it names.
     """
     with tempfile.TemporaryDirectory(prefix="af3-perf-") as name:
         models = Path(name) / "models"
@@ -32,11 +34,11 @@ def server(
             (models / step).mkdir(parents=True)
             for entry in (MODEL_REPOSITORY / step).iterdir():
                 (models / step / entry.name).symlink_to(entry)
-        if most_responses_per_s is not None:
-            _override(models / "postprocess", "most_responses_per_s", most_responses_per_s)
         (models / "llm" / "1").mkdir(parents=True)
         (models / "llm" / "configs").symlink_to(MODEL_REPOSITORY / "llm" / "configs")
         (models / "llm" / "1" / "model.py").symlink_to(Path(__file__).with_name(source))
+        for step, most in (most_responses_per_s or {}).items():
+            _override(models / step, "most_responses_per_s", most)
         with Server("cpu", Path.cwd(), Path(name) / "log", Ports(0, 0, 0), models=models) as server:
             server.wait_until(lambda: answers(server.url), 60)
             yield Place(server.url, f"http://{HOST}:{server.ports.metrics}/metrics", server.pid)
@@ -53,9 +55,24 @@ def _override(step: Path, key: str, value: int) -> None:
 
 @contextmanager
 def door(triton: Place) -> Iterator[Place]:
-    """Run the door before it in this process; processor time is measured for Triton only."""
+    """Run the door before it, in a process of its own; `pid` is the door's."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=_serve_door, args=(theirs, triton))
+    process.start()
+    theirs.close()
+    try:
+        yield Place(ours.recv(), triton.metrics_url, process.pid)
+    finally:
+        ours.close()
+        process.join()
+
+
+def _serve_door(measurer: Connection, triton: Place) -> None:
+    """Serve until the other end of the pipe is closed."""
     grpc = int(triton.url.rpartition(":")[2])
     metrics = int((triton.metrics_url or "").rpartition(":")[2].partition("/")[0])
     with Door(TritonAddress(Ports(grpc, 0, metrics), ""), HOST, claim(Ports(0, 0, 0), HOST)) as opened:
         opened.admission.ready = True
-        yield Place(opened.url, triton.metrics_url, triton.pid)
+        measurer.send(opened.url)
+        measurer.poll(None)

@@ -1,16 +1,18 @@
 """Replaces `llm` while the path after it is measured: an LLM that costs nothing.
 
-Triton loads it as a model.py. It sends `request_output_len` tokens to each request, one per response, in turns and
-as fast as it can. Like the real LLM it stops on `stop` with the same request id.
+Triton loads it as a model.py. It sends `request_output_len` tokens to each request in turns and as fast as it can,
+through the real step's `Stream`. Like the real LLM it stops on `stop` with the same request id.
 """
 
+import json
 import threading
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from af3 import contract
 from serving.steps import adapter
+from serving.steps.settings import LlmSettings
+from serving.steps.stream import Stream, Streams
 
 TOKEN = 40
 
@@ -19,7 +21,9 @@ class TritonPythonModel:
     """Sends made-up tokens in the TensorRT-LLM backend's contract."""
 
     def initialize(self, args):
-        self._left = {}  # request id → (sender, tokens still to send)
+        settings = LlmSettings.from_config(json.loads(args["model_config"]))
+        self._streams = Streams(settings.most_responses_per_s)
+        self._left = {}  # request id → (stream, tokens still to send)
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -34,7 +38,7 @@ class TritonPythonModel:
                     sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
                     continue
                 tokens = int(adapter.array(request, contract.REQUEST_OUTPUT_LEN)[0, 0])
-                self._left[name] = sender, tokens
+                self._left[name] = Stream(sender, name, self._streams), tokens
                 self._changed.notify()
 
     def finalize(self):
@@ -42,6 +46,7 @@ class TritonPythonModel:
             self._closed = True
             self._changed.notify()
         self._thread.join()
+        self._streams.close()
 
     def _stop(self, name):
         if name in self._left:
@@ -54,19 +59,14 @@ class TritonPythonModel:
                 if self._closed:
                     return
                 turn = list(self._left.items())
-            for name, (sender, left) in turn:
-                self._send(name, sender, left)
+            for name, (stream, left) in turn:
+                self._send(name, stream, left)
 
-    def _send(self, name, sender, left):
-        ids = [TOKEN] if left else []
-        tensors = {
-            contract.OUTPUT_IDS.name: np.array([[ids]], np.int32),
-            contract.SEQUENCE_LENGTH.name: np.array([[len(ids)]], np.int32),
-        }
+    def _send(self, name, stream, left):
         final = left <= 1
-        sender.send(adapter.response(tensors), pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0)
+        stream.tokens([TOKEN] if left else [], final)
         with self._changed:
             if final:
                 del self._left[name]
             elif self._left[name][1]:  # not stopped in the meantime
-                self._left[name] = sender, left - 1
+                self._left[name] = stream, left - 1

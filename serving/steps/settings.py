@@ -59,6 +59,7 @@ class LlmSettings(StepSettings):
     """slots: rows of the KV cache. max_queue: requests that wait for one. prefill_tokens: read in one turn.
 
     prefix_cache_mib: ONNX Runtime only, size of the prefix cache; 0 turns it off.
+    most_responses_per_s: of all answers together; tokens that come faster share a response.
     The others are vLLM's. python: relative to this repository. gpu_memory_fraction: of each GPU, for weights and
     KV cache. tensor_parallel: GPUs that share the weights. kv_cache_gib: on a CPU, at least.
     """
@@ -67,6 +68,7 @@ class LlmSettings(StepSettings):
     max_queue: int = Field(ge=0)
     prefill_tokens: int = Field(ge=1)
     threads: int = Field(ge=0)
+    most_responses_per_s: float = Field(1000, gt=0, allow_inf_nan=False)
     engine: Literal["onnxruntime", "vllm"] = "onnxruntime"
     python: Path = Path(".venv-vllm/bin/python")
     gpu_memory_fraction: float = Field(0.8, gt=0, lt=1)

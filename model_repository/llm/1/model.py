@@ -10,7 +10,7 @@ from af3.manifest import Manifest
 from serving.steps import adapter
 from serving.steps.llm_observer import LlmObserver
 from serving.steps.settings import LlmSettings
-from serving.steps.stream import Stream
+from serving.steps.stream import Stream, Streams
 
 
 class TritonPythonModel:
@@ -19,6 +19,7 @@ class TritonPythonModel:
     def initialize(self, args):
         settings = LlmSettings.from_config(json.loads(args["model_config"]))
         self._adapters = Manifest.read(settings.engine_dir).adapters
+        self._streams = Streams(settings.most_responses_per_s)
         self._engine = load_engine(settings, LlmObserver())
 
     def execute(self, requests):
@@ -27,6 +28,7 @@ class TritonPythonModel:
 
     def finalize(self):
         self._engine.close()
+        self._streams.close()
 
     def _take(self, request, sender):
         try:
@@ -37,6 +39,6 @@ class TritonPythonModel:
                 return
             lora = adapter_of(adapter.parameters(request), self._adapters)
             wanted = generation(request.request_id(), tensors, request.timeout(), lora)
-            self._engine.submit(wanted, Stream(sender, request.request_id()))
+            self._engine.submit(wanted, Stream(sender, request.request_id(), self._streams))
         except Exception as error:
             sender.send(adapter.failure(error), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

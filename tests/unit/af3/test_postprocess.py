@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from af3.outputs.postprocessor import LONGEST_WAIT_S, Delta, Postprocessor
+from af3.outputs.postprocessor import Delta, Postprocessor
+from af3.pace import LONGEST_WAIT_S
 from tests.support.tiny import TOKENIZER
 
 END = TOKENIZER.token_id("<|endoftext|>")
