@@ -58,13 +58,13 @@ def test_the_shares_of_a_mix_add_up_to_one(name: str, shares: dict[str, float]) 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("af_heart+", "is no mix"),
-        ("af_heart:x+af_sky", "is no mix"),
-        ("af_heart:-1+af_sky", "is no mix"),
+        ("af_heart+", "is not a mix"),
+        ("af_heart:x+af_sky", "is not a mix"),
+        ("af_heart:-1+af_sky", "is not a mix"),
         ("af_heart:0+af_sky:0", "add up to 0"),
         ("af_heart:0.5+nobody:0.5", "'nobody' cannot be mixed; those that can: af_heart, af_sky"),
         ("af_heart+en-us", "'en-us' cannot be mixed"),
-        ("+", "is no mix"),
+        ("+", "is not a mix"),
     ],
 )
 def test_a_malformed_mix_is_refused_with_a_right_one(name: str, said: str) -> None:

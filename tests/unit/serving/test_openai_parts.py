@@ -1,7 +1,5 @@
 """Parts of the OpenAI API that need no server: kept answers, subtitles, forms, rates of sound."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -12,6 +10,7 @@ from serving.door.openai.pcm_rate import PcmRate
 from serving.door.openai.spoken_answers import SpokenAnswers
 from serving.door.openai.subtitles import srt, vtt
 from tests.support.openai_api import form
+from tests.support.processor_time import in_loops
 
 
 def test_kept_answers_expire() -> None:
@@ -42,15 +41,17 @@ def test_subtitles_hold_one_block() -> None:
     )
 
 
-def test_a_form_of_20_mb_is_parsed_in_milliseconds() -> None:
+@pytest.mark.parametrize(
+    "file", [np.random.default_rng(1).bytes(20 << 20), b"\r\n--" * (5 << 20)], ids=["noise", "dashes"]
+)
+def test_a_form_of_20_mb_is_parsed_in_milliseconds(file: bytes) -> None:
     """One of the files is full of line ends and dashes, with which a boundary may begin."""
-    for file in (np.random.default_rng(1).bytes(20 << 20), b"\r\n--" * (5 << 20)):
-        body, header = form({"model": "m"}, file)
-        began_s = time.process_time()
-        found = parse_form(header["content-type"], bytearray(body))
-        assert time.process_time() - began_s < 0.5
-        assert found.file == file
-        assert found.values == {"model": ["m"]}
+    body, header = form({"model": "m"}, file)
+    found = parse_form(header["content-type"], bytearray(body))
+    assert found.file == file
+    assert found.values == {"model": ["m"]}
+    again = bytearray(body)
+    assert in_loops(lambda: parse_form(header["content-type"], again)) < 30
 
 
 @pytest.mark.parametrize("hz", [8_000, 16_000, 22_050, 24_000, 48_000])
