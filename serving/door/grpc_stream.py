@@ -222,7 +222,12 @@ def question(raw: bytes, context: grpc.aio.ServicerContext, relay: Relay) -> Que
             upload.release()
         refusal = error if isinstance(error, RequestError) else unreadable()
         relay.refuse("grpc", "", "", len(raw), refusal)
-        raise refusal from None
+        try:
+            raise refusal from None
+        finally:
+            del (
+                refusal
+            )  # its traceback holds this frame, and with it the request, until the garbage collector comes
     return Question("grpc", request, client_id, len(raw), context.time_remaining(), upload)
 
 
