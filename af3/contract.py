@@ -135,7 +135,7 @@ POSTPROCESS = Step(
     "postprocess",
     inputs=(OUTPUT_IDS, SEQUENCE_LENGTH),
     outputs=(TEXT, THINKING, FINISH_REASON, TOKEN_COUNT, INDEX, TOKEN_IDS, PROMPT_TOKENS, AUDIO_TOKENS),
-    batched=True,
+    batched=False,
     decoupled=True,
 )
 TTS = Step(

@@ -152,7 +152,7 @@ def test_no_body_that_is_let_through_takes_long_to_parse(name: str) -> None:
         if isinstance(found.get("audio"), LongString):
             to_request(MODEL, found)
 
-    assert in_loops(read) < 40  # 1 to 13 on an idle machine
+    assert in_loops(read) < 40  # at most 13 on an idle machine
 
 
 def test_more_clips_than_the_model_takes_are_refused_at_the_door() -> None:
