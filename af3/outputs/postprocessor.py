@@ -12,7 +12,7 @@ from typing import Any, Literal
 from af3.manifest import TOKENIZER_FOLDER, Manifest
 from af3.outputs.detokenizer import Detokenizer
 from af3.outputs.reasoning import ReasoningSplit
-from af3.pace import LONGEST_WAIT_S
+from af3.pace import gap_s
 from af3.parameters import parse_parameters
 from af3.tokenizer import Tokenizer
 
@@ -154,7 +154,7 @@ class Postprocessor:
 
     def _release(self, answer: _Answer, now: float) -> tuple[tuple[int, ...], str, str]:
         """The tokens that wait, what they add to the reasoning, and to the text."""
-        answer.next_s = now + min(LONGEST_WAIT_S, self.live / self._most_responses_per_s)
+        answer.next_s = now + gap_s(self.live, self._most_responses_per_s)
         kept, answer.held = answer.held, ()
         return kept, *answer.reasoning.push(answer.detokenizer.push(kept))
 

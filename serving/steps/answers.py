@@ -12,7 +12,8 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from af3 import contract
-from af3.outputs.postprocessor import LONGEST_WAIT_S, Delta, Postprocessor
+from af3.outputs.postprocessor import Delta, Postprocessor
+from af3.pace import LONGEST_WAIT_S
 from af3.stall import Clock, StallWatch
 from af3.stop import stop_values
 from serving.steps import adapter

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.host.triton import REPOSITORY
 from tests.e2e.conftest import server, triton
+from tests.support.own_environment import python_of
 
 __all__ = ["server", "triton"]
 
@@ -13,7 +13,4 @@ __all__ = ["server", "triton"]
 @pytest.fixture(scope="session")
 def lmms_python() -> Path:
     """The Python that has requirements/lmms.txt."""
-    python = REPOSITORY / ".venv-lmms" / "bin" / "python"
-    if not python.is_file():
-        pytest.fail("no .venv-lmms; run make test-lmms")
-    return python
+    return python_of("lmms")

@@ -9,6 +9,7 @@ import pytest
 
 from serving.door.door import Door
 from tests.support.fake_triton import FakeTriton
+from tests.support.own_environment import python_of
 from tests.support.realtime_door import address, door_before
 
 REPOSITORY = Path(__file__).parents[2]
@@ -25,12 +26,9 @@ def door() -> Iterator[Door]:
 
 @pytest.mark.parametrize("example", ["livekit_talk.py", "pipecat_talk.py"])
 def test_a_question_by_voice_is_answered_by_voice(example: str, door: Door) -> None:
-    python = REPOSITORY / ".venv-voice" / "bin" / "python"
-    if not python.is_file():
-        pytest.fail("no .venv-voice; run make test-voice")
     base = f"{address(door).replace('ws:', 'http:')}/v1"
     done = subprocess.run(
-        [python, REPOSITORY / "examples" / "realtime" / example],
+        [python_of("voice"), REPOSITORY / "examples" / "realtime" / example],
         env={**os.environ, "OPENAI_BASE_URL": base, "OPENAI_API_KEY": "none"},
         capture_output=True,
         text=True,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from af3.outputs.postprocessor import LONGEST_WAIT_S
+from af3.pace import LONGEST_WAIT_S
 from af3.speech.segmenter import Segmenter
 from af3.speech.session import STALL_S, Speech, SpeechBlock
 from af3.stall import Clock, StallWatch

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 import tests.support.pb_utils_stand_in as pb_utils
-from af3 import contract
-from af3.outputs import postprocessor
-from af3.outputs.postprocessor import LONGEST_WAIT_S
+from af3 import contract, pace
+from af3.pace import LONGEST_WAIT_S
 from serving.steps.answers import Answers
 from serving.steps.settings import PostprocessSettings
 from tests.support.tiny import FOLDER, TOKENIZER, manifest
@@ -24,7 +23,7 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def answers(tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
-    monkeypatch.setattr(postprocessor, "LONGEST_WAIT_S", 1e9)  # every response but the first is early
+    monkeypatch.setattr(pace, "LONGEST_WAIT_S", 1e9)  # every response but the first is early
     (tmp_path / "tokenizer").mkdir()
     (tmp_path / "tokenizer" / "tokenizer.json").write_text((FOLDER / "tokenizer.json").read_text())
     manifest().write(tmp_path)
