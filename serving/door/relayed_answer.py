@@ -47,7 +47,7 @@ class Answer:
     never breaks off a stream that Triton writes, and keeps no slot once Triton has written all. Triton 2.51 does not
     pass a cancellation on to a step at work, and a stream that is broken off can block its gRPC threads. An unwanted
     answer is therefore stopped at the LLM and the voice, again and again, since they may not have the request yet;
-    its slot is held until Triton has ended.
+    its slot is held until Triton has ended. One that the client has whole gives it back at once.
     """
 
     def __init__(
@@ -125,6 +125,7 @@ class Answer:
             self._record.finished and self.model == contract.AUDIO_FLAMINGO.name
         ):
             self._complete, self._status = True, "OK"  # many clients leave now, before the stream ends
+            self._slot.release()  # or ask again at once: nothing works on this one any more
         return response
 
     def fail(self, error: RequestError) -> None:

@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -175,6 +176,22 @@ def test_a_slot_is_held_until_triton_has_ended(
         assert (found.status, small.admission.in_flight) == ("UNAVAILABLE", 1)
         wait_until(lambda: small.admission.in_flight == 0)  # the call was broken off in the end
         assert ask(protocol, small, "say=hi").status == "OK"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_who_has_the_last_response_may_ask_again_at_once(protocol: str, triton: FakeTriton) -> None:
+    """A client that keeps as many requests in flight as are accepted is not refused."""
+    triton.hold()
+    with door_before(triton, Limits(in_flight=1)) as small, ExitStack() as open_connection:
+        if protocol == "grpc":
+            assert ask(protocol, small, "say=hi|linger").status == "OK"
+        else:
+            connection = open_connection.enter_context(raw_request(small, {"prompt": "say=hi|linger"}))
+            while b"stop" not in connection.recv(4096):
+                pass
+        assert ask(protocol, small, "say=hi").status == "OK"
+        triton.go()
+    triton.hold()
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
