@@ -156,7 +156,7 @@ perf: $(READY_TEST) $(ENGINES) ## sweeps with perf_analyzer, Transformers beside
 
 bench: $(READY_TEST) ## did anything get slower? a minute or two, against the last release's result (perf/baseline.json)
 	$(PY) -m build_engines --target cpu --checkpoint $(TINY) --output $(BENCH_ENGINES)
-	OMP_NUM_THREADS=1 $(PY) -m perf.bench --engines $(BENCH_ENGINES)
+	$(PY) -m perf.bench --engines $(BENCH_ENGINES)
 
 test: $(READY_TEST) ## every test: unit, contract, parity, end to end
 	$(PY) -m pytest
