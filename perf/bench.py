@@ -242,7 +242,7 @@ def main() -> int:
 
 
 def with_one_thread() -> None:
-    """Start again with numpy on one thread: an idle one of several spins, and its time would be counted as the part's."""
+    """Start again with numpy on one thread: idle ones spin, and their time would count as the part's."""
     if os.environ.get(THREADS) != "1":
         os.execve(sys.executable, sys.orig_argv, os.environ | {THREADS: "1"})
 
