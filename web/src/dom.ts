@@ -7,16 +7,19 @@ export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
 export function element<K extends keyof HTMLElementTagNameMap>(
   tag: K,
   properties: Partial<HTMLElementTagNameMap[K]> = {},
-  ...children: Node[]
+  ...children: (Node | string)[]
 ): HTMLElementTagNameMap[K] {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);
   return made;
 }
 
-export function button(label: string, onClick: () => void): HTMLButtonElement {
-  return element("button", { type: "button", className: "small", textContent: label, onclick: onClick });
+/** Outside of every form. `ariaLabel`: where the label alone does not say what of. */
+export function button(textContent: string, onclick: () => void, ariaLabel: string | null = null): HTMLButtonElement {
+  return element("button", { className: "small", textContent, onclick, ariaLabel });
 }
+
+export const json = JSON.stringify;
 
 /** Read out by a screen reader, without being seen. */
 export function announce(text: string): void {

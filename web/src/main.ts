@@ -1,12 +1,12 @@
 /** The page: two tabs, one server. */
 
 import "./style.css";
-import { AskView } from "./ask/ask_view";
+import { askView } from "./ask/ask_view";
 import { announce, byId, element } from "./dom";
 import { call } from "./server/chat";
 import { keepKey } from "./server/key";
 import { Trouble } from "./server/trouble";
-import { TalkView } from "./talk/talk_view";
+import { talkView } from "./talk/talk_view";
 
 const AGAIN_MS = 3000;
 
@@ -67,9 +67,9 @@ async function watch(): Promise<void> {
 }
 
 const voice = (): string | null => voices.value || null;
-const talk = new TalkView(model, voice, report);
-const ask = new AskView(model, voice, report);
-voices.onchange = () => talk.changed();
+const talk = talkView(model, voice, (error) => report(error, "talk"));
+const ask = askView(model, voice, (error) => report(error, "ask"));
+voices.onchange = talk.changed;
 
 const tabs = ["talk", "ask"].map((name) => ({ tab: byId<HTMLButtonElement>(`${name}-tab`), panel: byId(`${name}-panel`) }));
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { toBase64 } from "../src/sound/pcm";
-import { Conversation, type ServerEvent, spokenCharacters } from "../src/talk/conversation";
+import { newConversation, type ServerEvent, spokenCharacters } from "../src/talk/conversation";
 
 const SECOND = toBase64(new Uint8Array(48000));
 const ids = { response_id: "r", item_id: "a", content_index: 0 };
@@ -17,7 +17,7 @@ function begun(heardMs = 400) {
     show: () => {},
     trouble: (message: string) => void troubles.push(message),
   };
-  const talk = new Conversation((event) => sent.push(event), ear, { voice: null, handsFree: true }, () => clock);
+  const talk = newConversation((event) => sent.push(event), ear, { voice: null, handsFree: true }, () => clock);
   const receive = async (...events: ServerEvent[]): Promise<void> => {
     for (const event of events) await talk.receive(event);
   };

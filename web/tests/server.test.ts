@@ -25,7 +25,7 @@ test("a chunk gives thoughts, text, sound and its end", () => {
     { kind: "text", value: "hi" },
     { kind: "audio", value: "AAA=" },
   ]);
-  expect(read(chunk({}, "length"))).toEqual([{ kind: "finish", reason: "length" }]);
+  expect(read(chunk({}, "length"))).toEqual([{ kind: "finish", value: "length" }]);
   expect(read('{"choices":[],"usage":{"completion_tokens":0}}')).toEqual([{ kind: "usage", tokens: 0 }]);
   expect(() => read('{"error":{"message":"the voice failed"}}')).toThrow("the voice failed");
 });

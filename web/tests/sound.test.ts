@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import { fromBase64, Pcm16Reader, toBase64, toPcm16 } from "../src/sound/pcm";
-import { PlaybackQueue } from "../src/sound/playback_queue";
-import { Resampler } from "../src/sound/resampler";
-import { SpeechGate } from "../src/sound/speech_gate";
+import { fromBase64, pcm16Reader, toBase64, toPcm16 } from "../src/sound/pcm";
+import { playbackQueue } from "../src/sound/playback_queue";
+import { newResampler } from "../src/sound/resampler";
+import { speechGate } from "../src/sound/speech_gate";
 
 const tone = (hz: number, rate: number, count: number): Float32Array =>
   Float32Array.from({ length: count }, (_, i) => Math.sin((2 * Math.PI * hz * i) / rate));
@@ -15,7 +15,7 @@ test.each([
   [24000, 48000],
   [24000, 44100],
 ])("a tone keeps its pitch, phase and level from %d to %d Hz", (from, to) => {
-  const resampler = new Resampler(from, to);
+  const resampler = newResampler(from, to);
   const input = tone(1000, from, from / 2);
   const output: number[] = [];
   // As the browser gives it: in blocks of 128.
@@ -28,14 +28,14 @@ test.each([
 });
 
 test("what the lower rate cannot hold is cut, not folded down", () => {
-  const output = new Resampler(48000, 24000).push(tone(15000, 48000, 24000));
+  const output = newResampler(48000, 24000).push(tone(15000, 48000, 24000));
   expect(rms(output.subarray(500))).toBeLessThan(3e-3);
 });
 
 test("a stream in pieces is the stream as a whole", () => {
   const input = tone(440, 44100, 5000);
-  const whole = new Resampler(44100, 24000).push(input);
-  const resampler = new Resampler(44100, 24000);
+  const whole = newResampler(44100, 24000).push(input);
+  const resampler = newResampler(44100, 24000);
   const parts = [1, 2, 127, 870, 4000].flatMap((size, i, sizes) => {
     const start = sizes.slice(0, i).reduce((a, b) => a + b, 0);
     return [...resampler.push(input.subarray(start, start + size))];
@@ -46,8 +46,8 @@ test("a stream in pieces is the stream as a whole", () => {
 
 test("PCM16 goes out clipped and comes back, however the bytes are cut", () => {
   const bytes = toPcm16(Float32Array.of(0, 0.5, -0.5, 2, -2));
-  const reader = new Pcm16Reader();
-  const back = [...reader.push(bytes.subarray(0, 3)), ...reader.push(bytes.subarray(3, 4)), ...reader.push(bytes.subarray(4))];
+  const read = pcm16Reader();
+  const back = [...read(bytes.subarray(0, 3)), ...read(bytes.subarray(3, 4)), ...read(bytes.subarray(4))];
   [0, 0.5, -0.5, 1, -1].forEach((sample, i) => expect(back[i]).toBeCloseTo(sample, 3));
   expect(back.length).toBe(5);
 });
@@ -59,7 +59,7 @@ test("base64 of more bytes than one call may have arguments", () => {
 });
 
 test("the queue plays items in order and counts to the sample", () => {
-  const queue = new PlaybackQueue();
+  const queue = playbackQueue();
   queue.push("a", Float32Array.of(1, 1, 1));
   queue.push("b", Float32Array.of(2, 2));
   queue.end("a");
@@ -76,7 +76,7 @@ test("the queue plays items in order and counts to the sample", () => {
 });
 
 test("an item that waits for more is not finished", () => {
-  const queue = new PlaybackQueue();
+  const queue = playbackQueue();
   queue.push("a", Float32Array.of(1));
   const out = new Float32Array(4);
   expect(queue.render(out).map(({ kind }) => kind)).toEqual(["started"]);
@@ -86,7 +86,7 @@ test("an item that waits for more is not finished", () => {
 });
 
 test("a flush fades out one block, tells what was played, and forgets the rest", () => {
-  const queue = new PlaybackQueue();
+  const queue = playbackQueue();
   queue.push("a", new Float32Array(100).fill(1));
   const out = new Float32Array(10);
   queue.render(out);
@@ -99,7 +99,7 @@ test("a flush fades out one block, tells what was played, and forgets the rest",
 });
 
 test("a held queue is silent and goes on where it stopped", () => {
-  const queue = new PlaybackQueue();
+  const queue = playbackQueue();
   queue.push("a", Float32Array.from({ length: 100 }, (_, i) => i));
   const out = new Float32Array(10);
   queue.hold(true);
@@ -113,7 +113,7 @@ test("a held queue is silent and goes on where it stopped", () => {
 });
 
 test("held and then flushed, an item has played what was heard", () => {
-  const queue = new PlaybackQueue();
+  const queue = playbackQueue();
   queue.push("a", new Float32Array(100).fill(1));
   const out = new Float32Array(10);
   queue.hold(true);
@@ -126,7 +126,7 @@ test("held and then flushed, an item has played what was heard", () => {
 });
 
 test("the gate opens two blocks after speech begins and stays shut in steady noise", () => {
-  const gate = new SpeechGate();
+  const gate = speechGate();
   const changes = (levels: number[]): number[] => levels.flatMap((level, i) => (gate.push(level) ? [i] : []));
   expect(changes(Array.from({ length: 300 }, (_, i) => 0.004 + 0.001 * (i % 3)))).toEqual([]);
   expect(changes([0.1, 0.1, 0.1])).toEqual([1]);
@@ -134,7 +134,7 @@ test("the gate opens two blocks after speech begins and stays shut in steady noi
 });
 
 test("after a false alarm the same level is not enough", () => {
-  const gate = new SpeechGate();
+  const gate = speechGate();
   for (let i = 0; i < 100; i++) gate.push(0.001);
   gate.wasWrong();
   gate.wasWrong();

@@ -11,92 +11,79 @@ const SPECTRUM = 96;
 // Black, violet, red, orange, pale yellow: readable in print and by colour-blind eyes.
 const COLOURS = [[8, 6, 24], [82, 18, 123], [183, 55, 121], [252, 137, 97], [252, 253, 191]] as const;
 
-export class Clip {
+export interface Clip {
+  readonly file: File;
   readonly card: HTMLElement;
-  private readonly audio = new Audio();
-  private readonly canvas = element("canvas", { width: COLUMNS, height: WAVE + SPECTRUM, ariaHidden: "true" });
-  private readonly head = element("span", { className: "head" });
-  private readonly picture = element("div", { className: "picture", hidden: true }, this.canvas, this.head);
-  private readonly facts = element("span", { className: "facts" });
-  private readonly play = button("Play", () => void this.toggle());
-  private seconds = 0;
-
-  constructor(
-    readonly file: File,
-    onRemove: () => void,
-  ) {
-    const remove = button("Remove", onRemove);
-    remove.ariaLabel = `Remove ${file.name}`;
-    this.play.ariaLabel = `Play ${file.name}`;
-    this.facts.textContent = size(file);
-    this.play.hidden = true;
-    const title = element("strong", { textContent: file.name, title: file.name });
-    this.card = element("li", { className: "clip" });
-    this.card.append(element("div", { className: "line" }, title, this.facts, this.play, remove), this.picture);
-    this.audio.src = URL.createObjectURL(file);
-    this.audio.onplay = () => this.follow();
-    this.audio.onpause = this.audio.onended = () => this.named("Play");
-    this.makeSlider();
-  }
-
   /** Draws the clip. A file that the browser cannot decode may still be one that the server can. */
-  async draw(): Promise<void> {
-    const bytes = await this.bytes();
+  draw(): Promise<void>;
+  /** The file as the API takes it. Throws Trouble. */
+  part(): Promise<{ data: string; format: string }>;
+  dispose(): void;
+}
+
+export function newClip(file: File, onRemove: () => void): Clip {
+  const { name } = file;
+  const audio = new Audio(URL.createObjectURL(file));
+  const canvas = element("canvas", { width: COLUMNS, height: WAVE + SPECTRUM, ariaHidden: "true" });
+  const head = element("span", { className: "head" });
+  const picture = element(
+    "div",
+    { className: "picture", hidden: true, role: "slider", tabIndex: 0, ariaLabel: `Position in ${name}`, ariaValueMin: "0" },
+    canvas,
+    head,
+  );
+  const facts = element("span", { className: "facts", textContent: size(file) });
+  const play = button("Play", toggle, `Play ${name}`);
+  const remove = button("Remove", onRemove, `Remove ${name}`);
+  const title = element("strong", { textContent: name, title: name });
+  const line = element("div", { className: "line" }, title, facts, play, remove);
+  const card = element("li", { className: "clip" }, line, picture);
+  let seconds = 0;
+
+  async function draw(): Promise<void> {
+    const encoded = await bytes();
     let sound: AudioBuffer;
     try {
-      sound = await new OfflineAudioContext(1, 1, MODEL_HZ).decodeAudioData(bytes);
+      sound = await new OfflineAudioContext(1, 1, MODEL_HZ).decodeAudioData(encoded);
     } catch {
-      this.facts.textContent += " · this browser cannot draw it; the server may still read it";
+      facts.textContent += " · this browser cannot draw it; the server may still read it";
       return;
     }
-    this.seconds = sound.duration;
+    seconds = sound.duration;
     const mono = sound.getChannelData(0).slice();
-    for (let channel = 1; channel < sound.numberOfChannels; channel++) {
+    const channels = sound.numberOfChannels;
+    for (let channel = 1; channel < channels; channel++) {
       sound.getChannelData(channel).forEach((sample, index) => (mono[index]! += sample));
     }
-    if (sound.numberOfChannels > 1) mono.forEach((sample, index) => (mono[index] = sample / sound.numberOfChannels));
-    this.paint(mono);
-    this.facts.textContent = `${clock(this.seconds)} · ${size(this.file)}`;
-    this.picture.hidden = this.play.hidden = false;
-    this.picture.ariaValueMax = String(Math.round(this.seconds * 10) / 10);
-    this.move();
+    paint(mono.map((sample) => sample / channels));
+    facts.textContent = `${clock(seconds)} · ${size(file)}`;
+    picture.hidden = play.hidden = false;
+    picture.ariaValueMax = String(Math.round(seconds * 10) / 10);
+    move();
   }
 
-  /** The file as the API takes it. Throws Trouble. */
-  async part(): Promise<{ data: string; format: string }> {
-    return { data: toBase64(new Uint8Array(await this.bytes())), format: format(this.file.name) };
-  }
-
-  dispose(): void {
-    this.audio.pause();
-    URL.revokeObjectURL(this.audio.src);
-    this.card.remove();
-  }
-
-  private async bytes(): Promise<ArrayBuffer> {
-    let bytes: ArrayBuffer;
+  async function bytes(): Promise<ArrayBuffer> {
+    let read: ArrayBuffer;
     try {
-      bytes = await this.file.arrayBuffer();
+      read = await file.arrayBuffer();
     } catch {
-      throw new Trouble(`${this.file.name} cannot be read. It may be a folder, or have been moved or changed; add it again.`);
+      throw new Trouble(`${name} cannot be read. It may be a folder, or have been moved or changed; add it again.`);
     }
-    if (!bytes.byteLength) throw new Trouble(`${this.file.name} is empty.`);
-    return bytes;
+    if (!read.byteLength) throw new Trouble(`${name} is empty.`);
+    return read;
   }
 
-  private paint(samples: Float32Array): void {
-    const pen = this.canvas.getContext("2d")!;
+  function paint(samples: Float32Array): void {
+    const pen = canvas.getContext("2d")!;
     const { low, high } = peaks(samples, COLUMNS);
+    const columns = melSpectrogram(samples, COLUMNS);
+    const image = pen.createImageData(COLUMNS, SPECTRUM);
     pen.fillStyle = "#e8734a";
     for (let x = 0; x < COLUMNS; x++) {
       const top = ((1 - high[x]!) * WAVE) / 2;
       pen.fillRect(x, top, 1, Math.max(1, ((high[x]! - low[x]!) * WAVE) / 2));
-    }
-    const columns = melSpectrogram(samples, COLUMNS);
-    const image = pen.createImageData(COLUMNS, SPECTRUM);
-    for (let y = 0; y < SPECTRUM; y++) {
-      for (let x = 0; x < COLUMNS; x++) {
-        const mels = columns[x]!;
+      const mels = columns[x]!;
+      for (let y = 0; y < SPECTRUM; y++) {
         const mel = Math.floor(((SPECTRUM - 1 - y) * mels.length) / SPECTRUM);
         image.data.set(colour(mels[mel]!), 4 * (y * COLUMNS + x));
       }
@@ -104,59 +91,63 @@ export class Clip {
     pen.putImageData(image, 0, WAVE);
   }
 
-  private async toggle(): Promise<void> {
-    if (this.audio.paused) await this.audio.play().catch(() => this.named("Play"));
-    else this.audio.pause();
+  async function toggle(): Promise<void> {
+    if (audio.paused) await audio.play().catch(() => named("Play"));
+    else audio.pause();
   }
 
-  private follow(): void {
-    this.named("Pause");
+  function named(what: string): void {
+    play.textContent = what;
+    play.ariaLabel = `${what} ${name}`;
+    move();
+  }
+
+  function move(): void {
+    const at = audio.currentTime;
+    head.style.left = `${(100 * at) / (seconds || 1)}%`;
+    picture.ariaValueNow = at.toFixed(1);
+    picture.ariaValueText = `${clock(at)} of ${clock(seconds)}`;
+  }
+
+  function seek(to: number): void {
+    audio.currentTime = Math.max(0, Math.min(seconds, to));
+    move();
+  }
+
+  play.hidden = true;
+  audio.onplay = () => {
+    named("Pause");
     const step = (): void => {
-      this.move();
-      if (!this.audio.paused) requestAnimationFrame(step);
+      move();
+      if (!audio.paused) requestAnimationFrame(step);
     };
     step();
-  }
+  };
+  audio.onpause = audio.onended = () => named("Play");
+  picture.onpointerdown = picture.onpointermove = ({ clientX, buttons }) => {
+    const { left, width } = picture.getBoundingClientRect();
+    if (buttons) seek((seconds * (clientX - left)) / width);
+  };
+  picture.onkeydown = (event) => {
+    const steps: Record<string, number> = { ArrowLeft: -seconds / 20, ArrowRight: seconds / 20, Home: -Infinity, End: Infinity };
+    const step = steps[event.key];
+    if (step !== undefined) seek(audio.currentTime + step);
+    else if (event.key === " ") void toggle();
+    else return;
+    event.preventDefault();
+  };
 
-  private named(what: string): void {
-    this.play.textContent = what;
-    this.play.ariaLabel = `${what} ${this.file.name}`;
-    this.move();
-  }
-
-  private move(): void {
-    const at = this.audio.currentTime;
-    this.head.style.left = `${(100 * at) / (this.seconds || 1)}%`;
-    this.picture.ariaValueNow = at.toFixed(1);
-    this.picture.ariaValueText = `${clock(at)} of ${clock(this.seconds)}`;
-  }
-
-  private makeSlider(): void {
-    Object.assign(this.picture, { role: "slider", tabIndex: 0, ariaLabel: `Position in ${this.file.name}`, ariaValueMin: "0" });
-    const seek = (seconds: number): void => {
-      this.audio.currentTime = Math.max(0, Math.min(this.seconds, seconds));
-      this.move();
-    };
-    const point = ({ clientX, buttons }: PointerEvent): void => {
-      if (!buttons) return;
-      const { left, width } = this.picture.getBoundingClientRect();
-      seek((this.seconds * (clientX - left)) / width);
-    };
-    this.picture.onpointerdown = this.picture.onpointermove = point;
-    this.picture.onkeydown = (event) => {
-      const steps: Record<string, number> = {
-        ArrowLeft: -this.seconds / 20,
-        ArrowRight: this.seconds / 20,
-        Home: -Infinity,
-        End: Infinity,
-      };
-      const step = steps[event.key];
-      if (step !== undefined) seek(this.audio.currentTime + step);
-      else if (event.key === " ") void this.toggle();
-      else return;
-      event.preventDefault();
-    };
-  }
+  return {
+    file,
+    card,
+    draw,
+    part: async () => ({ data: toBase64(new Uint8Array(await bytes())), format: format(name) }),
+    dispose(): void {
+      audio.pause();
+      URL.revokeObjectURL(audio.src);
+      card.remove();
+    },
+  };
 }
 
 export function format(name: string): string {

@@ -1,5 +1,6 @@
 /** /v1/models and /v1/chat/completions. */
 
+import { json } from "../dom";
 import { authorization } from "./key";
 import { EventReader } from "./sse";
 import { refusal, sentence, Trouble, unreachable } from "./trouble";
@@ -22,8 +23,7 @@ export interface Question {
 }
 
 export type Piece =
-  | { kind: "text" | "thought" | "audio"; value: string }
-  | { kind: "finish"; reason: string }
+  | { kind: "text" | "thought" | "audio" | "finish"; value: string } // finish: why
   | { kind: "usage"; tokens: number };
 
 interface Chunk {
@@ -71,7 +71,7 @@ export async function* ask(question: Question, signal: AbortSignal): AsyncGenera
   const response = await call("/v1/chat/completions", {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify(requestBody(question)),
+    body: json(requestBody(question)),
     signal,
   });
   const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
@@ -101,7 +101,7 @@ export function* pieces(event: string): Generator<Piece> {
     if (content) yield { kind: "text", value: content };
     if (audio?.transcript) yield { kind: "text", value: audio.transcript };
     if (audio?.data) yield { kind: "audio", value: audio.data };
-    if (choice.finish_reason) yield { kind: "finish", reason: choice.finish_reason };
+    if (choice.finish_reason) yield { kind: "finish", value: choice.finish_reason };
   }
   const tokens = chunk.usage?.completion_tokens;
   if (tokens !== undefined) yield { kind: "usage", tokens };

@@ -1,5 +1,7 @@
 /** The same question for a terminal and for a program. */
 
+import { json } from "../dom";
+
 export interface Shown {
   url: string; // https://host:port
   model: string;
@@ -15,11 +17,11 @@ export function asCurl(shown: Shown): string {
     ({ name, format }) =>
       `{"type": "input_audio", "input_audio": {"format": "${format}", "data": "'"$(base64 -w0 ${quoted(name)})"'"}}`,
   );
-  const text = JSON.stringify({ type: "text", text: shown.question }).replaceAll("'", "'\\''");
-  const options = JSON.stringify(extras(shown, "wav")).slice(1, -1);
+  const text = json({ type: "text", text: shown.question }).replaceAll("'", "'\\''");
+  const options = json(extras(shown)).slice(1, -1);
   return [
     // printf is part of the shell: a clip may be longer than a command line may be.
-    `printf %s '{"model": ${JSON.stringify(shown.model)}${options ? `, ${options}` : ""}, "messages": [{"role": "user", "content": [`,
+    `printf %s '{"model": ${json(shown.model)}${options ? `, ${options}` : ""}, "messages": [{"role": "user", "content": [`,
     ...[...parts, text].map((part, index) => `  ${part}${index < parts.length ? "," : ""}`),
     `]}]}' |`,
     `  curl --silent --data @- --header 'content-type: application/json'${shown.needsKey ? ` --header "authorization: Bearer $API_KEY"` : ""} ${shown.url}/v1/chat/completions`,
@@ -27,9 +29,8 @@ export function asCurl(shown: Shown): string {
 }
 
 export function asPython(shown: Shown): string {
-  const body = extras(shown, "wav");
-  const { think, ...known } = body;
-  const lines = Object.entries(known).map(([name, value]) => `    ${name}=${JSON.stringify(value)},`);
+  const { think, ...known } = extras(shown);
+  const lines = Object.entries(known).map(([name, value]) => `    ${name}=${json(value)},`);
   if (think) lines.push(`    extra_body={"think": True},`);
   return [
     `import base64, os`,
@@ -41,12 +42,12 @@ export function asPython(shown: Shown): string {
     `    data = base64.b64encode(Path(path).read_bytes()).decode()`,
     `    return {"type": "input_audio", "input_audio": {"data": data, "format": format}}`,
     ``,
-    `client = OpenAI(base_url=${JSON.stringify(`${shown.url}/v1`)}, api_key=os.environ.get("API_KEY", "none"))`,
+    `client = OpenAI(base_url=${json(`${shown.url}/v1`)}, api_key=os.environ.get("API_KEY", "none"))`,
     `answer = client.chat.completions.create(`,
-    `    model=${JSON.stringify(shown.model)},`,
+    `    model=${json(shown.model)},`,
     `    messages=[{"role": "user", "content": [`,
-    ...shown.files.map(({ name, format }) => `        clip(${JSON.stringify(name)}, ${JSON.stringify(format)}),`),
-    `        {"type": "text", "text": ${JSON.stringify(shown.question)}},`,
+    ...shown.files.map(({ name, format }) => `        clip(${json(name)}, ${json(format)}),`),
+    `        {"type": "text", "text": ${json(shown.question)}},`,
     `    ]}],`,
     ...lines,
     `)`,
@@ -60,10 +61,10 @@ export function asPython(shown: Shown): string {
   ].join("\n");
 }
 
-function extras(shown: Shown, format: string): Record<string, unknown> {
+function extras(shown: Shown): Record<string, unknown> {
   return {
     ...(shown.think ? { think: true } : {}),
-    ...(shown.voice === null ? {} : { modalities: ["text", "audio"], audio: { voice: shown.voice, format } }),
+    ...(shown.voice === null ? {} : { modalities: ["text", "audio"], audio: { voice: shown.voice, format: "wav" } }),
   };
 }
 

@@ -25,41 +25,38 @@ async function context(): Promise<AudioContext> {
   return made;
 }
 
-export class Microphone {
-  private constructor(
-    private readonly stream: MediaStream,
-    private readonly node: AudioWorkletNode,
-  ) {}
-
-  /** Throws Trouble, in words. */
-  static async open(onMessage: (message: CaptureMessage) => void, onLost: () => void): Promise<Microphone> {
-    if (!isSecureContext) throw new Trouble(insecure());
-    let stream: MediaStream;
-    try {
-      stream = await navigator.mediaDevices.getUserMedia({
-        audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 },
-      });
-    } catch (error) {
-      throw new Trouble(microphoneTrouble((error as DOMException).name));
-    }
-    const audio = await context();
-    const node = new AudioWorkletNode(audio, "capture", { numberOfOutputs: 0 });
-    node.port.onmessage = ({ data }: MessageEvent<CaptureMessage>) => onMessage(data);
-    audio.createMediaStreamSource(stream).connect(node);
-    for (const track of stream.getTracks()) track.onended = onLost;
-    return new Microphone(stream, node);
-  }
-
+export interface Microphone {
   /** What the gate took for speech was none (`wrong`), or the answer is over (`reset`). */
-  tellGate(what: "wrong" | "reset"): void {
-    this.node.port.postMessage(what);
-  }
+  tellGate(what: "wrong" | "reset"): void;
+  close(): void;
+}
 
-  close(): void {
-    this.node.disconnect();
-    this.node.port.onmessage = null;
-    for (const track of this.stream.getTracks()) track.stop();
+/** Throws Trouble, in words. */
+export async function openMicrophone(onMessage: (message: CaptureMessage) => void, onLost: () => void): Promise<Microphone> {
+  if (!isSecureContext) throw new Trouble(insecure());
+  let stream: MediaStream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({
+      audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 },
+    });
+  } catch (error) {
+    throw new Trouble(microphoneTrouble((error as DOMException).name));
   }
+  const audio = await context();
+  const node = new AudioWorkletNode(audio, "capture", { numberOfOutputs: 0 });
+  const { port } = node;
+  port.onmessage = ({ data }: MessageEvent<CaptureMessage>) => onMessage(data);
+  audio.createMediaStreamSource(stream).connect(node);
+  const tracks = stream.getTracks();
+  for (const track of tracks) track.onended = onLost;
+  return {
+    tellGate: (what) => port.postMessage(what),
+    close(): void {
+      node.disconnect();
+      port.onmessage = null;
+      for (const track of tracks) track.stop();
+    },
+  };
 }
 
 export interface Heard {
@@ -67,68 +64,54 @@ export interface Heard {
   ms: number;
 }
 
-export class Loudspeaker {
-  onMessage: (message: PlaybackMessage) => void = () => {};
-  private last: Heard = { item: "", ms: 0 };
-  private flushed: ((heard: Heard) => void) | null = null;
-
-  private constructor(
-    private readonly audio: AudioContext,
-    private readonly node: AudioWorkletNode,
-  ) {
-    node.port.onmessage = ({ data }: MessageEvent<PlaybackMessage>) => this.receive(data);
-  }
-
-  static async open(): Promise<Loudspeaker> {
-    const audio = await context();
-    const node = new AudioWorkletNode(audio, "playback", { numberOfInputs: 0, outputChannelCount: [1] });
-    node.connect(audio.destination);
-    return new Loudspeaker(audio, node);
-  }
-
-  play(item: string, samples: Float32Array): void {
-    this.command({ kind: "push", item, samples });
-  }
-
-  end(item: string): void {
-    this.command({ kind: "end", item });
-  }
-
-  hold(on: boolean): void {
-    this.command({ kind: "hold", on });
-  }
-
+export interface Loudspeaker {
+  onMessage: (message: PlaybackMessage) => void;
+  play(item: string, samples: Float32Array): void;
+  end(item: string): void;
+  hold(on: boolean): void;
   /** Silence at once. The item that was playing, and how much of it reached the ear. */
-  flush(): Promise<Heard> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => this.flushed?.(this.last), FLUSH_MS); // a suspended context does not answer
-      this.flushed = (heard) => {
-        clearTimeout(timer);
-        this.flushed = null;
-        resolve(heard);
-      };
-      this.command({ kind: "flush" });
-    });
-  }
+  flush(): Promise<Heard>;
+  close(): void;
+}
 
-  close(): void {
-    this.node.disconnect();
-    this.node.port.onmessage = null;
-  }
-
-  private receive(message: PlaybackMessage): void {
-    if (message.kind !== "started") {
+export async function openLoudspeaker(): Promise<Loudspeaker> {
+  const audio = await context();
+  const node = new AudioWorkletNode(audio, "playback", { numberOfInputs: 0, outputChannelCount: [1] });
+  const { port } = node;
+  const command = (what: PlaybackCommand): void => port.postMessage(what);
+  let last: Heard = { item: "", ms: 0 };
+  let flushed: ((heard: Heard) => void) | null = null;
+  node.connect(audio.destination);
+  const made: Loudspeaker = {
+    onMessage: () => {},
+    play: (item, samples) => command({ kind: "push", item, samples }),
+    end: (item) => command({ kind: "end", item }),
+    hold: (on) => command({ kind: "hold", on }),
+    flush: () =>
+      new Promise((resolve) => {
+        const timer = setTimeout(() => flushed?.(last), FLUSH_MS); // a suspended context does not answer
+        flushed = (heard) => {
+          clearTimeout(timer);
+          flushed = null;
+          resolve(heard);
+        };
+        command({ kind: "flush" });
+      }),
+    close(): void {
+      node.disconnect();
+      port.onmessage = null;
+    },
+  };
+  port.onmessage = ({ data }: MessageEvent<PlaybackMessage>) => {
+    if (data.kind !== "started") {
       // What was rendered is heard a little later.
-      const late = this.audio.outputLatency || this.audio.baseLatency || 0;
-      this.last = { item: message.item, ms: Math.max(0, Math.round((message.seconds - late) * 1000)) };
+      const late = audio.outputLatency || audio.baseLatency || 0;
+      last = { item: data.item, ms: Math.max(0, Math.round((data.seconds - late) * 1000)) };
     }
-    if (message.kind === "flushed") this.flushed?.(this.last);
-    this.onMessage(message);
-  }
-
-  private command(command: PlaybackCommand): void {
-    this.node.port.postMessage(command);
-  }
+    if (data.kind === "flushed") flushed?.(last);
+    made.onMessage(data);
+  };
+  return made;
 }
 
 function insecure(): string {

@@ -14,85 +14,85 @@ interface Item {
   ended: boolean;
 }
 
-export class PlaybackQueue {
-  private items: Item[] = [];
-  private gain = 1;
-  private held = false;
-  private flushing = false;
+export function playbackQueue() {
+  let items: Item[] = [];
+  let gain = 1;
+  let held = false;
+  let flushing = false;
 
-  push(id: string, samples: Float32Array): void {
-    let item = this.items.find((known) => known.id === id);
-    if (!item) {
-      item = { id, pieces: [], offset: 0, played: 0, ended: false };
-      this.items.push(item);
-    }
+  function push(id: string, samples: Float32Array): Item {
+    let item = items.find((known) => known.id === id);
+    if (!item) items.push((item = { id, pieces: [], offset: 0, played: 0, ended: false }));
     if (samples.length) item.pieces.push(samples);
+    return item;
   }
 
-  /** No more samples of this item will come. */
-  end(id: string): void {
-    this.push(id, new Float32Array(0));
-    for (const item of this.items) if (item.id === id) item.ended = true;
-  }
-
-  /** Silence, from the next block on, until it is released; nothing is lost. */
-  hold(on: boolean): void {
-    this.held = on;
-  }
-
-  /** Drops everything, after one block that fades out. */
-  flush(): void {
-    this.flushing = true;
-  }
-
-  get current(): { item: string; played: number } | null {
-    const item = this.items[0];
-    return item ? { item: item.id, played: item.played } : null;
-  }
-
-  /** Fills `output` with the next samples. */
-  render(output: Float32Array): PlaybackReport[] {
-    const reports: PlaybackReport[] = [];
-    output.fill(0);
-    const target = this.held || this.flushing ? 0 : 1;
-    if (this.gain || target) this.copy(output, reports);
-    if (this.gain !== target) ramp(output, this.gain, target);
-    const now = this.items[0];
-    if (now && this.gain && !target) reports.push({ kind: "silent", item: now.id, played: now.played });
-    this.gain = target;
-    if (!this.flushing) return reports;
-    for (const item of this.items) reports.push({ kind: "flushed", item: item.id, played: item.played });
-    if (!this.items.length) reports.push({ kind: "flushed", item: "", played: 0 });
-    this.items = [];
-    this.flushing = this.held = false;
-    this.gain = 1;
-    return reports;
-  }
-
-  private copy(output: Float32Array, reports: PlaybackReport[]): void {
+  function copy(output: Float32Array, reports: PlaybackReport[]): void {
     let filled = 0;
-    for (let item = this.items[0]; item; item = this.items[0]) {
-      for (let piece = item.pieces[0]; piece && filled < output.length; piece = item.pieces[0]) {
-        if (!item.played) reports.push({ kind: "started", item: item.id });
+    for (let item = items[0]; item; item = items[0]) {
+      const { id, pieces } = item;
+      for (let piece = pieces[0]; piece && filled < output.length; piece = pieces[0]) {
+        if (!item.played) reports.push({ kind: "started", item: id });
         const part = piece.subarray(item.offset, item.offset + output.length - filled);
         output.set(part, filled);
         filled += part.length;
         item.offset += part.length;
         item.played += part.length;
         if (item.offset === piece.length) {
-          item.pieces.shift();
+          pieces.shift();
           item.offset = 0;
         }
       }
-      if (item.pieces.length || !item.ended) return;
-      reports.push({ kind: "finished", item: item.id, played: item.played });
-      this.items.shift();
+      if (pieces.length || !item.ended) return;
+      reports.push({ kind: "finished", item: id, played: item.played });
+      items.shift();
     }
   }
+
+  return {
+    push,
+
+    /** No more samples of this item will come. */
+    end(id: string): void {
+      push(id, new Float32Array()).ended = true;
+    },
+
+    /** Silence, from the next block on, until it is released; nothing is lost. */
+    hold(on: boolean): void {
+      held = on;
+    },
+
+    /** Drops everything, after one block that fades out. */
+    flush(): void {
+      flushing = true;
+    },
+
+    get current(): { item: string; played: number } | null {
+      const item = items[0];
+      return item ? { item: item.id, played: item.played } : null;
+    },
+
+    /** Fills `output` with the next samples. */
+    render(output: Float32Array): PlaybackReport[] {
+      const reports: PlaybackReport[] = [];
+      output.fill(0);
+      const target = held || flushing ? 0 : 1;
+      if (gain || target) copy(output, reports);
+      if (gain !== target) ramp(output, gain, target);
+      const now = items[0];
+      if (now && gain && !target) reports.push({ kind: "silent", item: now.id, played: now.played });
+      gain = target;
+      if (!flushing) return reports;
+      for (const { id, played } of items) reports.push({ kind: "flushed", item: id, played });
+      if (!now) reports.push({ kind: "flushed", item: "", played: 0 });
+      items = [];
+      flushing = held = false;
+      gain = 1;
+      return reports;
+    },
+  };
 }
 
 function ramp(samples: Float32Array, from: number, to: number): void {
-  for (let index = 0; index < samples.length; index++) {
-    samples[index] = (samples[index] ?? 0) * (from + ((to - from) * (index + 1)) / samples.length);
-  }
+  samples.forEach((sample, index) => (samples[index] = sample * (from + ((to - from) * (index + 1)) / samples.length)));
 }

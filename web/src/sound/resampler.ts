@@ -4,68 +4,54 @@ const ZERO_CROSSINGS = 12;
 const STEPS = 128; // points of the kernel between two zero crossings
 const ROLL_OFF = 0.94;
 
-export class Resampler {
-  private readonly step: number;
-  private readonly reach: number;
-  private readonly scale: number;
-  private readonly kernel: Float32Array;
-  private history: Float32Array;
-  private position: number; // of the next output sample, in samples of `history`
-
-  constructor(
-    readonly from: number,
-    readonly to: number,
-  ) {
-    this.step = from / to;
-    this.scale = Math.min(1, to / from) * ROLL_OFF;
-    this.reach = Math.ceil(ZERO_CROSSINGS / this.scale);
-    this.kernel = kernelTable();
-    this.history = new Float32Array(this.reach);
-    this.position = this.reach;
-  }
-
+export interface Resampler {
   /** The samples that can be computed so far. `input` may be of any length; the stream goes on at the next call. */
-  push(input: Float32Array): Float32Array {
-    if (this.from === this.to) return input.slice();
-    const samples = new Float32Array(this.history.length + input.length);
-    samples.set(this.history);
-    samples.set(input, this.history.length);
-    const count = Math.max(0, Math.ceil((samples.length - this.reach - this.position) / this.step));
-    const output = new Float32Array(count);
-    for (let index = 0; index < count; index++) output[index] = this.at(samples, this.position + index * this.step);
-    this.position += count * this.step;
-    const done = Math.max(0, Math.floor(this.position) - this.reach);
-    this.history = samples.slice(done);
-    this.position -= done;
+  push(input: Float32Array): Float32Array;
+  /** The end of the stream: what the filter still holds. */
+  end(): Float32Array;
+}
+
+export function newResampler(from: number, to: number): Resampler {
+  const step = from / to;
+  const scale = Math.min(1, to / from) * ROLL_OFF;
+  const reach = Math.ceil(ZERO_CROSSINGS / scale);
+  const kernel = kernelTable();
+  let history = new Float32Array(reach);
+  let position = reach; // of the next output sample, in samples of `history`
+
+  function push(input: Float32Array): Float32Array {
+    if (from === to) return input.slice();
+    const samples = new Float32Array(history.length + input.length);
+    samples.set(history);
+    samples.set(input, history.length);
+    const count = Math.max(0, Math.ceil((samples.length - reach - position) / step));
+    const output = new Float32Array(count).map((_, index) => at(samples, position + index * step));
+    position += count * step;
+    const done = Math.max(0, Math.floor(position) - reach);
+    history = samples.slice(done);
+    position -= done;
     return output;
   }
 
-  /** The end of the stream: what the filter still holds. */
-  end(): Float32Array {
-    return this.push(new Float32Array(this.reach));
+  function at(samples: Float32Array, place: number): number {
+    const last = Math.min(Math.floor(place + reach), samples.length - 1);
+    let sum = 0;
+    for (let index = Math.max(Math.ceil(place - reach), 0); index <= last; index++) {
+      const distance = Math.abs(place - index) * scale * STEPS;
+      const below = Math.floor(distance);
+      const low = kernel[below] ?? 0;
+      sum += (samples[index] ?? 0) * (low + (distance - below) * ((kernel[below + 1] ?? 0) - low));
+    }
+    return sum * scale;
   }
 
-  private at(samples: Float32Array, position: number): number {
-    const first = Math.ceil(position - this.reach);
-    const last = Math.min(Math.floor(position + this.reach), samples.length - 1);
-    let sum = 0;
-    for (let index = Math.max(first, 0); index <= last; index++) {
-      const place = Math.abs(position - index) * this.scale * STEPS;
-      const below = Math.floor(place);
-      const low = this.kernel[below] ?? 0;
-      sum += (samples[index] ?? 0) * (low + (place - below) * ((this.kernel[below + 1] ?? 0) - low));
-    }
-    return sum * this.scale;
-  }
+  return { push, end: () => push(new Float32Array(reach)) };
 }
 
 function kernelTable(): Float32Array {
-  const table = new Float32Array(ZERO_CROSSINGS * STEPS + 2);
-  for (let index = 0; index < table.length; index++) {
+  return new Float32Array(ZERO_CROSSINGS * STEPS + 2).map((_, index) => {
     const x = index / STEPS;
-    const sinc = x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x);
-    const window = x >= ZERO_CROSSINGS ? 0 : Math.cos((Math.PI * x) / (2 * ZERO_CROSSINGS)) ** 2;
-    table[index] = sinc * window;
-  }
-  return table;
+    const sinc = x ? Math.sin(Math.PI * x) / (Math.PI * x) : 1;
+    return x >= ZERO_CROSSINGS ? 0 : sinc * Math.cos((Math.PI * x) / (2 * ZERO_CROSSINGS)) ** 2;
+  });
 }

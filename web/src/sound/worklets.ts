@@ -1,9 +1,9 @@
 /** The two processors of the audio thread: the microphone as 24 kHz PCM16, and the loudspeaker's queue. */
 
 import { API_HZ, toPcm16 } from "./pcm";
-import { PlaybackQueue } from "./playback_queue";
-import { Resampler } from "./resampler";
-import { SpeechGate } from "./speech_gate";
+import { playbackQueue } from "./playback_queue";
+import { newResampler, type Resampler } from "./resampler";
+import { speechGate } from "./speech_gate";
 
 const SEND_SAMPLES = 0.04 * API_HZ;
 const GATE_SAMPLES = 0.01 * API_HZ;
@@ -14,9 +14,13 @@ export type CaptureMessage =
   | { kind: "block"; pcm: Uint8Array<ArrayBuffer>; level: number }
   | { kind: "loud"; on: boolean; time: number };
 
-export type PlaybackMessage =
-  | { kind: "started"; item: string; time: number }
-  | { kind: "position" | "finished" | "silent" | "flushed"; item: string; seconds: number; time: number };
+/** `seconds`: how much of the item was played. */
+export interface PlaybackMessage {
+  kind: "started" | "position" | "finished" | "silent" | "flushed";
+  item: string;
+  seconds: number;
+  time: number;
+}
 
 export type PlaybackCommand =
   | { kind: "push"; item: string; samples: Float32Array }
@@ -24,98 +28,87 @@ export type PlaybackCommand =
   | { kind: "hold"; on: boolean }
   | { kind: "flush" };
 
-class Capture extends AudioWorkletProcessor {
-  private readonly resampler = new Resampler(sampleRate, API_HZ);
-  private readonly gate = new SpeechGate();
-  private waiting: number[] = [];
-  private gated = 0;
+/** A processor of the audio thread, which runs what `make` returns for every block. */
+function processor(make: (port: MessagePort) => (input: Float32Array[], output: Float32Array[]) => void) {
+  return class extends AudioWorkletProcessor {
+    private readonly render = make(this.port);
 
-  constructor() {
-    super();
-    this.port.onmessage = ({ data }: MessageEvent<"wrong" | "reset">) =>
-      data === "wrong" ? this.gate.wasWrong() : this.gate.reset();
-  }
-
-  process([channels]: Float32Array[][]): boolean {
-    const first = channels?.[0];
-    if (!channels || !first) return true;
-    const mono = first.map((_, index) => channels.reduce((sum, one) => sum + (one[index] ?? 0), 0) / channels.length);
-    for (const sample of this.resampler.push(mono)) {
-      this.waiting.push(sample);
-      if (this.waiting.length - this.gated >= GATE_SAMPLES) this.tellGate();
+    process([input]: Float32Array[][], [output]: Float32Array[][]): boolean {
+      this.render(input ?? [], output ?? []);
+      return true;
     }
-    if (this.waiting.length >= SEND_SAMPLES) this.send();
-    return true;
-  }
-
-  private tellGate(): void {
-    if (this.gate.push(rms(this.waiting.slice(this.gated)))) {
-      const time = currentTime - (GATE_BLOCKS * GATE_SAMPLES) / API_HZ;
-      this.port.postMessage({ kind: "loud", on: this.gate.loud, time } satisfies CaptureMessage);
-    }
-    this.gated = this.waiting.length;
-  }
-
-  private send(): void {
-    const pcm = toPcm16(Float32Array.from(this.waiting));
-    const message: CaptureMessage = { kind: "block", pcm, level: rms(this.waiting) };
-    this.port.postMessage(message, [pcm.buffer]);
-    this.waiting = [];
-    this.gated = 0;
-  }
+  };
 }
 
-class Playback extends AudioWorkletProcessor {
-  private readonly queue = new PlaybackQueue();
-  private resampler = new Resampler(API_HZ, sampleRate);
-  private item = "";
-  private told = 0;
+function capture(port: MessagePort) {
+  const resampler = newResampler(sampleRate, API_HZ);
+  const gate = speechGate();
+  let waiting: number[] = [];
+  let gated = 0;
 
-  constructor() {
-    super();
-    this.port.onmessage = ({ data }: MessageEvent<PlaybackCommand>) => this.obey(data);
-  }
+  const tell = (message: CaptureMessage, ...moved: Transferable[]): void => port.postMessage(message, moved);
 
-  private obey(command: PlaybackCommand): void {
-    if (command.kind === "flush") this.queue.flush();
-    else if (command.kind === "hold") this.queue.hold(command.on);
-    else {
-      if (command.item !== this.item) this.resampler = new Resampler(API_HZ, sampleRate);
-      this.item = command.item;
-      if (command.kind === "push") this.queue.push(command.item, this.resampler.push(command.samples));
-      else {
-        this.queue.push(command.item, this.resampler.end());
-        this.queue.end(command.item);
-      }
+  function look(): void {
+    if (gate.push(rms(waiting.slice(gated)))) {
+      tell({ kind: "loud", on: gate.loud, time: currentTime - (GATE_BLOCKS * GATE_SAMPLES) / API_HZ });
     }
+    gated = waiting.length;
   }
 
-  process(_: Float32Array[][], [channels]: Float32Array[][]): boolean {
-    const [first, ...others] = channels ?? [];
-    if (!first) return true;
-    for (const report of this.queue.render(first)) {
-      if (report.kind === "started") this.tell({ ...report, time: currentTime });
-      else this.tell({ kind: report.kind, item: report.item, seconds: report.played / sampleRate, time: currentTime });
+  port.onmessage = ({ data }: MessageEvent<"wrong" | "reset">) => (data === "wrong" ? gate.wasWrong() : gate.reset());
+
+  return (channels: Float32Array[]): void => {
+    const mono = channels[0]?.map((_, index) => channels.reduce((sum, one) => sum + (one[index] ?? 0), 0) / channels.length);
+    if (!mono) return;
+    for (const sample of resampler.push(mono)) {
+      waiting.push(sample);
+      if (waiting.length - gated >= GATE_SAMPLES) look();
+    }
+    if (waiting.length < SEND_SAMPLES) return;
+    const pcm = toPcm16(waiting);
+    tell({ kind: "block", pcm, level: rms(waiting) }, pcm.buffer);
+    waiting = [];
+    gated = 0;
+  };
+}
+
+function playback(port: MessagePort) {
+  const queue = playbackQueue();
+  let resampler: Resampler;
+  let playing = "";
+  let told = 0;
+
+  function tell(kind: PlaybackMessage["kind"], item: string, played = 0): void {
+    port.postMessage({ kind, item, seconds: played / sampleRate, time: currentTime } satisfies PlaybackMessage);
+  }
+
+  port.onmessage = ({ data: command }: MessageEvent<PlaybackCommand>) => {
+    if (command.kind === "flush") return queue.flush();
+    if (command.kind === "hold") return queue.hold(command.on);
+    const { item } = command;
+    if (item !== playing) resampler = newResampler(API_HZ, sampleRate);
+    playing = item;
+    queue.push(item, command.kind === "push" ? resampler.push(command.samples) : resampler.end());
+    if (command.kind === "end") queue.end(item);
+  };
+
+  return (_: Float32Array[], [first, ...others]: Float32Array[]): void => {
+    if (!first) return;
+    for (const report of queue.render(first)) {
+      tell(report.kind, report.item, report.kind === "started" ? 0 : report.played);
     }
     for (const other of others) other.set(first);
-    const now = this.queue.current;
-    if (now && currentTime - this.told >= POSITION_S) {
-      this.tell({ kind: "position", item: now.item, seconds: now.played / sampleRate, time: currentTime });
-      this.told = currentTime;
+    const now = queue.current;
+    if (now && currentTime - told >= POSITION_S) {
+      tell("position", now.item, now.played);
+      told = currentTime;
     }
-    return true;
-  }
-
-  private tell(message: PlaybackMessage): void {
-    this.port.postMessage(message);
-  }
+  };
 }
 
-function rms(samples: ArrayLike<number>): number {
-  let sum = 0;
-  for (let index = 0; index < samples.length; index++) sum += (samples[index] ?? 0) ** 2;
-  return Math.sqrt(sum / Math.max(1, samples.length));
+function rms(samples: number[]): number {
+  return Math.sqrt(samples.reduce((sum, sample) => sum + sample ** 2, 0) / Math.max(1, samples.length));
 }
 
-registerProcessor("capture", Capture);
-registerProcessor("playback", Playback);
+registerProcessor("capture", processor(capture));
+registerProcessor("playback", processor(playback));

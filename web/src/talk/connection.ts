@@ -1,5 +1,6 @@
 /** The WebSocket of a conversation. */
 
+import { json } from "../dom";
 import { call } from "../server/chat";
 import { apiKey } from "../server/key";
 import { Trouble, unreachable } from "../server/trouble";
@@ -8,49 +9,44 @@ import type { ServerEvent } from "./conversation";
 const OPEN_MS = 10_000;
 const BACKLOG_BYTES = 1_000_000; // twenty seconds of speech that the network has not taken
 
-export class Connection {
-  private constructor(private readonly socket: WebSocket) {}
-
-  /** Throws Trouble, in words. `onClose` gets why, or null when this side closed. */
-  static async open(
-    model: string,
-    onEvent: (event: ServerEvent) => void,
-    onClose: (why: string | null) => void,
-  ): Promise<Connection> {
-    const address = `${location.origin.replace(/^http/, "ws")}/v1/realtime?model=${encodeURIComponent(model)}`;
-    const key = apiKey();
-    const socket = new WebSocket(address, key ? ["realtime", `openai-insecure-api-key.${key}`] : ["realtime"]);
-    const opened = await new Promise<boolean>((resolve) => {
-      socket.onopen = () => resolve(true);
-      socket.onclose = socket.onerror = () => resolve(false);
-      setTimeout(() => resolve(false), OPEN_MS);
-    });
-    if (!opened) {
-      socket.close();
-      throw await whyRefused();
-    }
-    const made = new Connection(socket);
-    socket.onerror = null;
-    socket.onmessage = ({ data }: MessageEvent<string>) => onEvent(JSON.parse(data) as ServerEvent);
-    socket.onclose = ({ code, reason }) => onClose(made.closing ? null : closeReason(code, reason));
-    return made;
-  }
-
-  private closing = false;
-
-  send(event: ServerEvent): void {
-    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(event));
-  }
-
+export interface Connection {
+  send(event: ServerEvent): void;
   /** The network does not keep up: sound is better dropped than late. */
-  get late(): boolean {
-    return this.socket.bufferedAmount > BACKLOG_BYTES;
-  }
+  late(): boolean;
+  close(): void;
+}
 
-  close(): void {
-    this.closing = true;
-    this.socket.close(1000);
+/** Throws Trouble, in words. `onClose` gets why, unless this side closed. */
+export async function connect(
+  model: string,
+  onEvent: (event: ServerEvent) => void,
+  onClose: (why: string) => void,
+): Promise<Connection> {
+  const address = `${location.origin.replace(/^http/, "ws")}/v1/realtime?model=${encodeURIComponent(model)}`;
+  const key = apiKey();
+  const socket = new WebSocket(address, key ? ["realtime", `openai-insecure-api-key.${key}`] : ["realtime"]);
+  const opened = await new Promise<boolean>((resolve) => {
+    socket.onopen = () => resolve(true);
+    socket.onclose = socket.onerror = () => resolve(false);
+    setTimeout(() => resolve(false), OPEN_MS);
+  });
+  if (!opened) {
+    socket.close();
+    throw await whyRefused();
   }
+  socket.onerror = null;
+  socket.onmessage = ({ data }: MessageEvent<string>) => onEvent(JSON.parse(data) as ServerEvent);
+  socket.onclose = ({ code, reason }) => onClose(closeReason(code, reason));
+  return {
+    send(event): void {
+      if (socket.readyState === WebSocket.OPEN) socket.send(json(event));
+    },
+    late: () => socket.bufferedAmount > BACKLOG_BYTES,
+    close(): void {
+      socket.onclose = null;
+      socket.close(1000);
+    },
+  };
 }
 
 /** A browser does not tell a page why a WebSocket was refused; the same question over HTTP does. */

@@ -4,7 +4,7 @@
  * Nothing here touches the browser: `send` takes events for the server, `Ear` plays and shows.
  */
 
-import { fromBase64, Pcm16Reader } from "../sound/pcm";
+import { fromBase64, pcm16Reader } from "../sound/pcm";
 
 export interface ServerEvent {
   type: string;
@@ -46,274 +46,280 @@ interface Answer {
   content: number;
   receivedMs: number;
   complete: boolean; // all its audio has come
-  reader: Pcm16Reader;
+  read: (bytes: Uint8Array) => Float32Array;
+}
+
+interface Item {
+  id: string;
+  content?: { transcript?: string | null }[];
+}
+
+interface Response {
+  id: string;
+  status: string;
+  status_details?: any;
+  output?: Item[];
 }
 
 const BYTES_PER_MS = 48;
 const MS_PER_CHARACTER = 65; // of speech that is still on its way
 
-export class Conversation {
-  readonly turns: Turn[] = [];
-  phase: Phase = "connecting";
-  latency: Latency = { text: null, audio: null };
-  private response: string | null = null;
-  private answer: Answer | null = null;
-  private readonly cut = new Set<string>(); // responses and items that nobody wants to hear any more
-  private asked = 0;
-  private started = false;
+export type Conversation = ReturnType<typeof newConversation>;
 
-  constructor(
-    private readonly send: (event: ServerEvent) => void,
-    private readonly ear: Ear,
-    private choice: SessionChoice,
-    private readonly now: () => number = () => performance.now(),
-  ) {}
+export function newConversation(
+  send: (event: ServerEvent) => void,
+  ear: Ear,
+  choice: SessionChoice,
+  now: () => number = () => performance.now(),
+) {
+  let turns: Turn[] = [];
+  let phase: Phase = "connecting";
+  let latency: Latency = { text: null, audio: null };
+  let response: string | null = null;
+  let answer: Answer | null = null;
+  const cut = new Set<string>(); // responses and items that nobody wants to hear any more
+  let asked = 0;
+  let ready = false;
 
-  get ready(): boolean {
-    return this.started;
+  const answering = (): boolean => response !== null || answer !== null;
+  const find = (id: string): Turn | undefined => turns.find((turn) => turn.id === id);
+  const unwanted = (event: ServerEvent): boolean => cut.has(event.response_id) || cut.has(event.item_id);
+  const tell = (type: string, fields: object = {}): void => send({ type, ...fields });
+
+  function enter(next: Phase): void {
+    phase = next;
+    ear.show();
   }
 
-  /** Something is being said, or will be. */
-  get answering(): boolean {
-    return this.response !== null || this.answer !== null;
+  function rest(): void {
+    if (phase !== "hearing" && !answering()) enter("listening");
   }
 
-  choose(choice: SessionChoice): void {
-    this.choice = choice;
-    if (this.phase !== "connecting") this.send(sessionUpdate(choice));
-  }
-
-  /** Push-to-talk: the button is down. */
-  async press(): Promise<void> {
-    await this.interrupt(true);
-    this.send({ type: "input_audio_buffer.clear" });
-    this.enter("hearing");
-  }
-
-  /** Push-to-talk: the button is up. `anything`: enough was recorded to be asked. */
-  release(anything: boolean): void {
-    if (!anything) {
-      this.send({ type: "input_audio_buffer.clear" });
-      this.enter("listening");
-      return;
-    }
-    this.asked = this.now();
-    this.send({ type: "input_audio_buffer.commit" });
-    this.send({ type: "response.create" });
-    this.enter("thinking");
-  }
-
-  async type(text: string): Promise<void> {
-    await this.interrupt(true);
-    this.asked = this.now();
-    this.send({
-      type: "conversation.item.create",
-      item: { type: "message", role: "user", content: [{ type: "input_text", text }] },
-    });
-    this.send({ type: "response.create" });
-    this.enter("thinking");
+  function ask(): void {
+    tell("response.create");
+    enter("thinking");
   }
 
   /** Be silent; the server learns how much of the answer was heard. `cancel`: it does not know that it must stop. */
-  async interrupt(cancel: boolean): Promise<void> {
-    const { response, answer } = this;
-    if (response) this.cut.add(response);
-    if (answer) this.cut.add(answer.item);
-    this.response = this.answer = null;
-    if (cancel && response) this.send({ type: "response.cancel", response_id: response });
-    if (!answer) return;
-    const heard = await this.ear.flush();
-    const ms = heard.item === answer.item ? Math.min(heard.ms, Math.floor(answer.receivedMs)) : 0;
-    this.send({
-      type: "conversation.item.truncate",
-      item_id: answer.item,
-      content_index: answer.content,
-      audio_end_ms: ms,
-    });
-    const turn = this.turn(answer.item);
+  async function interrupt(cancel: boolean): Promise<void> {
+    const stopped = response;
+    const broken = answer;
+    if (stopped) cut.add(stopped);
+    if (broken) cut.add(broken.item);
+    response = answer = null;
+    if (cancel && stopped) tell("response.cancel", { response_id: stopped });
+    if (!broken) return;
+    const { item, content: content_index, receivedMs } = broken;
+    const heard = await ear.flush();
+    const ms = heard.item === item ? Math.min(heard.ms, Math.floor(receivedMs)) : 0;
+    tell("conversation.item.truncate", { item_id: item, content_index, audio_end_ms: ms });
+    const turn = find(item);
     if (!turn) return;
-    turn.spoken = spokenCharacters(turn.text, ms, lengthMs(turn, answer));
+    turn.spoken = spokenCharacters(turn.text, ms, lengthMs(turn, broken));
     turn.state = "cut";
-    this.ear.show();
+    ear.show();
     // The server knows which word was said when; what it answers is what the model will remember.
-    this.send({ type: "conversation.item.retrieve", item_id: answer.item });
+    tell("conversation.item.retrieve", { item_id: item });
   }
 
-  /** The loudspeaker is at `ms` of an item. */
-  played(item: string, ms: number): void {
-    const turn = this.turn(item);
-    if (!turn || turn.state === "cut" || this.answer?.item !== item) return;
-    turn.spoken = Math.max(turn.spoken, spokenCharacters(turn.text, ms, lengthMs(turn, this.answer)));
-    this.ear.show();
-  }
-
-  startedPlaying(item: string): void {
-    if (this.answer?.item !== item) return;
-    this.latency.audio ??= this.now() - this.asked;
-    this.enter("speaking");
-  }
-
-  /** The loudspeaker has played all of an item. */
-  finishedPlaying(item: string): void {
-    if (this.answer?.item !== item) return;
-    const turn = this.turn(item);
-    if (turn) turn.spoken = turn.text.length;
-    this.answer = null;
-    this.rest();
-  }
-
-  async receive(event: ServerEvent): Promise<void> {
-    switch (event.type) {
-      case "session.created":
-        this.send(sessionUpdate(this.choice));
-        break;
-      case "session.updated":
-        if (!this.started) this.enter("listening");
-        this.started = true;
-        break;
-      case "input_audio_buffer.speech_started":
-        this.enter("hearing");
-        await this.interrupt(false);
-        break;
-      case "input_audio_buffer.speech_stopped":
-        this.asked = this.now();
-        this.enter("thinking");
-        break;
-      case "input_audio_buffer.timeout_triggered":
-      case "input_audio_buffer.cleared":
-        break;
-      case "conversation.item.added":
-        this.added(event.item, event.previous_item_id);
-        break;
-      case "conversation.item.retrieved":
-        this.remembered(event.item);
-        break;
-      case "conversation.item.deleted":
-        this.turns.splice(0, Infinity, ...this.turns.filter((turn) => turn.id !== event.item_id));
-        this.ear.show();
-        break;
-      case "conversation.item.input_audio_transcription.delta":
-        this.append(event.item_id, event.delta);
-        break;
-      case "conversation.item.input_audio_transcription.completed":
-        this.settle(event.item_id, event.transcript);
-        break;
-      case "conversation.item.input_audio_transcription.failed":
-        this.settle(event.item_id, "", "what you said could not be written down");
-        break;
-      case "response.created":
-        this.response = event.response.id;
-        this.latency = { text: null, audio: null };
-        if (this.phase !== "hearing") this.enter("thinking");
-        break;
-      case "response.output_audio_transcript.delta":
-      case "response.output_text.delta":
-        if (this.unwanted(event)) break;
-        this.latency.text ??= this.now() - this.asked;
-        this.append(event.item_id, event.delta);
-        break;
-      case "response.output_audio.delta":
-        this.audio(event);
-        break;
-      case "response.output_audio.done":
-        if (this.answer?.item !== event.item_id) break;
-        this.answer!.complete = true;
-        this.ear.end(event.item_id);
-        break;
-      case "response.done":
-        this.responded(event.response);
-        break;
-      case "error":
-        this.ear.trouble(event.error?.message ?? "The server reported an error.");
-        if (!this.response && this.phase === "thinking") this.rest();
-        break;
-    }
-  }
-
-  private added(item: { id: string; role?: Turn["role"]; content?: any[] }, previous: string | null): void {
-    if (this.turn(item.id) || !item.role) return;
+  function added(item: { id: string; role?: Turn["role"]; content?: any[] }, previous: string | null): void {
+    if (find(item.id) || !item.role) return;
     const text = (item.content ?? []).map((part) => part.text ?? part.transcript ?? "").join("");
     const state = item.role === "assistant" || !text ? "open" : "done";
+    const place = turns.findIndex((known) => known.id === previous);
     const turn: Turn = { id: item.id, role: item.role, text, spoken: 0, state, note: "" };
-    const place = this.turns.findIndex((known) => known.id === previous);
-    this.turns.splice(place < 0 ? this.turns.length : place + 1, 0, turn);
-    this.ear.show();
+    turns.splice(place < 0 ? turns.length : place + 1, 0, turn);
+    ear.show();
   }
 
-  private audio(event: ServerEvent): void {
-    if (this.unwanted(event)) return;
-    if (this.answer?.item !== event.item_id) {
-      const reader = new Pcm16Reader();
-      this.answer = {
-        item: event.item_id,
-        content: event.content_index ?? 0,
-        receivedMs: 0,
-        complete: false,
-        reader,
-      };
+  function sound(event: ServerEvent): void {
+    const item: string = event.item_id;
+    if (unwanted(event)) return;
+    if (answer?.item !== item) {
+      answer = { item, content: event.content_index ?? 0, receivedMs: 0, complete: false, read: pcm16Reader() };
     }
     const bytes = fromBase64(event.delta);
-    this.answer!.receivedMs += bytes.length / BYTES_PER_MS;
-    this.ear.play(event.item_id, this.answer!.reader.push(bytes));
+    answer.receivedMs += bytes.length / BYTES_PER_MS;
+    ear.play(item, answer.read(bytes));
   }
 
-  private responded(response: { id: string; status: string; status_details?: any; output?: any[] }): void {
-    if (this.response === response.id) this.response = null;
-    const ids = (response.output ?? []).map((item) => item.id as string);
-    for (const turn of this.turns.filter(({ id, state }) => ids.includes(id) && state === "open")) {
-      turn.state = response.status === "completed" ? "done" : response.status === "failed" ? "failed" : "cut";
-      if (response.status === "incomplete") turn.note = "the answer is longer than the server gives";
-      if (turn.state === "cut") this.remembered(response.output!.find(({ id }) => id === turn.id));
-      else if (this.answer?.item !== turn.id) turn.spoken = turn.text.length; // an answer without sound
+  function responded({ id, status, status_details, output = [] }: Response): void {
+    if (response === id) response = null;
+    for (const item of output) {
+      const turn = find(item.id);
+      if (turn?.state !== "open") continue;
+      turn.state = status === "completed" ? "done" : status === "failed" ? "failed" : "cut";
+      if (status === "incomplete") turn.note = "the answer is longer than the server gives";
+      if (turn.state === "cut") remembered(item);
+      else if (answer?.item !== turn.id) turn.spoken = turn.text.length; // an answer without sound
     }
-    if (response.status === "failed") {
-      this.ear.trouble(response.status_details?.error?.message ?? "The server could not answer.");
-    }
+    if (status === "failed") ear.trouble(status_details?.error?.message ?? "The server could not answer.");
     // Sound that the server never said was complete would hold the page in "speaking".
-    if (this.answer && !this.answer.complete) this.ear.end(this.answer.item);
-    if (!this.answer) this.rest();
-    this.ear.show();
+    if (!answer) rest();
+    else if (!answer.complete) ear.end(answer.item);
+    ear.show();
   }
 
   /** What the server takes to have been heard of an answer that was cut off. */
-  private remembered(item: { id: string; content?: { transcript?: string | null }[] }): void {
-    const turn = this.turn(item.id);
+  function remembered(item: Item): void {
+    const turn = find(item.id);
     const heard = item.content?.[0]?.transcript;
     if (turn?.state !== "cut" || typeof heard !== "string" || !turn.text.startsWith(heard)) return;
     turn.spoken = heard.length;
-    this.ear.show();
+    ear.show();
   }
 
-  private unwanted(event: ServerEvent): boolean {
-    return this.cut.has(event.response_id) || this.cut.has(event.item_id);
+  function append({ item_id, delta }: ServerEvent): void {
+    const turn = find(item_id);
+    if (turn) turn.text += delta;
+    ear.show();
   }
 
-  private append(id: string, delta: string): void {
-    const turn = this.turn(id);
-    if (!turn) return;
-    turn.text += delta;
-    this.ear.show();
+  function settle({ item_id, transcript = "" }: ServerEvent, note = ""): void {
+    const turn = find(item_id);
+    if (turn) Object.assign(turn, { text: transcript.trim(), note, state: note ? "failed" : "done" });
+    ear.show();
   }
 
-  private settle(id: string, text: string, note = ""): void {
-    const turn = this.turn(id);
-    if (!turn) return;
-    Object.assign(turn, { text: text.trim(), note, state: note ? "failed" : "done" });
-    this.ear.show();
-  }
+  return {
+    get turns(): readonly Turn[] {
+      return turns;
+    },
+    get phase(): Phase {
+      return phase;
+    },
+    get latency(): Latency {
+      return latency;
+    },
+    get ready(): boolean {
+      return ready;
+    },
+    /** Something is being said, or will be. */
+    get answering(): boolean {
+      return answering();
+    },
+    interrupt,
 
-  private turn(id: string): Turn | undefined {
-    return this.turns.find((turn) => turn.id === id);
-  }
+    choose(next: SessionChoice): void {
+      choice = next;
+      if (phase !== "connecting") send(sessionUpdate(choice));
+    },
 
-  private rest(): void {
-    if (this.phase !== "hearing" && !this.answering) this.enter("listening");
-  }
+    /** Push-to-talk: the button is down. */
+    async press(): Promise<void> {
+      await interrupt(true);
+      tell("input_audio_buffer.clear");
+      enter("hearing");
+    },
 
-  private enter(phase: Phase): void {
-    this.phase = phase;
-    this.ear.show();
-  }
+    /** Push-to-talk: the button is up. `anything`: enough was recorded to be asked. */
+    release(anything: boolean): void {
+      if (anything) {
+        asked = now();
+        tell("input_audio_buffer.commit");
+        ask();
+      } else {
+        tell("input_audio_buffer.clear");
+        enter("listening");
+      }
+    },
+
+    async type(text: string): Promise<void> {
+      await interrupt(true);
+      asked = now();
+      tell("conversation.item.create", {
+        item: { type: "message", role: "user", content: [{ type: "input_text", text }] },
+      });
+      ask();
+    },
+
+    /** The loudspeaker is at `ms` of an item. */
+    played(item: string, ms: number): void {
+      const turn = find(item);
+      if (!turn || turn.state === "cut" || answer?.item !== item) return;
+      turn.spoken = Math.max(turn.spoken, spokenCharacters(turn.text, ms, lengthMs(turn, answer)));
+      ear.show();
+    },
+
+    startedPlaying(item: string): void {
+      if (answer?.item !== item) return;
+      latency.audio ??= now() - asked;
+      enter("speaking");
+    },
+
+    /** The loudspeaker has played all of an item. */
+    finishedPlaying(item: string): void {
+      if (answer?.item !== item) return;
+      const turn = find(item);
+      if (turn) turn.spoken = turn.text.length;
+      answer = null;
+      rest();
+    },
+
+    async receive(event: ServerEvent): Promise<void> {
+      switch (event.type) {
+        case "session.created":
+          send(sessionUpdate(choice));
+          break;
+        case "session.updated":
+          if (!ready) enter("listening");
+          ready = true;
+          break;
+        case "input_audio_buffer.speech_started":
+          enter("hearing");
+          await interrupt(false);
+          break;
+        case "input_audio_buffer.speech_stopped":
+          asked = now();
+          enter("thinking");
+          break;
+        case "conversation.item.added":
+          added(event.item, event.previous_item_id);
+          break;
+        case "conversation.item.retrieved":
+          remembered(event.item);
+          break;
+        case "conversation.item.deleted":
+          turns = turns.filter((turn) => turn.id !== event.item_id);
+          ear.show();
+          break;
+        case "conversation.item.input_audio_transcription.delta":
+          append(event);
+          break;
+        case "conversation.item.input_audio_transcription.completed":
+          settle(event);
+          break;
+        case "conversation.item.input_audio_transcription.failed":
+          settle(event, "what you said could not be written down");
+          break;
+        case "response.created":
+          response = event.response.id;
+          latency = { text: null, audio: null };
+          if (phase !== "hearing") enter("thinking");
+          break;
+        case "response.output_audio_transcript.delta":
+        case "response.output_text.delta":
+          if (unwanted(event)) break;
+          latency.text ??= now() - asked;
+          append(event);
+          break;
+        case "response.output_audio.delta":
+          sound(event);
+          break;
+        case "response.output_audio.done":
+          if (answer?.item !== event.item_id) break;
+          answer!.complete = true;
+          ear.end(event.item_id);
+          break;
+        case "response.done":
+          responded(event.response);
+          break;
+        case "error":
+          ear.trouble(event.error?.message ?? "The server reported an error.");
+          if (!response && phase === "thinking") rest();
+      }
+    },
+  };
 }
 
 export function sessionUpdate({ voice, handsFree }: SessionChoice): ServerEvent {
