@@ -1,4 +1,4 @@
-"""Years, decades, dates and times of day."""
+"""Years, decades and dates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ _DAYS = {
     "Sun": "Sunday",
 }  # fmt: skip
 _YEAR = r"(?:1[1-9]|20)\d\d"
-_DASH = r"\s*[-–—]\s*"
 # A four-digit number after one of these words is a year; so is one in brackets or before an era.
 _BEFORE_YEAR = (
     r"[Ii]n|[Ss]ince|[Uu]ntil|[Tt]ill|[Bb]y|[Ff]rom|[Oo]f|[Dd]uring|[Bb]efore|[Aa]fter|[Aa]round|[Cc]irca|[Cc]a\.|"
@@ -106,6 +105,7 @@ _RULES = rules(
         lambda m: f"{ordinal(int(m[1]))} of {m[2]}" + (f" {year(int(m[3]))}" if m[3] else ""),
     ),
     (r"(?<=\d0s)[-–—](?=\d{4}s)", " to "),
+    (r"(?<=\d\d0s)\s?[-–—]\s?['’]?([2-9]0)s\b", lambda m: f" to {decade(int(m[1]))}"),
     (r"(?<![\w.,])['’‘]?((?:1\d|20)\d0)['’]?s\b", lambda m: decade(int(m[1]))),
     (r"(?<![\w.,])['’‘]([1-9]0)s\b", lambda m: decade(int(m[1]))),
     (
@@ -132,15 +132,6 @@ _RULES = rules(
         rf"(?=[.,;:!?)]?(?:\s+(?:[A-Z][a-z]{2}|\()|$)|[,;!?)]\s|[.]\s|{_AFTER_YEAR})",
         _lone_year,
     ),
-    # Times: 3:05 pm is "three oh five"; the minutes of a whole hour are not read.
-    (r"\b(\d{1,2}):00(?=\s*(?:[ap]\.?m\b))", r"\1"),
-    (r"\b(\d{1,2}):0([1-9])(?=\s*(?:[ap]\.?m\b))", r"\1 oh \2"),
-    (r"(?<![\w:.,])0?([1-9]|1\d|2[0-3]):0([1-9])(?![\d:])", r"\1 oh \2"),
-    (r"(?<=\d)([ap])m\b", r" \1m"),
-    (r"(?i)(?<=\d )([ap]\.?m\.?)\s?[-–—]\s?(?=\d)", r"\1 to "),
-    (rf"(?<![\w:])(\d{{1,2}}(?::\d\d){{1,2}}(?: ?[ap]\.?m\.?)?){_DASH}(?=\d{{1,2}}:\d\d)", r"\1 to "),
-    (r"(?<![\w:.,])(\d{1,3}):(\d)(?![\d:])", r"\1 to \2"),  # a ratio
-    (r"(?<![\w:.,])(16:9|16:10|21:9)(?![\d:])", lambda m: m[1].replace(":", " to ")),
 )
 
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import re
 
-from af3.speech.spoken import abbreviations, dates, letter_a, maths, money, music, numbers, scores, units
+from af3.speech.spoken import (
+    abbreviations,
+    dates,
+    letter_a,
+    maths,
+    money,
+    music,
+    numbers,
+    scores,
+    times,
+    units,
+)
 
 # Each step takes only what is certain, so specific steps come first: a date before a range, a price before a number, a
 # chord before a unit ("Am7"), a unit before a sign ("m²").
@@ -13,6 +24,7 @@ _STEPS = (
     numbers.say_phone_numbers,
     scores.say,
     dates.say,
+    times.say,
     money.say,
     music.say,
     letter_a.say,

@@ -25,6 +25,7 @@ _RULES: tuple[tuple[str, str], ...] = (
         r"\1",
     ),  # an address: its host
     (r"\bwww\.(?=\w)", ""),
+    (r"\b(localhost|[\w-]+\.[a-z]{2,6}):(\d{2,5})\b", r"\1 port \2"),
     (
         r"(?m)^[ \t]*(?:>[ \t]*(?![$€£]?\d))*(?:#{1,6}|[-*+•‣·]|>(?!\s+[$€£]?\d))(?=\s)(?:[ \t]+\[[ xX]\])?",
         " ",
@@ -66,7 +67,8 @@ _NOTE_SIGNS = (
     ("\U0001d165", ""),
     ("\U0001d16d", "."),
 )
-_NOTE_VALUE = re.compile("[♩♪\U0001d157\U0001d15d](?!\\s*\\.?\\s*=)")
+# A note value says something beside a relation: ♩ = 120, ♩ ≈ 90, ♩ = ♪; elsewhere it is an ornament.
+_NOTE_VALUE = re.compile("(?<![=≈])(?<![=≈] )[♩♪\U0001d157\U0001d15d](?!\\s*\\.?\\s*[=≈])")
 _PANDOC_INDEX = re.compile(r"(?<=[A-Za-z)])~(\d{1,3})~")
 _APOSTROPHE = re.compile(r"(?<=\w)[`´’ʼ](?=\w)")
 

@@ -152,6 +152,11 @@ _RULES = rules(
         rf"|(?<![\w♭♯]){_ROMAN_CHORD}(?:{_ARROW}{_ROMAN_CHORD})+(?= (?:progression|cadence|turnaround))",
         _romans,
     ),
+    (rf"(?<![\w♭♯]){_ROMAN_CHORD}(?: → {_ROMAN_CHORD})+(?![\w♭♯])", _romans),
+    (
+        rf"(?<![\w♭♯/])(?=\S*[♭♯#])[A-G](?:{_SIGN}|b)?(?:/[A-G](?:{_SIGN}|b)?){{2,}}(?![\w♭♯/])",
+        lambda m: m[0].replace("/", ", "),
+    ),
     # Chords or notes in a row, three or more: C–G–Am–F.
     (
         rf"(?<![\w♭♯]){_ANY_CHORD}(?:{_ARROW}{_ANY_CHORD}){{2,}}(?![\w♭♯#])",
@@ -196,7 +201,7 @@ _RULES = rules(
     # The note A: a capital A inside a sentence is not the article; at its beginning it may be.
     (r"\b([B-G]|sharp|flat) (dim|aug)(?=7?(?:[.,;:)]|$| chord))", lambda m: f"{m[1]} {_QUALITY[m[2]]}"),
     (rf"(?<=[a-z,:;(=→–/-] )A (?={_MODES}\b)|(?<=[(\"“→–])A (?={_MODES}\b)", "A-"),
-    (rf"^A (?={_MODES}(?: {_MUSICAL})?\s*(?:[.,;:!?)]|$))|^A (?=(?:[Mm]ajor|[Mm]inor) {_MUSICAL}\b)", "A-"),
+    (rf"^A (?={_MODES}(?: {_MUSICAL})?\s*(?:[.,;:!?)→]|$))|^A (?=(?:[Mm]ajor|[Mm]inor) {_MUSICAL}\b)", "A-"),
     # Time signatures: certain when they cannot be fractions, else recognised by the words around them.
     (
         r"(?<![\w./,-])(\d{1,2})/(2|4|8|16)(?= (?:and|or|to|→) (?:4/4|2/2|6/8|12/8|9/8|2/4|6/4|5/4|7/4)(?![\w/]))"
@@ -222,6 +227,12 @@ _RULES = rules(
         r"([♩♪\U0001d157\U0001d15d])\s*(\.?)\s*=\s*",
         lambda m: f"{'dotted ' if m[2] else ''}{_NOTE_VALUES[m[1]]} note equals ",
     ),
+    (
+        r"([♩♪\U0001d157\U0001d15d])\s*(\.?)(?=\s*≈|$|\s*[,;)])",
+        lambda m: f"{'dotted ' if m[2] else ''}{_NOTE_VALUES[m[1]]} note",
+    ),
+    (r"[½¼⅛](?=[ -](?:note|rest|beat)s?\b)", lambda m: _LENGTHS["248"["½¼⅛".index(m[0])]]),
+    (r"\bA4([34]\d)\b", r"A-4 \1"),  # the pitch that is tuned to
     # Drum machines and their sounds: TR-808, 808s.
     (r"\b(TR|TB|SP|SH|MC|CR|JX|MPC)-?(\d)0(\d)\b", r"\1 \2 oh \3"),
     (

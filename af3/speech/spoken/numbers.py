@@ -77,13 +77,14 @@ def _times(found: re.Match[str]) -> str:
     return " x" if "=" in found.string else " times"
 
 
-def _value(numeral: str) -> int:
+def roman_value(numeral: str) -> int:
+    """XVI → 16."""
     values = {"IX": 9, "IV": 4, "X": 10, "V": 5, "I": 1}
     return sum(values[part] for part in re.findall("IX|IV|X|V|I", numeral))
 
 
 def _roman(found: re.Match[str]) -> str:
-    number = _value(found[2])
+    number = roman_value(found[2])
     if found[1] in _RULERS:
         return f"{found[1]} the {ordinal(number)}"
     return f"{found[1]} {number}"
@@ -164,9 +165,10 @@ _RULES = rules(
     (rf"\b(number) ({_ROMAN}|V|X)(?![\w'’])", _roman),
     (
         r"\b([IVX]{1,5})(?:st|nd|rd|th)?(?= (?:[cC]entury|[cC]enturies)\b)",
-        lambda m: ordinal(_value(m[1])),
+        lambda m: ordinal(roman_value(m[1])),
     ),
     (r"\b24/7\b", "24 7"),
+    (r"(?<![\w./])(16|24|32)/(44\.1|48|88\.2|96|176\.4|192)(?![\w/]|\.\d)", r"\1 \2"),  # bits and kilohertz
     (r"\b9/11\b", "9 11"),
     (rf"(?<![\w./,:$€£])(\d+ )?(\d{{1,3}})/({_DENOMINATORS})(?![\w/,:]|\.\d)", _slashed),
     (r"(?<=\d)(ˢᵗ|ⁿᵈ|ʳᵈ|ᵗʰ)", lambda m: {"ˢ": "st", "ⁿ": "nd", "ʳ": "rd", "ᵗ": "th"}[m[1][0]]),

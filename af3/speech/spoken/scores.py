@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 
+from af3.speech.spoken.numbers import roman_value
 from af3.speech.spoken.rules import apply, rules
 
 _DYNAMICS = {
     "pppp": "pianissississimo", "ppp": "pianississimo", "pp": "pianissimo", "mp": "mezzo piano", "mf": "mezzo forte",
     "ff": "fortissimo", "fff": "fortississimo", "ffff": "fortissississimo", "sfz": "sforzando", "sffz": "sforzando",
     "sfp": "sforzando piano", "sfzp": "sforzando piano", "rfz": "rinforzando",
+}  # fmt: skip
+_PLAYERS = {
+    "Vln": "violin", "Vla": "viola", "Vc": "cello", "Hn": "horn", "Tpt": "trumpet", "Tbn": "trombone",
+    "Bsn": "bassoon", "Timp": "timpani",
 }  # fmt: skip
 # p and f alone may be variables or pages: they are dynamics only beside another one or where only one is possible.
 _ALL = _DYNAMICS | {"p": "piano", "f": "forte", "fp": "fortepiano"}
@@ -46,6 +51,19 @@ _RULES = rules(
     (r"\b[rR]it\.(?=\s|[,;)]|$)", "ritardando"),
     (r"\b[rR]all\.(?=\s|[,;)]|$)", "rallentando"),
     (r"\b[aA]ccel\.(?=\s|[,;)]|$)(?! of\b)", "accelerando"),
+    (r"\b[pP]izz\.(?=\s|[,;)]|$)", "pizzicato"),
+    (r"\b[sS]tacc\.(?=\s|[,;)]|$)", "staccato"),
+    (r"\b[tT]rem\.(?=\s|[,;)]|$)", "tremolo"),
+    (r"\b[eE]spr\.(?=\s|[,;)]|$)", "espressivo"),
+    (r"\b8ve(s?)\b", r"octave\1"),
+    (
+        rf"\b({'|'.join(_PLAYERS)})\.(?: ?(I{{1,3}}|IV)\b)?",
+        lambda m: _PLAYERS[m[1]] + (f" {roman_value(m[2])}" if m[2] else ""),
+    ),
+    (
+        r"\bHob\. ?([IVX]{1,5})[a-z]?[:/] ?(\d{1,3})\b",
+        lambda m: f"Hoboken {roman_value(m[1])} {m[2]}",
+    ),
     (r"\bD\.\s?C\.(?= al\b)", "da capo"),
     (r"\bD\.\s?S\.(?= al\b)", "dal segno"),
     (r"\b8v[ae]\b(?! bassa)", "ottava"),

@@ -50,8 +50,11 @@ _ALONE = (
     "km/h m/s m/s² kbit/s Mbit/s Gbit/s "
     "kbps Mbps kWh °C °F m² m³ cm² cm³ km² mm² mm³ kHz/s W/m² kg/m³ g/cm³ rad/s "
     "bit/s kB/s MB/s dB/oct KHz kg/m² mL kPa hPa "
-    "ft² N·m kg·m² kW·h m·s⁻¹ m·s⁻² dB/m V/m J/K kJ/mol mol/L g/mol mAh"
+    "ft² N·m kg·m² kg·m/s² kg·m²/s² kW·h m·s⁻¹ m·s⁻² dB/m V/m J/K kJ/mol mol/L g/mol mAh"
 ).split()
+
+_ANY_ALONE = "|".join(sorted(map(re.escape, _ALONE), key=len, reverse=True))
+_PARTS = {"100": "one hundredth", "500": "one five hundredth", "1000": "one thousandth"}
 
 
 def _names() -> dict[str, str]:
@@ -181,14 +184,17 @@ _RULES = rules(
     (r"(?<![\w.,])(\d+(?:\.\d+)?)″", lambda m: f"{m[1]} inch{'' if m[1] == '1' else 'es'}"),
     (r"(?<=\d)\s?°\s(?=(?:turn|angle|rotation|phase|arc|field|view|bend)s?\b)", " degree "),
     (
+        rf"(?<![\w.,])([-−–+])?∞\s?({_ANY_ALONE})(?![\w²³⁻/°])",
+        lambda m: f"{'minus ' if m[1] and m[1] in '-−–' else ''}infinity {unit_name(m[2], False)}",
+    ),
+    (r"(?<![\w.,/])1/(100|500|1000) ?(?:s|sec|second)\b", lambda m: f"{_PARTS[m[1]]} of a second"),
+    (
         rf"(?<!\w){_SIGNED}(?P<number>{NUMBER}(?:{_TIMES_TEN})?|10[⁰¹²³⁴-⁹⁻]{{1,4}}|\d*[½¼¾])"
         rf"(?P<joint>[ -]?)(?P<unit>{_UNIT})(?![\w°²³⁻]|/(?!{_PER}\b)[a-zA-Z])",
         _quantity,
     ),
     (
-        r"(?<![\w/°])(?:"
-        + "|".join(sorted(map(re.escape, _ALONE), key=len, reverse=True))
-        + r")(?![\w²³⁻/°])",
+        rf"(?<![\w/°])(?:{_ANY_ALONE})(?![\w²³⁻/°])",
         lambda m: unit_name(m[0], False),
     ),
     (rf"({NUMBER}) K(?=[.,;:)]|$| (?:to|and|or)\b)", r"\1 kelvin"),
