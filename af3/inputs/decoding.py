@@ -7,10 +7,11 @@ trusted files call `decode`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -182,15 +183,23 @@ class _Reader:
         if self._kind.demuxer is None:
             return None, None
         try:
-            with ffmpeg.decoding(self._file, self._kind, self._cpu_s) as stream:
-                mono = Mono(self._name, stream.rate_hz, stream.channels, self._max_seconds, None)
-                for block in stream.blocks():
-                    mono.add(block)
-                return mono, None
+            if self._kind.only_codec is not None:
+                with contextlib.suppress(ffmpeg.Undecodable):
+                    mono = self._all_of(self._kind)
+                    if mono.seconds >= (self._kind.seconds or 0) - TOLERATED_S:
+                        return mono, None
+            return self._all_of(replace(self._kind, only_codec=None)), None
         except ffmpeg.NoProgram:
             return None, None
         except ffmpeg.Undecodable as error:
             return None, str(error)
+
+    def _all_of(self, kind: FileKind) -> Mono:
+        with ffmpeg.decoding(self._file, kind, self._cpu_s) as stream:
+            mono = Mono(self._name, stream.rate_hz, stream.channels, self._max_seconds, None)
+            for block in stream.blocks():
+                mono.add(block)
+            return mono
 
     def _refuse_cut(self, best: Mono) -> None:
         """Refuse a file when neither decoder read all counted frames. Lengths in headers are often wrong, so they do

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
-from af3.inputs import mp3_frames
+from af3.inputs import matroska, mp3_frames
 
 TEXT_PROBE = 4096
 
@@ -16,7 +17,8 @@ class FileKind:
     name: shown to clients. demuxer: ffmpeg's name of the container; None: ffmpeg is not used.
     libsndfile: whether to try libsndfile first. offset: where the file begins after tags or junk.
     decoder: ffmpeg decoder to use instead of the default. steady: one rate and channel count for the whole file, given
-    in its header.
+    in its header. only_codec: ffmpeg's name of the codec of the only track, known from the bytes. seconds: how long the
+    sound is by its frames.
     """
 
     name: str
@@ -25,6 +27,8 @@ class FileKind:
     offset: int = 0
     decoder: str | None = None
     steady: bool = False
+    only_codec: str | None = None
+    seconds: float | None = None
 
     @property
     def is_sound(self) -> bool:
@@ -52,6 +56,9 @@ ASF = FileKind("ASF or WMA", "asf")
 AVI = FileKind("AVI", "avi")
 FLV = FileKind("FLV", "flv")
 WAVPACK = FileKind("WavPack", "wv")
+ADTS = FileKind("AAC (ADTS)", "aac")
+DSF = FileKind("DSF", "dsf")
+TRANSPORT_STREAM = FileKind("MPEG transport stream", "mpegts")
 UNKNOWN = FileKind("not of a kind that is known")
 
 SOUND_STARTS = (
@@ -84,12 +91,12 @@ SOUND_STARTS = (
     (b"\xb7\xd8\x00\x20\x37\x49\xda\x11", FileKind("WTV", "wtv")),
     (b"FWS", FileKind("SWF", "swf")),
     (b"\x0b\x77", FileKind("AC-3", "ac3")),
+    (b"DSD \x1c\0\0\0\0\0\0\0", DSF),
 )
 OTHER_STARTS = (
     (b"MThd", "MIDI (notes, not sound)"),
     (b"MAC ", "Monkey's Audio"),
-    (b"DSD ", "DSF"),
-    (b"FRM8", "DSDIFF"),
+    (b"FRM8", "DSDIFF that is compressed"),
     (b"MPCK", "Musepack"),
     (b"MP+", "Musepack"),
     (b"\x02#!SILK", "SILK, a voice message of WeChat or QQ"),
@@ -115,6 +122,7 @@ RIFF_FORMS = {
     b"RMID": FileKind("MIDI (notes, not sound)"),
     b"WEBP": FileKind("a WebP picture"),
 }
+UNCOMPRESSED_DSD = re.compile(b"CMPR.{8}DSD ", re.DOTALL)
 TRUEHD = {b"\xf8\x72\x6f\xba": FileKind("TrueHD", "truehd"), b"\xf8\x72\x6f\xbb": FileKind("MLP", "mlp")}
 GSM_BYTES = 33  # of a frame, which begins with the bits 1101
 GSM_FRAMES = 20  # in a row, by which it is known: two tenths of a second of other bytes never look so
@@ -123,14 +131,19 @@ MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"pn
 
 def file_kind(data: bytes) -> FileKind:
     """Detect the kind of a whole file; skips ID3 tags, zeros and junk before MPEG audio."""
-    return _at_start(data, 0) or _behind_tags(data) or _mpeg_audio(data) or _no_sound(data)
+    found = _at_start(data, 0) or _behind_tags(data) or _transport_stream(data)
+    return found or _mpeg_audio(data) or _no_sound(data)
 
 
 def _at_start(data: bytes, start: int) -> FileKind | None:
     head = data[start : start + 64]
     for magic, kind in SOUND_STARTS:
         if head.startswith(magic):
-            return W64_OF_FLOATS if kind is W64 and _is_float_w64(data, start) else kind
+            if kind is W64 and _is_float_w64(data, start):
+                return W64_OF_FLOATS
+            if kind is MATROSKA and matroska.only_codec(data) == "A_OPUS":
+                return replace(MATROSKA, only_codec="opus")
+            return kind
     if head[:4] in (b"RIFF", b"RIFX"):
         return RIFF_FORMS.get(head[8:12])
     if head[:4] in (b"RF64", b"BW64") and head[8:12] == b"WAVE":
@@ -139,6 +152,8 @@ def _at_start(data: bytes, start: int) -> FileKind | None:
         return AIFF
     if head[:4] == b"FORM" and head[8:12] == b"MAUD":
         return FileKind("MAUD", "iff")
+    if head[:4] == b"FRM8" and head[12:16] == b"DSD " and UNCOMPRESSED_DSD.search(data[start : start + 512]):
+        return FileKind("DSDIFF", "iff")
     if head[4:8] in TRUEHD:
         return TRUEHD[head[4:8]]
     if head[4:8] in MP4_BOXES:
@@ -146,7 +161,7 @@ def _at_start(data: bytes, start: int) -> FileKind | None:
     # Packets of 188 bytes, on a camera's disc each behind 4 bytes of time.
     for first, length in ((start, 188), (start + 4, 192)):
         if all(data[first + at * length : first + at * length + 1] == b"G" for at in range(3)):
-            return FileKind("MPEG transport stream", "mpegts")
+            return TRANSPORT_STREAM
     if _is_gsm(data, start):
         return FileKind("GSM 06.10", "gsm")
     return None
@@ -181,11 +196,24 @@ def _behind_tags(data: bytes) -> FileKind | None:
     return None if found is None else replace(found, offset=offset)
 
 
+def _transport_stream(data: bytes) -> FileKind | None:
+    """Detect a recording of a broadcast, which begins within a packet: five packets in a row, with or without the 16
+    bytes of a tuner's error correction."""
+    head = data[: 6 * 204]
+    if not set(head) & set(range(9)):  # text, such as a genome
+        return None
+    for length in (188, 204):
+        if any(head[start::length][:5] == b"GGGGG" for start in range(length)):
+            return TRANSPORT_STREAM
+    return None
+
+
 def _mpeg_audio(data: bytes) -> FileKind | None:
     """Detect frames without a container by a run of them; a single two-byte sync word proves nothing."""
     offset = mp3_frames.tags_end(data, 0)
     if mp3_frames.is_adts(data, offset):
-        return FileKind("AAC (ADTS)", "aac", False, offset)
+        seconds = mp3_frames.steady_adts_seconds(data, offset)
+        return replace(ADTS, offset=offset, only_codec=None if seconds is None else "aac", seconds=seconds)
     if mp3_frames.is_loas(data, offset):
         return FileKind("AAC (LOAS)", "loas", False, offset)
     if mp3_frames.is_free_format(data, offset) or mp3_frames.first_frame(data, offset) is not None:

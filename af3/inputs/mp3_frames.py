@@ -20,6 +20,11 @@ BITRATES = {  # kbit/s, by (is MPEG 1, layer)
     (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+ADTS_RATES_HZ = (
+    96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350
+)  # fmt: skip
+ADTS_SAMPLES = 1024
+MOST_ADTS_FRAMES = 100_000  # half an hour at 48 kHz has 84 375
 RATES_HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 
 
@@ -102,6 +107,31 @@ def is_adts(data: bytes, at: int) -> bool:
         if at == len(data):
             break
     return True
+
+
+def steady_adts_seconds(data: bytes, at: int) -> float | None:
+    """Seconds of AAC in ADTS frames that all have the rate and channels of the first; None when one differs or
+    something stands between them."""
+    rate_index, channels = data[at + 2] >> 2 & 15, (data[at + 2] & 1) << 2 | data[at + 3] >> 6
+    if rate_index >= len(ADTS_RATES_HZ) or channels == 0:  # channels that the samples tell
+        return None
+    first = data[at + 2] & 0xFD, data[at + 3] & 0xC0
+    samples, size = 0, len(data)
+    for _ in range(MOST_ADTS_FRAMES):
+        head = data[at : at + 7]
+        if (
+            len(head) < 7
+            or head[0] != 0xFF
+            or head[1] & 0xF6 != 0xF0
+            or (head[2] & 0xFD, head[3] & 0xC0) != first
+        ):
+            return None
+        at += (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+        if at <= size:
+            samples += ADTS_SAMPLES * ((head[6] & 3) + 1)
+        if at >= size:
+            return samples / ADTS_RATES_HZ[rate_index]
+    return None
 
 
 def is_loas(data: bytes, at: int) -> bool:

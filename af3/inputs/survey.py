@@ -8,13 +8,14 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from af3.inputs import mp3_frames
+from af3.inputs import matroska, mp3_frames
 from af3.inputs.file_kind import (
     AIFF,
     ASF,
     AU,
     AVI,
     CAF,
+    DSF,
     FLAC,
     MATROSKA,
     MP3,
@@ -35,7 +36,6 @@ OGG_HEADER_BYTES = 27
 ASF_DATA = b"\x36\x26\xb2\x75\x8e\x66\xcf\x11"
 AVI_TOLERATED = 4096
 MOST_STEPS = 200_000  # objects that are looked at: bounds the time for hostile files
-UNKNOWN_EBML_SIZE = (1 << 56) - 1
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,10 @@ def survey(data: bytes, kind: FileKind) -> Survey:
         return Survey(missing=_objects(data, kind.offset, ASF_DATA, 1))
     if kind.name == AVI.name:
         return Survey(missing=_avi(data, kind.offset))
+    if kind.name == DSF.name:
+        return Survey(missing=_dsf(data, kind.offset))
     if kind.name == MATROSKA.name:
-        return Survey(missing=_matroska(data))
+        return Survey(missing=matroska.missing(data))
     return Survey()
 
 
@@ -198,22 +200,8 @@ def _avi(data: bytes, start: int) -> str | None:
     return f"{present} of {size} bytes" if present + AVI_TOLERATED < size < PLACEHOLDER_BYTES else None
 
 
-def _matroska(data: bytes) -> str | None:
-    """Check the size of the Segment, if the writer knew it; a browser's recorder does not."""
-    position = _ebml(data, 4)[1] + _ebml(data, 4)[0]
-    if data[position : position + 4] != b"\x18S\x80g":
-        return None
-    size, begins = _ebml(data, position + 4)
-    present = len(data) - begins
-    if size == UNKNOWN_EBML_SIZE or size <= present:
-        return None
-    return f"{present} of {size} bytes of its Segment"
-
-
-def _ebml(data: bytes, at: int) -> tuple[int, int]:
-    """Read a variable-length size (RFC 8794) and its end; all ones means UNKNOWN_EBML_SIZE."""
-    length = 9 - data[at : at + 1][0].bit_length() if data[at : at + 1] else 9
-    if length > 8:
-        return 0, at + 1
-    value = int.from_bytes(data[at : at + length], "big") & ((1 << 7 * length) - 1)
-    return (UNKNOWN_EBML_SIZE if value == (1 << 7 * length) - 1 else value), at + length
+def _dsf(data: bytes, start: int) -> str | None:
+    """Check the size of the whole file, which the first chunk gives."""
+    size = int.from_bytes(data[start + 12 : start + 20], "little")
+    present = len(data) - start
+    return f"{present} of {size} bytes" if present < size else None

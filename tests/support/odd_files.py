@@ -27,6 +27,7 @@ ID3 = b"ID3\x04\x00\x00\x00\x00\x10\x00" + bytes(2048)
 TITLE = b"TIT2\x00\x00\x00\x0b\x00\x00\x01\xff\x00\xfeT\x00i\x00t\x00\x00"
 UNSYNCHRONISED = b"ID3\x04\x00\x80\x00\x00\x00" + bytes([len(TITLE)]) + TITLE
 WAV_HEADER_BYTES = 44
+DSD_HZ = 2_822_400
 
 
 def written(name: str) -> bytes:
@@ -57,8 +58,46 @@ def odd_files() -> dict[str, bytes]:
     files["m4a_free_behind.m4a"] = written("ff.m4a") + struct.pack(">I4s", 16, b"free") + bytes(8)
     files["aac_last_frame_cut.aac"] = written("ff_adts.aac")[:-37]
     files["webm_live_cut.webm"] = written("ff_opus_live.webm")[:-700]
+    files["ts_from_within_a_packet.ts"] = written("ff.ts")[100:]
+    files["ts_of_a_tuner.ts"] = b"".join(
+        written("ff.ts")[at : at + 188] + bytes(16) for at in range(0, len(written("ff.ts")), 188)
+    )[111:]
+    files |= {"dsd.dsf": dsf(_one_bit()), "dsd.dff": dsdiff(_one_bit())}
     files |= _mp3s() | _oggs() | _flacs()
     return files
+
+
+def _one_bit(seconds: float = 0.4) -> bytes:
+    """A tone as one-bit samples, of which each carries the error of those before: DSD64, the first bit lowest."""
+    times = np.arange(int(seconds * DSD_HZ)) / DSD_HZ
+    wanted = np.cumsum(0.5 + 0.2 * np.sin(2 * np.pi * 440 * times)).astype(np.int64)
+    return np.packbits(np.diff(wanted, prepend=0).astype(np.uint8), bitorder="little").tobytes()
+
+
+def dsf(bits: bytes) -> bytes:
+    """Sony's file of DSD, mono."""
+    block = 4096
+    samples = bits + bytes(-len(bits) % block)
+    form = struct.pack("<4sQIIIIIIQII", b"fmt ", 52, 1, 0, 1, 1, DSD_HZ, 1, 8 * len(bits), block, 0)
+    body = form + struct.pack("<4sQ", b"data", 12 + len(samples)) + samples
+    return struct.pack("<4sQQQ", b"DSD ", 28, 28 + len(body), 0) + body
+
+
+def dsdiff(bits: bytes) -> bytes:
+    """Philips' file of DSD, mono; the first bit is the highest."""
+    turned = np.packbits(np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")).tobytes()
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">4sQ", name, len(content)) + content + bytes(len(content) & 1)
+
+    properties = (
+        b"SND "
+        + chunk(b"FS  ", struct.pack(">I", DSD_HZ))
+        + chunk(b"CHNL", struct.pack(">H4s", 1, b"C   "))
+        + chunk(b"CMPR", b"DSD \x0enot compressed")
+    )
+    version = chunk(b"FVER", b"\x01\x05\0\0")
+    return chunk(b"FRM8", b"DSD " + version + chunk(b"PROP", properties) + chunk(b"DSD ", turned))
 
 
 def _with_chunk(name: bytes, size: int) -> bytes:

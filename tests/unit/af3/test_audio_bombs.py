@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from af3.errors import RequestError
+from af3.inputs import mp3_frames
 from af3.inputs.decoding import decode
 
 HOURS = 3
@@ -73,6 +74,25 @@ def test_a_bomb_is_refused_before_it_has_been_decoded(
     message, grown_mb = done.stdout.splitlines()
     assert "s is longer than the 600 s" in message
     assert int(grown_mb) < MEMORY_MB
+
+
+def test_an_mp3_whose_estimated_length_is_above_the_limit_is_read() -> None:
+    """Quiet first, then loud, without a Xing tag: libsndfile takes 12 s for more than 60 (libsndfile#1001)."""
+
+    def frames(samples: np.ndarray, compression: float) -> bytes:
+        file = io.BytesIO()
+        soundfile.write(
+            file, samples, RATE, format="MP3", bitrate_mode="CONSTANT", compression_level=compression
+        )
+        data = file.getvalue()
+        tag = mp3_frames.frame_at(data, 0)
+        assert tag is not None
+        return data[tag.length :]
+
+    noise = np.random.default_rng(0).uniform(-1, 1, 10 * RATE)
+    data = frames(np.zeros(2 * RATE), 0.99) + frames(noise, 0.0)
+    assert soundfile.info(io.BytesIO(data)).duration > 60
+    assert len(decode(data, "audio[0]", max_seconds=30)) == pytest.approx(12 * RATE, abs=0.3 * RATE)
 
 
 @pytest.mark.parametrize("rate", [4_000, 11_025, 96_000, 192_000, 384_000])
