@@ -210,14 +210,21 @@ def _transport_stream(data: bytes) -> FileKind | None:
 
 def _mpeg_audio(data: bytes) -> FileKind | None:
     """Detect frames without a container by a run of them; a single two-byte sync word proves nothing."""
-    offset = mp3_frames.tags_end(data, 0)
+    start = mp3_frames.tags_end(data, 0)
+    if (aac := _aac(data, start)) is not None:
+        return aac
+    if mp3_frames.is_free_format(data, start) or mp3_frames.first_frame(data, start) is not None:
+        return MP3
+    within = mp3_frames.first_aac(data, start)
+    return None if within is None else _aac(data, within)
+
+
+def _aac(data: bytes, offset: int) -> FileKind | None:
     if mp3_frames.is_adts(data, offset):
         seconds = mp3_frames.steady_adts_seconds(data, offset)
         return replace(ADTS, offset=offset, only_codec=None if seconds is None else "aac", seconds=seconds)
     if mp3_frames.is_loas(data, offset):
         return FileKind("AAC (LOAS)", "loas", False, offset)
-    if mp3_frames.is_free_format(data, offset) or mp3_frames.first_frame(data, offset) is not None:
-        return MP3
     return None
 
 

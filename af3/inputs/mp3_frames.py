@@ -6,12 +6,16 @@ python-soundfile#433). We count every frame, to compare what a decoder returns w
 
 from __future__ import annotations
 
+import itertools
+import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 SYNC_PROBE = 1 << 18  # most junk before the first frame
 FRAMES_IN_A_ROW = 3  # junk often contains a sync word, but not three at the right distances
 MAX_RESYNCS = 20_000  # bounds the time for hostile files
+AAC_SYNC = re.compile(b"\xff[\xf0\xf1\xf8\xf9]|\x56[\xe0-\xff]")
 BITRATES = {  # kbit/s, by (is MPEG 1, layer)
     (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -99,14 +103,48 @@ def is_free_format(data: bytes, at: int) -> bool:
 
 def is_adts(data: bytes, at: int) -> bool:
     """Whether consecutive ADTS frames of AAC begin at `at`."""
+    return _is_aac_run(data, at, _adts_bytes)
+
+
+def is_loas(data: bytes, at: int) -> bool:
+    """Whether consecutive LOAS frames of AAC begin at `at`."""
+    return _is_aac_run(data, at, _loas_bytes)
+
+
+def first_aac(data: bytes, at: int) -> int | None:
+    """Find the first run of ADTS or LOAS frames within 256 KiB after `at`: a radio stream is recorded from within a
+    frame."""
+    for sync in itertools.islice(AAC_SYNC.finditer(data, at, at + SYNC_PROBE), MAX_RESYNCS):
+        if any(_is_aac_run(data, sync.start(), size, False) for size in (_adts_bytes, _loas_bytes)):
+            return sync.start()
+    return None
+
+
+def _is_aac_run(data: bytes, at: int, size: Callable[[bytes], int], may_end: bool = True) -> bool:
+    """may_end: fewer frames are a run too where the file ends."""
     for _ in range(FRAMES_IN_A_ROW):
-        head = data[at : at + 7]
-        if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
+        length = size(data[at : at + 7])
+        if not length:
             return False
-        at += (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
-        if at == len(data):
+        at += length
+        if at == len(data) and may_end:
             break
     return True
+
+
+def _adts_bytes(head: bytes) -> int:
+    """Bytes of the frame; 0 where none begins."""
+    if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
+        return 0
+    length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+    return length if length > 7 else 0
+
+
+def _loas_bytes(head: bytes) -> int:
+    """Bytes of the frame; 0 where none begins."""
+    if len(head) < 3 or head[0] != 0x56 or head[1] & 0xE0 != 0xE0:
+        return 0
+    return 3 + ((head[1] & 0x1F) << 8 | head[2])
 
 
 def steady_adts_seconds(data: bytes, at: int) -> float | None:
@@ -119,31 +157,15 @@ def steady_adts_seconds(data: bytes, at: int) -> float | None:
     samples, size = 0, len(data)
     for _ in range(MOST_ADTS_FRAMES):
         head = data[at : at + 7]
-        if (
-            len(head) < 7
-            or head[0] != 0xFF
-            or head[1] & 0xF6 != 0xF0
-            or (head[2] & 0xFD, head[3] & 0xC0) != first
-        ):
+        length = _adts_bytes(head)
+        if not length or (head[2] & 0xFD, head[3] & 0xC0) != first:
             return None
-        at += (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+        at += length
         if at <= size:
             samples += ADTS_SAMPLES * ((head[6] & 3) + 1)
         if at >= size:
             return samples / ADTS_RATES_HZ[rate_index]
     return None
-
-
-def is_loas(data: bytes, at: int) -> bool:
-    """Whether consecutive LOAS frames of AAC begin at `at`."""
-    for _ in range(FRAMES_IN_A_ROW):
-        head = data[at : at + 3]
-        if len(head) < 3 or head[0] != 0x56 or head[1] & 0xE0 != 0xE0:
-            return False
-        at += 3 + ((head[1] & 0x1F) << 8 | head[2])
-        if at == len(data):
-            break
-    return True
 
 
 def tags_end(data: bytes, at: int) -> int:

@@ -56,6 +56,8 @@ def odd_files() -> dict[str, bytes]:
     files["wav_bext.wav"] = _with_chunk(b"bext", 602)
     files |= _wav_layouts()
     files["m4a_free_behind.m4a"] = written("ff.m4a") + struct.pack(">I4s", 16, b"free") + bytes(8)
+    files["aac_from_within_a_frame.aac"] = written("ff_adts.aac")[333:]
+    files["loas_from_within_a_frame.loas"] = written("ff_latm.loas")[222:]
     files["aac_last_frame_cut.aac"] = written("ff_adts.aac")[:-37]
     files["webm_live_cut.webm"] = written("ff_opus_live.webm")[:-700]
     files["ts_from_within_a_packet.ts"] = written("ff.ts")[100:]

@@ -156,7 +156,9 @@ COMMANDS = {
     "sox.sf": "sox c.wav -t sf OUT",
     **{
         f"ff_{codec}.wav": f"ffmpeg -y -v error -i c.wav -c:a {codec} OUT"
-        for codec in "pcm_u8 pcm_s24le pcm_s32le pcm_f32le pcm_f64le pcm_alaw pcm_mulaw adpcm_ms adpcm_ima_wav".split()
+        for codec in (
+            "pcm_u8 pcm_s24le pcm_s32le pcm_s64le pcm_f32le pcm_f64le pcm_alaw pcm_mulaw adpcm_ms adpcm_ima_wav"
+        ).split()
     },
     "ff_yamaha.wav": "ffmpeg -y -v error -i c.wav -c:a adpcm_yamaha OUT",
     "ff_24_5_1.wav": "sox c.wav s.wav remix 1 1 1 1 1 1 && ffmpeg -y -v error -i s.wav -t 0.5 -c:a pcm_s24le OUT",
