@@ -10,12 +10,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 from deploy.envoy import HOST, EnvoyMissing
-from deploy.loopback import answers, ended, get, own_ports, wait_for
+from deploy.loopback import Running, answers, ended, get, own_ports, wait_for
 from deploy.proxy import Proxy
 from serving.address import ServerError
 
@@ -23,7 +21,7 @@ READY_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 60.0
 
 
-class Cluster:
+class Cluster(Running):
     """`count` servers of `folder/engines/<target>` and an Envoy before them; a context manager.
 
     `ports` are Envoy's; `servers[n].ports` those of a server by itself, whose metrics tell what it did.
@@ -38,8 +36,8 @@ class Cluster:
         certificates: Path | None = None,
     ):
         """`extra`: options of every server; `certificates`: a folder with `tls.crt` and `tls.key`, for TLS."""
-        self._stack = ExitStack()
-        logs = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="af3-cluster-")))
+        super().__init__()
+        logs = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="af3-cluster-")))
         self.proxy = Proxy(logs, certificates)
         if certificates is not None:
             own = ("--tls-cert", str(certificates / "tls.crt"), "--tls-key", str(certificates / "tls.key"))
@@ -49,26 +47,17 @@ class Cluster:
         ]
         self.ports = self.proxy.ports
         self.stats = self.proxy.stats
+        self.idle = self.proxy.idle
         self.route_to = self.proxy.route_to
 
-    def __enter__(self) -> Cluster:
-        try:
-            for server in self.servers:
-                server.start()
-                self._stack.callback(server.stop)
-            for server in self.servers:
-                server.wait_until_ready()
-            self.proxy.servers = [server.ports for server in self.servers]
-            self._stack.enter_context(self.proxy)
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stack.close()
+    def open(self) -> None:
+        for server in self.servers:
+            server.start()
+            self.stack.callback(server.stop)
+        for server in self.servers:
+            server.wait_until_ready()
+        self.proxy.servers = [server.ports for server in self.servers]
+        self.stack.enter_context(self.proxy)
 
     def restart(self, server: Member) -> None:
         """As a Deployment is rolled: out of the list, then told to end; back when it is ready again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,33 @@ from serving.address import Ports
 
 CONFIG = Path(__file__).parent / "chart" / "files" / "envoy.yaml"
 HOST = "127.0.0.1"
-SILENCE_S, SILENCE = 300, "per_try_idle_timeout: {}s"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """By what Envoy leaves a server; the defaults are the chart's (its `silenceSeconds` and `slow`).
+
+    silence_s: a server that has begun no answer for so long is given up. slow_factor, slow_ms: an answer that began so
+    many times later than most, and later than that, is late. ejection_s: for how long a server is left alone the first
+    time.
+    """
+
+    silence_s: int = 300
+    slow_factor: int = 4
+    slow_ms: int = 2000
+    ejection_s: int = 10
+
+    def applied(self, text: str) -> str:
+        """The text of Envoy's configuration with these numbers."""
+        for place, default, own in zip(PLACES, astuple(AS_IN_THE_CHART), astuple(self), strict=True):
+            literal = place.format(default)
+            assert literal in text, literal
+            text = text.replace(literal, place.format(own))
+        return text
+
+
+PLACES = ("per_try_idle_timeout: {}s", "FACTOR = {}\n", "LEAST_MS = {}\n", "base_ejection_time: {}s")
+AS_IN_THE_CHART = Judgement()
 
 
 class EnvoyMissing(Exception):
@@ -32,18 +59,15 @@ def binary() -> Path:
 
 
 def configuration(
-    listen: Ports, folder: Path, certificates: Path | None = None, silence_s: int = SILENCE_S
+    listen: Ports, folder: Path, certificates: Path | None = None, judgement: Judgement = AS_IN_THE_CHART
 ) -> dict[str, Any]:
     """Envoy's bootstrap for loopback: it listens at `listen` (gRPC, HTTP; `metrics`: its admin page).
 
     Which servers there are it reads, and reads again, from the files of `write_endpoints` in `folder`: as
     Kubernetes does it, a server leaves the list before it is told to end. `certificates`: a folder with the keys of
     a Kubernetes Secret (`tls.crt`, `tls.key`), by which Envoy is known to clients; its servers have it too.
-    silence_s: after which a server that has begun no answer is given up, as the chart's `silenceSeconds`.
     """
-    config: dict[str, Any] = yaml.safe_load(
-        CONFIG.read_text(encoding="utf-8").replace(SILENCE.format(SILENCE_S), SILENCE.format(silence_s))
-    )
+    config: dict[str, Any] = yaml.safe_load(judgement.applied(CONFIG.read_text(encoding="utf-8")))
     config["node"] = {"id": "envoy", "cluster": "loopback"}
     config["admin"]["address"] = _address(listen.metrics)
     listeners = {listener["name"]: listener for listener in config["static_resources"]["listeners"]}
@@ -103,7 +127,7 @@ def _endpoint(ports: Ports, grpc: bool) -> dict[str, Any]:
     endpoint = {"address": _address(ports.grpc if grpc else ports.http)}
     if grpc:  # its health is asked by HTTP, as Kubernetes does
         endpoint["health_check_config"] = {"port_value": ports.http}
-    # One name on both rings: a key leads to one server over either protocol.
+    # One name for both: a key leads to one server over either protocol.
     name = {"envoy.lb": {"hash_key": f"{HOST}:{ports.http}"}}
     return {"endpoint": endpoint, "metadata": {"filter_metadata": name}}
 

@@ -9,9 +9,36 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+
+from typing_extensions import Self
 
 from deploy.envoy import HOST
 from serving.address import Ports, ServerError, claim
+
+
+class Running:
+    """A context manager: what `open` gives to `stack` is closed at the end, or at once when `open` fails."""
+
+    def __init__(self) -> None:
+        self.stack = ExitStack()
+
+    def open(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        try:
+            self.open()
+        except BaseException:
+            self.stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stack.close()
 
 
 def get(port: int, path: str, tls: bool = False) -> str:

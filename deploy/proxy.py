@@ -4,48 +4,42 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import yaml
 
-from deploy.envoy import SILENCE_S, binary, configuration, write_endpoints
-from deploy.loopback import answers, ended, get, own_ports, wait_for
+from deploy.envoy import AS_IN_THE_CHART, Judgement, binary, configuration, write_endpoints
+from deploy.loopback import Running, answers, ended, get, own_ports, wait_for
 from serving.address import Ports, ServerError
 
+WORKERS = 2  # as in the chart
 
-class Proxy:
+
+class Proxy(Running):
     """`servers`: who gets requests when it starts; `ports`: its own, `metrics` its admin page. A context manager."""
 
-    def __init__(self, folder: Path, certificates: Path | None = None, silence_s: int = SILENCE_S):
-        """folder: for its files; certificates: see `deploy.envoy.configuration`; silence_s: of a server, see there."""
+    def __init__(
+        self, folder: Path, certificates: Path | None = None, judgement: Judgement = AS_IN_THE_CHART
+    ):
+        """folder: for its files; certificates, judgement: see `deploy.envoy.configuration`."""
+        super().__init__()
         self.ports = own_ports()
         self.servers: Sequence[Ports] = ()
         self._folder = folder
         self._certificates = certificates
-        self._silence_s = silence_s
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Proxy:
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stack.close()
+        self._judgement = judgement
 
     def stats(self) -> dict[str, float]:
         """Envoy's own counters and gauges, by name."""
         reply = get(self.ports.metrics, "/stats")
         pairs = (line.split(": ", 1) for line in reply.splitlines() if ": " in line)
         return {name: float(value) for name, value in pairs if value.replace(".", "").isdigit()}
+
+    def idle(self) -> bool:
+        """Whether no request is in flight. What is counts against its server until Envoy has seen its end."""
+        reply = get(self.ports.metrics, "/stats?filter=^cluster.servers-.*upstream_rq_active$")
+        return all(line.endswith(": 0") for line in reply.splitlines())
 
     def route_to(self, servers: Sequence[Ports]) -> None:
         """From now on these alone get requests; returns when Envoy has seen them healthy."""
@@ -64,20 +58,21 @@ class Proxy:
 
     def configuration(self) -> dict[str, Any]:
         """What this Envoy is started with."""
-        return configuration(self.ports, self._folder, self._certificates, self._silence_s)
+        return configuration(self.ports, self._folder, self._certificates, self._judgement)
 
-    def _start(self) -> None:
+    def open(self) -> None:
         write_endpoints(self._folder, self.servers)
         path, log = self._folder / "envoy.yaml", self._folder / "envoy.log"
         path.write_text(yaml.safe_dump(self.configuration()))
         words = ["--use-dynamic-base-id", "--drain-time-s", "5", "-l", "warning"]
+        words += ["--concurrency", str(WORKERS)]
         process = subprocess.Popen(
             [str(binary()), "-c", str(path), *words],
-            stdout=self._stack.enter_context(log.open("wb")),
+            stdout=self.stack.enter_context(log.open("wb")),
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self._stack.callback(ended, process, 10.0)
+        self.stack.callback(ended, process, 10.0)
         tls = self._certificates is not None
 
         def routes() -> bool:

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import socketserver
 import struct
-import threading
-from types import TracebackType
+
+from deploy.loopback import Running
+from tests.support.in_threads import in_thread
 
 A, IN, NAME_ERROR = 1, 1, 3
 
 
-class DnsServer:
+class DnsServer(Running):
     """`records`: name → addresses; others do not exist. `port`: where it listens (UDP). A context manager."""
 
     def __init__(self, records: dict[str, list[str]]):
+        super().__init__()
         self.records = records
 
-    def __enter__(self) -> DnsServer:
+    def open(self) -> None:
         handler = type("Handler", (_Handler,), {"names": self})
-        self._server = socketserver.ThreadingUDPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        server = socketserver.ThreadingUDPServer(("127.0.0.1", 0), handler)
+        server.daemon_threads = True
+        self.port = self.stack.enter_context(in_thread(server))
 
     def reply(self, query: bytes) -> bytes:
         """RFC 1035, 4.1: the query's head and question, and an answer for each address."""

@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import http.server
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
+from deploy.loopback import Running
 from serving.address import Ports
+from tests.support.in_threads import HttpServer, in_thread, kserve_grpc
+
+MOST = 16  # calls at once
 
 
-class RefusingServer(service_pb2_grpc.GRPCInferenceServiceServicer):
+class RefusingServer(Running, service_pb2_grpc.GRPCInferenceServiceServicer):
     """Over HTTP it is ready, over gRPC every stream is UNAVAILABLE; `refused` counts them. A context manager."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.refused = 0
         self.headers: list[dict[str, str]] = []  # of every question, over gRPC or HTTP
 
-    def __enter__(self) -> RefusingServer:
-        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Healthy)
-        self._http.heard = self.headers  # type: ignore[attr-defined]
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
-        self._grpc = grpc.server(ThreadPoolExecutor(16))
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._grpc)
-        self.ports = Ports(self._grpc.add_insecure_port("127.0.0.1:0"), self._http.server_port, 0)
-        self._grpc.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._grpc.stop(0).wait()
-        self._http.shutdown()
-        self._http.server_close()
+    def open(self) -> None:
+        handler = type("Handler", (_Healthy,), {"heard": self.headers})
+        http_server = HttpServer(("127.0.0.1", 0), handler)
+        http_port = self.stack.enter_context(in_thread(http_server))
+        self.ports = Ports(self.stack.enter_context(kserve_grpc(self, "127.0.0.1:0", MOST)), http_port, 0)
 
     def ModelStreamInfer(self, request_iterator: object, context: grpc.ServicerContext) -> None:
         self.refused += 1
@@ -44,6 +35,8 @@ class RefusingServer(service_pb2_grpc.GRPCInferenceServiceServicer):
 
 
 class _Healthy(http.server.BaseHTTPRequestHandler):
+    heard: list[dict[str, str]]
+
     def do_GET(self) -> None:
         self.send_response(200)
         self.send_header("content-length", "0")
@@ -51,7 +44,7 @@ class _Healthy(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
-        self.server.heard.append({name.lower(): value for name, value in self.headers.items()})  # type: ignore[attr-defined]
+        self.heard.append({name.lower(): value for name, value in self.headers.items()})
         self.send_response(200)
         self.send_header("content-length", "0")
         self.end_headers()

@@ -4,41 +4,31 @@ from __future__ import annotations
 
 import http.server
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
+from deploy.loopback import Running
 from serving.address import Ports
+from tests.support.in_threads import HttpServer, in_thread, kserve_grpc
 
 MOST = 64  # requests that it holds at once
 
 
-class SilentServer(service_pb2_grpc.GRPCInferenceServiceServicer):
+class SilentServer(Running, service_pb2_grpc.GRPCInferenceServiceServicer):
     """`held` counts what it has been asked. A context manager; leaving it lets go of all."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.held = 0
         self._over = threading.Event()
 
-    def __enter__(self) -> SilentServer:
+    def open(self) -> None:
         handler = type("Handler", (_Silent,), {"server_of": self})
-        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
-        self._grpc = grpc.server(ThreadPoolExecutor(MOST))
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._grpc)
-        self.ports = Ports(self._grpc.add_insecure_port("127.0.0.1:0"), self._http.server_port, 0)
-        self._grpc.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._grpc.stop(0).wait()
-        self._http.shutdown()
-        self._http.server_close()
+        http_server = HttpServer(("127.0.0.1", 0), handler)
+        http_port = self.stack.enter_context(in_thread(http_server))
+        self.ports = Ports(self.stack.enter_context(kserve_grpc(self, "127.0.0.1:0", MOST)), http_port, 0)
+        self.stack.callback(self._over.set)
 
     def ModelStreamInfer(self, request_iterator: object, context: grpc.ServicerContext) -> None:
         self.hold()
