@@ -107,6 +107,7 @@ def draw(rows: Sequence[tuple[int, float, float]], audio_s: float, path: Path) -
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "fleet"  # the same figures, the same file
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(6, 3.2))
@@ -127,7 +128,7 @@ def draw(rows: Sequence[tuple[int, float, float]], audio_s: float, path: Path) -
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     pyplot.close(figure)
 
 

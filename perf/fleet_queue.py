@@ -84,10 +84,16 @@ class _Server:
 
 
 def simulate(
-    service: Service, servers: int, requests_per_s: float, requests: int, demand: Demand, routing: Routing
+    service: Service,
+    servers: int,
+    requests_per_s: float,
+    requests: int,
+    demand: Demand,
+    routing: Routing,
+    seed: int = SEED,
 ) -> Outcome:
     """Simulate `requests` at a total rate over `servers`; the first fifth is warm-up and is not counted."""
-    chance = random.Random(SEED)
+    chance = random.Random(seed)
     fleet = [_Server(service) for _ in range(servers)]
     again = 1 - 1 / demand.questions
     arrivals: list[tuple[float, int]] = []  # a heap of (time, clip)
@@ -119,7 +125,7 @@ def simulate(
 
 
 def home_of(clip: int, servers: int) -> int:
-    """Where the ring puts a clip: as if by chance, so that some servers have more clips than others."""
+    """Where a hash puts a clip: as if by chance, so that some servers have more clips than others."""
     digest = hashlib.blake2b(clip.to_bytes(8, "little"), digest_size=8).digest()
     return int.from_bytes(digest, "little") % servers
 

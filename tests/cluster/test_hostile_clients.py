@@ -152,7 +152,7 @@ def test_clients_that_all_name_one_server_are_spread_within_the_bound(cluster: C
     shares = [counted(server, ANSWERED) - old for server, old in zip(cluster.servers, before, strict=True)]
     print(f"answered {shares}, most in flight {most}")
     assert not failures(outcomes)
-    assert sum(share > 0 for share in shares) >= 2  # what is over goes to the neighbour
+    assert sum(share > 0 for share in shares) >= 2  # what is over goes to another
     assert max(most) <= 1.5 * clients / 3 + 2  # two: what arrives while another's count goes down
 
 

@@ -83,7 +83,7 @@ def members(proxy: Proxy) -> set[float]:
     }
 
 
-KEYS = [f"key-{number}" for number in range(30)]
+KEYS = [f"key-{number}" for number in range(200)]
 
 
 def by_http(proxy: Proxy, key: str) -> str:

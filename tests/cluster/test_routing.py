@@ -23,12 +23,18 @@ def test_every_protocol_passes(cluster: Cluster) -> None:
     assert json.loads(events[-1][5:])["finish_reason"] in ("stop", "length")
 
 
+def ask_alone(cluster: Cluster, file: bytes, prompt: str = "What is it?") -> list[int]:
+    """With nothing in flight, not even an answer whose end Envoy has not seen: nothing is passed to another."""
+    assert wait_for(cluster.idle, 30)
+    return ask(cluster, file, prompt)
+
+
 def test_a_clip_asked_about_again_lands_where_it_was_heard(cluster: Cluster) -> None:
     clips = [clip(0.5, seed=1000 + number) for number in range(30)]
-    first = [ask(cluster, one) for one in clips]
+    first = [ask_alone(cluster, one) for one in clips]
     heard = [(counted(server, HITS), counted(server, MISSES)) for server in cluster.servers]
     assert sum(missed > 0 for _, missed in heard) == 3  # all three have work
-    again = [ask(cluster, one, "And now?") for one in clips]
+    again = [ask_alone(cluster, one, "And now?") for one in clips]
     hits = sum(counted(server, HITS) - old for server, (old, _) in zip(cluster.servers, heard, strict=True))
     misses = sum(
         counted(server, MISSES) - old for server, (_, old) in zip(cluster.servers, heard, strict=True)
@@ -51,7 +57,7 @@ def test_without_affinity_a_third_lands_where_it_was_heard(cluster: Cluster) -> 
         sum(now[place] - old[place] for now, old in zip(after, before, strict=True)) for place in (0, 1)
     )
     print(f"hits {hits:.0f}, misses {misses:.0f}")
-    assert 0.1 <= hits / (hits + misses) <= 0.6
+    assert 0.1 <= hits / (hits + misses) <= 0.6  # of 60 with a chance of 1/3: outside once in 10 000 runs
 
 
 def test_a_killed_server_costs_only_its_own_streams_and_keys_come_home(cluster: Cluster) -> None:
@@ -73,7 +79,7 @@ def test_a_killed_server_costs_only_its_own_streams_and_keys_come_home(cluster: 
     others = [key for key in keys if before[key] != 0]
     moved = sum(home(cluster, key) != before[key] for key in others)
     print(f"{moved} of {len(others)} keys of living servers moved")
-    assert moved <= 0.1 * len(keys)
+    assert moved <= 0.1 * len(others)  # test_moved_keys.py counts how many keys move in all
     victim.start()
     victim.wait_until_ready()
     assert wait_for(lambda: all(home(cluster, key) == before[key] for key in keys), 60)
