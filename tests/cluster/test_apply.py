@@ -96,7 +96,12 @@ def test_a_changed_selector_is_refused(api, tmp_path):
 
 
 def of_kind(kind: str) -> dict[str, Any]:
-    name = {"InferencePool": "inference-pool", "ServingRuntime": "kserve"}.get(kind, "all")
+    name = {
+        "InferencePool": "inference-pool",
+        "ServingRuntime": "kserve",
+        "HTTPRoute": "outside",
+        "GRPCRoute": "outside",
+    }.get(kind, "all")
     return copy.deepcopy(next(one for one in rendered("trtllm", name) if one["kind"] == kind))
 
 
@@ -106,6 +111,8 @@ WRONG = {
     "InferencePool": (("spec", "endpointPickerRef"), "failuremode"),
     "PodMonitor": (("spec", "podMetricsEndpoints", 0), "Interval"),
     "ServingRuntime": (("spec", "containers", 0), "command_line"),
+    "HTTPRoute": (("spec", "rules", 0), "timeout"),
+    "GRPCRoute": (("spec", "parentRefs", 0), "gateway"),
     "Deployment": (("spec", "template", "spec"), "terminationGrace"),
     "Service": (("spec",), "selectors"),
 }  # fmt: skip

@@ -1,7 +1,8 @@
 """What the chart's objects of other projects may hold, as far as their documentation says and the chart goes near it.
 
-Written by hand from the API references of KEDA 2.22, the Gateway API Inference Extension v1, the Prometheus operator
-and KServe 0.20; not their schemas. Stricter than those: a field that is not here is refused, so that a misspelt one is.
+Written by hand from the API references of KEDA 2.22, the Gateway API v1 and its Inference Extension v1, the Prometheus
+operator and KServe 0.20; not their schemas. Stricter than those: a field that is not here is refused, so
+that a misspelt one is.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ PROMETHEUS = _object(
     ignoreNullValues={"enum": ["true", "false"]},
     unsafeSsl={"enum": ["true", "false"]},
 )
+PARENTS = _list(_object({"name": NAME}, namespace=NAME, sectionName=NAME, port=PORT, group=TEXT, kind=TEXT))
+BACKENDS = _list(_object({"name": NAME, "port": PORT}, namespace=NAME, weight=COUNT))
+ROUTE_TIMEOUTS = _object({}, request=DURATION, backendRequest=DURATION)
 SPECS: dict[tuple[str, str], dict[str, Any]] = {
     ("keda.sh/v1alpha1", "ScaledObject"): _object(
         {
@@ -86,6 +90,14 @@ SPECS: dict[tuple[str, str], dict[str, Any]] = {
             ),
         },
         appProtocol={"enum": ["http", "kubernetes.io/h2c"]},
+    ),
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"): _object(
+        {"parentRefs": PARENTS, "rules": _list(_object({"backendRefs": BACKENDS}, timeouts=ROUTE_TIMEOUTS))},
+        hostnames=_list(TEXT, most=16),
+    ),
+    ("gateway.networking.k8s.io/v1", "GRPCRoute"): _object(
+        {"parentRefs": PARENTS, "rules": _list(_object({"backendRefs": BACKENDS}))},
+        hostnames=_list(TEXT, most=16),
     ),
     ("monitoring.coreos.com/v1", "PodMonitor"): _object(
         {

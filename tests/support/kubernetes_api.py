@@ -12,13 +12,14 @@ import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
+from deploy.loopback import Running
 from tests.support.custom_schemas import Invalid, check
+from tests.support.in_threads import HttpServer, in_thread
 
 # Plural name → apiVersion and kind of all that is served.
 RESOURCES = {
@@ -32,6 +33,9 @@ RESOURCES = {
     "jobs": ("batch/v1", "Job"),
     "poddisruptionbudgets": ("policy/v1", "PodDisruptionBudget"),
     "networkpolicies": ("networking.k8s.io/v1", "NetworkPolicy"),
+    "ingresses": ("networking.k8s.io/v1", "Ingress"),
+    "httproutes": ("gateway.networking.k8s.io/v1", "HTTPRoute"),
+    "grpcroutes": ("gateway.networking.k8s.io/v1", "GRPCRoute"),
     "scaledobjects": ("keda.sh/v1alpha1", "ScaledObject"),
     "podmonitors": ("monitoring.coreos.com/v1", "PodMonitor"),
     "inferencepools": ("inference.networking.k8s.io/v1", "InferencePool"),
@@ -48,25 +52,19 @@ IMMUTABLE = {
 Json = dict[str, Any]
 
 
-class KubernetesApi:
+class KubernetesApi(Running):
     """`objects`: by kind and name. A context manager; `kubeconfig(folder)` is what kubectl needs to find it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.objects: dict[tuple[str, str], Json] = {}
         self._lock = threading.Lock()
         self._count = 0
 
-    def __enter__(self) -> KubernetesApi:
+    def open(self) -> None:
         handler = type("Handler", (_Handler,), {"api": self})
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        server = HttpServer(("127.0.0.1", 0), handler)
+        self._port = self.stack.enter_context(in_thread(server))
 
     def kubeconfig(self, folder: Path) -> Path:
         path = folder / "kubeconfig"
@@ -74,9 +72,7 @@ class KubernetesApi:
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "here",
-            "clusters": [
-                {"name": "here", "cluster": {"server": f"http://127.0.0.1:{self._server.server_port}"}}
-            ],
+            "clusters": [{"name": "here", "cluster": {"server": f"http://127.0.0.1:{self._port}"}}],
             "contexts": [
                 {"name": "here", "context": {"cluster": "here", "user": "me", "namespace": "default"}}
             ],
@@ -109,6 +105,8 @@ class KubernetesApi:
                 raise Invalid(
                     f"{given['kind']} {given['metadata']['name']}: {'.'.join(path)}: field is immutable"
                 )
+        if given["kind"] == "PersistentVolumeClaim" and old is not None and _size(new) < _size(old):
+            raise Invalid(f"PersistentVolumeClaim {new['metadata']['name']}: a claim cannot become smaller")
         kept = {} if old is None else old["metadata"]
         self._count += 1
         new["metadata"]["uid"] = kept.get("uid", f"00000000-0000-0000-0000-{self._count:012}")
@@ -116,6 +114,13 @@ class KubernetesApi:
         same = old is not None and _plain(old) == _plain(new)
         new["metadata"]["resourceVersion"] = kept["resourceVersion"] if same else str(self._count)
         return new
+
+
+def _size(claim: Json) -> int:
+    """GiB."""
+    text = claim["spec"]["resources"]["requests"]["storage"]
+    assert text.endswith("Gi"), text
+    return int(text.removesuffix("Gi"))
 
 
 def status(code: int, reason: str, message: str) -> Json:

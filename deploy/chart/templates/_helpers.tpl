@@ -30,6 +30,21 @@ app.kubernetes.io/component: envoy
 {{- end -}}
 {{- end -}}
 
+{{- define "af3.pullSecrets" -}}
+{{- with .Values.image.pullSecrets -}}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Where pods may run, by what and how urgently: of .Values, or of routing.envoy. */}}
+{{- define "af3.place" -}}
+{{- range $name := list "nodeSelector" "tolerations" "affinity" "priorityClassName" "runtimeClassName" }}
+{{- with index $ $name }}
+{{ dict $name . | toYaml }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "af3.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 10001
@@ -68,7 +83,7 @@ httpGet:
 {{- ternary .Values.autoscaling.maxReplicas .Values.replicas .Values.autoscaling.enabled -}}
 {{- end -}}
 
-{{/* Envoy's configuration with every server by its name: the same on both rings, and after a restart. */}}
+{{/* Envoy's configuration with every server by its name: the same over both protocols, and after a restart. */}}
 {{- define "af3.envoyByName" -}}
 {{- $config := fromYaml .config }}
 {{- $root := .root }}
