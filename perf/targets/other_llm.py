@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,12 +44,13 @@ def server(
 
 
 def _override(step: Path, key: str, value: int) -> None:
-    """Replace the link to the CPU config by a copy with another value."""
-    config = (step / "configs" / "cpu.pbtxt").read_text()
-    changed = re.sub(rf'(key: "{key}" value: {{ string_value: ")[^"]*', rf"\g<1>{value}", config)
+    """Replace the link to the CPU config by a copy in which this setting has this value."""
+    lines = (step / "configs" / "cpu.pbtxt").read_text().splitlines()
+    others = [line for line in lines if f'key: "{key}"' not in line]
+    changed = [*others, f'parameters {{ key: "{key}" value: {{ string_value: "{value}" }} }}']
     (step / "configs").unlink()
     (step / "configs").mkdir()
-    (step / "configs" / "cpu.pbtxt").write_text(changed)
+    (step / "configs" / "cpu.pbtxt").write_text("\n".join(changed) + "\n")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ A token that waits for the next one keeps its request open: where no other comes
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
@@ -28,9 +29,8 @@ class Answers:
 
     def __init__(self, settings: PostprocessSettings, clock: Clock | None = None):
         """clock: what measures how long a token waits."""
-        self._postprocessor = Postprocessor.load(
-            settings.engine_dir, stop_llm, settings.idle_s, settings.most_responses_per_s
-        )
+        most = math.inf if settings.most_responses_per_s is None else settings.most_responses_per_s
+        self._postprocessor = Postprocessor.load(settings.engine_dir, stop_llm, settings.idle_s, most)
         self._live = adapter.gauge("af3_answers_live", "Answers that hold state in postprocess")
         self._cancelled = adapter.counter("af3_answers_cancelled", "Answers stopped because the client left")
         self._sizes = PromptSizes()

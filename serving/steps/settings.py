@@ -43,9 +43,13 @@ class PreprocessSettings(StepSettings):
 
 
 class EncoderSettings(StepSettings):
-    """provider: TensorRT or one of ONNX Runtime. threads: 0 is every core. embedding_cache_mib: 0 keeps none."""
+    """provider: TensorRT or one of ONNX Runtime. threads: 0 is every core. embedding_cache_mib: 0 keeps none.
+
+    in_turns: whether windows of different requests take turns, or one call of the encoder takes all that wait.
+    """
 
     provider: str = Field(min_length=1)
+    in_turns: bool
     threads: int = Field(ge=0)
     embedding_cache_mib: int = Field(ge=0)
     niceness: int = Field(ge=0, le=19)
@@ -58,6 +62,7 @@ class EncoderSettings(StepSettings):
 class LlmSettings(StepSettings):
     """slots: rows of the KV cache. max_queue: requests that wait for one. prefill_tokens: read in one turn.
 
+    newcomer_slots: of the slots, kept free for callers that have less than their share (the door sees to it).
     prefix_cache_mib: ONNX Runtime only, size of the prefix cache; 0 turns it off.
     most_responses_per_s: of all answers together; tokens that come faster share a response.
     The others are vLLM's. python: relative to this repository. gpu_memory_fraction: of each GPU, for weights and
@@ -65,6 +70,7 @@ class LlmSettings(StepSettings):
     """
 
     slots: int = Field(ge=1)
+    newcomer_slots: int = Field(0, ge=0)
     max_queue: int = Field(ge=0)
     prefill_tokens: int = Field(ge=1)
     threads: int = Field(ge=0)
@@ -82,10 +88,13 @@ class LlmSettings(StepSettings):
 
 
 class PostprocessSettings(StepSettings):
-    """idle_s: an answer without a token for so long is forgotten. most_responses_per_s: of all answers together."""
+    """idle_s: an answer without a token for so long is forgotten.
+
+    most_responses_per_s: of all answers together; without it there is no limit.
+    """
 
     idle_s: float = Field(gt=0, allow_inf_nan=False)
-    most_responses_per_s: float = Field(gt=0, allow_inf_nan=False)
+    most_responses_per_s: float | None = Field(None, gt=0, allow_inf_nan=False)
 
 
 class TtsSettings(StepSettings):
