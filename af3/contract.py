@@ -60,7 +60,7 @@ RUNTIME_TOP_P = Tensor("runtime_top_p", "FP32", (1,), optional=True)
 REPETITION_PENALTY = Tensor("repetition_penalty", "FP32", (1,), optional=True)
 SEED = Tensor("seed", "UINT64", (1,), optional=True)
 
-# postprocess → llm, and door → tts, in a separate request with the same request id.
+# postprocess → llm, and door → audio_encoder, llm and tts, in a separate request with the same request id.
 STOP = Tensor("stop", "BOOL", (1,), optional=True)
 
 # llm → postprocess: only new tokens, never the end token.
@@ -122,7 +122,10 @@ PREPROCESS = Step(
     batched=False,
 )
 AUDIO_ENCODER = Step(
-    "audio_encoder", inputs=(PCM, PCM_LENGTHS, WINDOW_INDEX), outputs=(PROMPT_EMBEDDING_TABLE,), batched=True
+    "audio_encoder",
+    inputs=(PCM, PCM_LENGTHS, WINDOW_INDEX, STOP),
+    outputs=(PROMPT_EMBEDDING_TABLE,),
+    batched=True,
 )
 LLM = Step(
     "llm",

@@ -6,23 +6,26 @@ import numpy as np
 
 from af3.contract import STOP, Step, Tensor
 
-_NUMPY = {"INT32": np.int32, "BOOL": np.bool_, "STRING": np.object_}
+_NUMPY = {"FP32": np.float32, "INT32": np.int32, "BOOL": np.bool_, "STRING": np.object_}
 
 
 def stop_values(step: Step) -> dict[Tensor, np.ndarray]:
     """Return `stop` and minimal values of the step's other required inputs: one zero or one empty text each.
 
-    Shapes are [1], or [1, 1] for a batched step.
+    Every dimension is 1; a batched step has one more.
     """
-    shape = (1, 1) if step.batched else (1,)
     return {
-        tensor: np.ones(shape, np.bool_) if tensor is STOP else _empty(tensor, shape)
+        tensor: np.ones(_shape(step, tensor), np.bool_) if tensor is STOP else _empty(step, tensor)
         for tensor in step.inputs
         if not tensor.optional or tensor is STOP
     }
 
 
-def _empty(tensor: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+def _shape(step: Step, tensor: Tensor) -> tuple[int, ...]:
+    return (1,) * (len(tensor.dims) + step.batched)
+
+
+def _empty(step: Step, tensor: Tensor) -> np.ndarray:
     if tensor.dtype == "STRING":
-        return np.full(shape, b"", np.object_)
-    return np.zeros(shape, _NUMPY[tensor.dtype])
+        return np.full(_shape(step, tensor), b"", np.object_)
+    return np.zeros(_shape(step, tensor), _NUMPY[tensor.dtype])

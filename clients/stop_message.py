@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Protocol
 
 from tritonclient.grpc import service_pb2
@@ -23,18 +23,13 @@ class Input(Protocol):
     def optional(self) -> bool: ...
 
 
-def stop_message(
-    step: str, inputs: Iterable[Input], request_id: str, shape: Sequence[int] = (1,)
-) -> service_pb2.ModelInferRequest:
-    """`stop`, and one zero or empty string for every other required input of the step.
-
-    shape: of each tensor; [1, 1] for a batched step.
-    """
+def stop_message(step: str, inputs: Iterable[Input], request_id: str) -> service_pb2.ModelInferRequest:
+    """`stop`, and one zero or empty string for every other required input of the step, all of shape [1]."""
     message = service_pb2.ModelInferRequest(model_name=step, id=request_id)
     for tensor in inputs:
         if tensor.optional and tensor.name != contract.STOP.name:
             continue
         datatype = "BYTES" if tensor.dtype == "STRING" else tensor.dtype
-        message.inputs.add(name=tensor.name, datatype=datatype, shape=shape)
+        message.inputs.add(name=tensor.name, datatype=datatype, shape=[1])
         message.raw_input_contents.append(_RAW[tensor.dtype])
     return message

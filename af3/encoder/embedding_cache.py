@@ -41,10 +41,30 @@ class CachedEncoder:
     def tables(self, requests: Sequence[Sequence[Window]]) -> list[np.ndarray | DeviceArray]:
         """Encode a prompt table for each request, all in one call of the encoder; equal windows are encoded once."""
         windows = [window for request in requests for window in request]
-        embeddings = iter(self._embeddings(windows) if self._most_bytes else self._encoder.encode(windows))
-        return [self._encoder.join(list(islice(embeddings, len(request)))) for request in requests]
+        embeddings = iter(self.encode(windows))
+        return [self.join(list(islice(embeddings, len(request)))) for request in requests]
 
-    def _embeddings(self, windows: Sequence[Window]) -> list[Embeddings]:
+    def join(self, embeddings: Sequence[Embeddings]) -> np.ndarray | DeviceArray:
+        """Concatenate the results of `encode` to a prompt table, [1, tokens, hidden_size]."""
+        return self._encoder.join(embeddings)
+
+    def parts(self, windows: Sequence[Window]) -> list[list[int]]:
+        """Group windows, by their indices, into runs of the encoder."""
+        return self._encoder.parts(windows)
+
+    def cached(self, windows: Sequence[Window]) -> dict[int, Embeddings]:
+        """Return the embeddings of the windows that need no encoder, by the windows' indices."""
+        if not self._most_bytes:
+            return {}
+        keys = enumerate(map(self._key, windows))
+        found = {index: self._kept[key] for index, key in keys if key in self._kept}
+        self.hits += len(found)
+        return found
+
+    def encode(self, windows: Sequence[Window]) -> Sequence[Embeddings]:
+        """Return the embeddings of each window; equal windows are encoded once."""
+        if not self._most_bytes:
+            return self._encoder.encode(windows)
         keys = [self._key(window) for window in windows]
         found = {key: self._kept[key] for key in keys if key in self._kept}
         new = {key: window for key, window in zip(keys, windows, strict=True) if key not in found}

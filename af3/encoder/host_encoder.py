@@ -20,6 +20,9 @@ class HostEncoder:
     def encode(self, windows: Sequence[Window]) -> list[np.ndarray]:
         return [self._on_host(embeddings) for embeddings in self._encoder.encode(windows)]
 
+    def parts(self, windows: Sequence[Window]) -> list[list[int]]:
+        return self._encoder.parts(windows)
+
     def join(self, embeddings: Sequence[np.ndarray]) -> np.ndarray:
         """Concatenate to a prompt table, float32 [1, tokens, hidden_size]."""
         return np.concatenate(embeddings)[None]

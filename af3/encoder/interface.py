@@ -28,6 +28,10 @@ class Window(NamedTuple):
 
 
 class Encoder(Protocol):
+    def parts(self, windows: Sequence[Window]) -> list[list[int]]:
+        """Group windows, by their indices, into runs of the engine; a window without a token needs none."""
+        ...
+
     def encode(self, windows: Sequence[Window]) -> Sequence[Any]:
         """Return the embeddings of each window."""
         ...

@@ -69,6 +69,9 @@ class AudioEncoder:
                 embeddings[index] = row
         return embeddings
 
+    def parts(self, windows: Sequence[Window]) -> list[list[int]]:
+        return list(batches([len(window.samples) for window in windows]))
+
     def join(self, embeddings: Sequence[np.ndarray]) -> np.ndarray:
         """Concatenate the windows' embeddings to a prompt table, float32 [1, tokens, hidden_size]."""
         return np.concatenate(embeddings)[None]

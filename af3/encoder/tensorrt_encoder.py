@@ -74,6 +74,9 @@ class TensorRTEncoder:
         self.device.synchronize()
         return embeddings
 
+    def parts(self, windows: Sequence[Window]) -> list[list[int]]:
+        return [batch for batch, _ in self._batches([len(window.samples) for window in windows])]
+
     def join(self, embeddings: Sequence[DeviceArray]) -> DeviceArray:
         """Concatenate the windows' embeddings to a prompt table, [1, tokens, hidden_size].
 

@@ -28,6 +28,7 @@ ALLOWED = {
         "af3.errors",
         "af3.inputs.base64_text",  # what a clip is kept by is the hash of the file
         "af3.inputs.ffmpeg",  # which program it is
+        "af3.stop",  # the message, which the steps send each other too
         "serving.door",
         "serving.address",
         "serving.audio_usage",

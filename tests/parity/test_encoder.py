@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from functools import cache
+from queue import Queue
 
 import numpy as np
 import pytest
 import torch
 
+from af3.encoder.embedding_cache import CachedEncoder
 from af3.encoder.interface import Window
 from af3.encoder.onnx_encoder import AudioEncoder
+from af3.encoder.turns import Turns
 from af3.encoder.windows import clip_windows
 from build_engines.encoder import export_encoder
 from build_engines.encoder.verify_encoder import ERROR_BOUND, probe, relative_error
@@ -192,3 +195,32 @@ def test_an_encoder_that_takes_every_window_for_the_first_is_not_built(
         export_encoder.build(
             open_checkpoint(str(random_checkpoint(family="next"))), export_encoder.AlignedEncoder, tmp_path
         )
+
+
+def test_clips_that_take_turns_have_the_embeddings_they_have_alone_bit_for_bit(encoder: AudioEncoder) -> None:
+    clips = [
+        clip_windows(clip(seconds, seed)) for seed, seconds in enumerate((61.0, 0.5, 33.3, 5.0, 5.0, 2.5))
+    ]
+    # Short windows of one length share a run with those of their own request, and with no other's.
+    clips.append([Window(clip(5.0, seed), 0) for seed in range(10, 15)])
+    alone = [encoder.join(encoder.encode(windows)) for windows in clips]
+    for most_bytes in (0, 1 << 24):
+        turns = Turns(CachedEncoder(encoder, "engine", most_bytes))
+        tables: Queue[tuple[int, np.ndarray]] = Queue()
+        for number, windows in enumerate(clips):
+            turns.submit(f"{number}", windows, Keeper(number, tables))
+        found = dict(tables.get(timeout=120) for _ in clips)
+        turns.close()
+        for number, table in enumerate(alone):
+            assert np.array_equal(found[number], table)
+
+
+class Keeper:
+    def __init__(self, number: int, tables: "Queue[tuple[int, np.ndarray]]"):
+        self._number, self._tables = number, tables
+
+    def encoded(self, table: np.ndarray) -> None:
+        self._tables.put((self._number, table))
+
+    def failed(self, error: Exception) -> None:
+        self._tables.put((self._number, np.empty(0)))

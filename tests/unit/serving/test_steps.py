@@ -150,13 +150,14 @@ def test_nobody_fails_because_several_together_were_too_many() -> None:
 # The message that stops a request
 
 
-@pytest.mark.parametrize("step", [contract.LLM, contract.TTS], ids=lambda step: step.name)
+@pytest.mark.parametrize(
+    "step", [contract.AUDIO_ENCODER, contract.LLM, contract.TTS], ids=lambda step: step.name
+)
 def test_a_stop_holds_the_flag_and_every_input_that_must_be_there(step: contract.Step) -> None:
     values = stop_values(step)
     assert {tensor for tensor in step.inputs if not tensor.optional} | {contract.STOP} == set(values)
     assert values[contract.STOP].all() and values[contract.STOP].dtype == np.bool_
-    shapes = {value.shape for value in values.values()}
-    assert shapes == {(1, 1) if step.batched else (1,)}
+    assert all(value.shape == (1,) * (len(tensor.dims) + step.batched) for tensor, value in values.items())
 
 
 def test_the_llm_is_stopped_under_the_requests_own_id() -> None:
@@ -190,6 +191,9 @@ def test_preprocess_answers_and_refuses(engines: Path) -> None:
 class Encoder:
     """Every window gives one row that holds its length."""
 
+    def parts(self, windows: Sequence[Any]) -> list[list[int]]:
+        return [[index] for index in range(len(windows))]
+
     def encode(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
         return [np.full((1, 4), len(window.samples), np.float32) for window in windows]
 
@@ -197,11 +201,15 @@ class Encoder:
         return np.concatenate(embeddings)[None]
 
 
-def test_audio_encoder_answers_each_request_alone(engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_turns", [False, True], ids=["together", "in turns"])
+def test_audio_encoder_answers_each_request_alone(
+    engines: Path, monkeypatch: pytest.MonkeyPatch, in_turns: bool
+) -> None:
     monkeypatch.setattr("af3.encoder.choose.AudioEncoder.load", lambda *words: Encoder())
     model = load_model(
         "audio_encoder",
         engines,
+        in_turns=in_turns,
         provider="CPUExecutionProvider",
         threads=1,
         embedding_cache_mib=1,
@@ -219,15 +227,26 @@ def test_audio_encoder_answers_each_request_alone(engines: Path, monkeypatch: py
             }
         )
 
-    one, silent, again = model.execute([request(4_000, 8_000), request(), request(4_000)])
+    def answers(*requests: Request) -> list[Any]:
+        if not in_turns:
+            return model.execute(requests)
+        model.execute(requests)
+        until(lambda: all(one.sender.finals for one in requests))
+        return [one.sender.responses[0] for one in requests]
+
+    one, silent, again = answers(request(4_000, 8_000), request(), request(4_000))
     assert one.tensors["prompt_embedding_table"][0, :, 0].tolist() == [4_000, 8_000]
     assert silent.error is None and silent.tensors == {}
     assert again.tensors["prompt_embedding_table"][0, :, 0].tolist() == [4_000]
-    assert MetricFamily.values["af3_embedding_cache_misses"] == 2
-    assert MetricFamily.values["af3_embedding_cache_hits"] == 1
-    model.execute([request(4_000), request(2_000)])
-    assert MetricFamily.values["af3_embedding_cache_misses"] == 3
-    assert MetricFamily.values["af3_embedding_cache_hits"] == 2
+    until(lambda: figures() == (1, 2))
+    answers(request(4_000), request(2_000))
+    until(lambda: figures() == (2, 3))
+    model.finalize()
+
+
+def figures() -> tuple[float, float]:
+    values = MetricFamily.values
+    return values["af3_embedding_cache_hits"], values["af3_embedding_cache_misses"]
 
 
 @pytest.fixture
@@ -257,8 +276,9 @@ def test_the_supervisor_sees_an_llm_at_work_and_at_rest(
     model.finalize()
 
 
+@pytest.mark.parametrize("in_turns", [False, True], ids=["together", "in turns"])
 def test_the_supervisor_sees_every_window_that_is_encoded(
-    engines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_turns: bool
 ) -> None:
     monkeypatch.setenv(VARIABLE, f"{tmp_path}/heart-")
     seen: list[float] = []
@@ -281,6 +301,7 @@ def test_the_supervisor_sees_every_window_that_is_encoded(
     model = load_model(
         "audio_encoder",
         engines,
+        in_turns=in_turns,
         provider="CPUExecutionProvider",
         threads=1,
         embedding_cache_mib=0,
@@ -289,10 +310,14 @@ def test_the_supervisor_sees_every_window_that_is_encoded(
     pcm = np.zeros((1, 2, 480_000), np.float32)
     lengths = np.full((1, 2), 480_000, np.int32)
     index = np.arange(2, dtype=np.int32)[None]
-    (response,) = model.execute([Request({"pcm": pcm, "pcm_lengths": lengths, "window_index": index})])
-    assert response.error is None
+    request = Request({"pcm": pcm, "pcm_lengths": lengths, "window_index": index})
+    for response in model.execute([request]) or []:
+        request.sender.send(response, 1)
+    until(lambda: request.sender.finals == 1)
+    assert request.sender.responses[0].error is None
     assert len(seen) == 2 and max(seen) < 0.25
-    assert not pulses(f"{tmp_path}/heart-")[0].working
+    until(lambda: not pulses(f"{tmp_path}/heart-")[0].working)
+    model.finalize()
 
 
 def llm_request(prompt: Sequence[int], tokens: int, request_id: str = "id", **more: np.ndarray) -> Request:
@@ -350,7 +375,7 @@ def test_llm_is_stopped_by_a_request_with_the_same_id(llm: Any) -> None:
 
 @pytest.fixture
 def postprocess(engines: Path) -> Iterator[Any]:
-    model = load_model("postprocess", engines, idle_s=0.2, most_responses_per_s=1e9)
+    model = load_model("postprocess", engines, idle_s=0.2)
     yield model
     model.finalize()
 
