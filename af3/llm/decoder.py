@@ -90,6 +90,13 @@ class Decoder:
         for buffer in self._cache.values():
             buffer[target, :, :length] = buffer[source, :, :length]
 
+    def swap(self, row: int, other: int, length: int, other_length: int) -> None:
+        """Exchange two rows, which hold so many tokens."""
+        for buffer in self._cache.values():
+            kept = buffer[row, :, :length].copy()
+            buffer[row, :, :other_length] = buffer[other, :, :other_length]
+            buffer[other, :, :length] = kept
+
     def saved(self, row: int, start: int, tokens: int) -> np.ndarray:
         """Copy the keys and values of `tokens` tokens of a row: float32 [2 × layers, kv heads, tokens, D]."""
         return np.stack([buffer[row, :, start : start + tokens] for buffer in self._cache.values()])

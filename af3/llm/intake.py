@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -93,10 +94,14 @@ class Intake:
         with self._changed:
             return {request_id for request_id, due_s in self._due_s.items() if due_s <= now}
 
-    def next(self) -> Waiting | None:
-        """Dequeue the oldest request; its id stays in use."""
+    def next(self, most_tokens: float = math.inf) -> Waiting | None:
+        """Dequeue the oldest request with a prompt of fewer than `most_tokens`; its id stays in use."""
         with self._changed:
-            return self._queue.popleft() if self._queue else None
+            for entry in self._queue:
+                if len(entry.generation.input_ids) < most_tokens:
+                    self._queue.remove(entry)
+                    return entry
+            return None
 
     def remove(self, request_ids: Collection[str]) -> list[Waiting]:
         """Remove these requests from the queue, if still there, and free their ids."""

@@ -9,13 +9,15 @@ from af3.llm.sequence import ActiveSequence
 class Rows:
     """Sequences by row without gaps, because a decode step runs over rows 0 … n-1:
 
-        row  0   1   …  n-1 │ n                      │ n+1 … rows-1
-             decoding       │ prefill, or            │ free
-                            │ free                   │
+        row  0   1   …  n-1 │ n  …  m-1 │ m … rows-1
+             decoding       │ prefill   │ free
 
-    When row r is freed, row n-1 moves into it and row n into n-1:
+    When row r is freed, row n-1 moves into it and row m-1 into n-1:
 
-        A B C D │ p      B ends:      A D C │ p      (D and p were copied)
+        A B C D │ p q      B ends:           A D C │ q p      (D and q were copied)
+    When the prompt in row r has been read, rows n and r change places:
+
+        A B │ p q          q has been read:  A B q │ p
     """
 
     def __init__(self, decoder: Decoder):
@@ -39,28 +41,35 @@ class Rows:
         return [sequence for sequence in self._sequences if sequence.decoding]
 
     @property
-    def reading(self) -> ActiveSequence | None:
-        """The sequence in prefill, which holds the last row."""
-        last = self._sequences[-1] if self._sequences else None
-        return None if last is None or last.decoding else last
+    def reading(self) -> list[ActiveSequence]:
+        """The sequences in prefill, in rows n … m-1."""
+        return [sequence for sequence in self._sequences if not sequence.decoding]
 
     def row_of(self, sequence: ActiveSequence) -> int:
         return self._sequences.index(sequence)
 
     def add(self, sequence: ActiveSequence) -> None:
-        """Give a sequence the next row. Only one sequence may be in prefill."""
-        assert self.reading is None, "one prompt is read at a time"
+        """Give a sequence in prefill the next row."""
         self._sequences.append(sequence)
 
+    def begin(self, sequence: ActiveSequence) -> None:
+        """Its prompt has been read: move it to the rows that decode."""
+        row, first = self.row_of(sequence), len(self.decoding) - 1
+        if row == first:
+            return
+        other = self._sequences[first]
+        self._decoder.swap(row, first, sequence.length, other.length)
+        self._sequences[row], self._sequences[first] = other, sequence
+
     def release(self, sequence: ActiveSequence) -> None:
-        """Free a sequence's row. The last decoding sequence moves into it, and the one in prefill into that row."""
-        row = self.row_of(sequence)
-        last = len(self._sequences) - 1
-        last_decoding = last if self._sequences[last].decoding else last - 1
-        if row < last_decoding:
-            self._move(last_decoding, row)
-        if row < last and last_decoding < last:
-            self._move(last, last_decoding)
+        """Free a sequence's row. The last decoding sequence moves into it, and the last in prefill into that row."""
+        free, last = self.row_of(sequence), len(self._sequences) - 1
+        last_decoding = len(self.decoding) - 1
+        if free < last_decoding:
+            self._move(last_decoding, free)
+            free = last_decoding
+        if free < last:
+            self._move(last, free)
         self._sequences.pop()
 
     def clear(self) -> list[ActiveSequence]:

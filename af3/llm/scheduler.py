@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 
 import numpy as np
 
+from af3.fair_turns import FairTurns
 from af3.llm.checks import refuse_malformed
 from af3.llm.decoder import Decoder
 from af3.llm.intake import Intake, shutting_down
@@ -38,7 +40,9 @@ class Scheduler:
 
     Each turn of the loop prefills at most `prefill_tokens` of one prompt and then decodes one token of every running
     sequence. So a long prompt delays the others by one chunk, not by its whole length; chunks shrink towards its end
-    (`shared_part`). A prefix that an earlier prompt had too is copied from the `PrefixCache`, not computed.
+    (`shared_part`). A prompt that is shorter than what is left of those being read is read in turns with them
+    (`FairTurns`); another waits, and may find its prefix in the cache then. A prefix that an earlier prompt had too is
+    copied from the `PrefixCache`, not computed.
 
         submit ─► queue ─► prefill (row n) ─► decode (rows 0 … n-1) ─► end    rows: see `Rows`
     """
@@ -65,6 +69,7 @@ class Scheduler:
         self._intake = Intake(max_queue)
         self._unwanted = Unwanted(self._intake)
         self._rows = Rows(decoder)
+        self._fair: FairTurns[ActiveSequence] = FairTurns()
         self._prefixes = PrefixCache(decoder, prefix_cache_bytes)
         self._report_stats = stats
         self._prompt_tokens = self._cached_tokens = 0
@@ -104,9 +109,9 @@ class Scheduler:
             self._unwanted.drop(
                 self._rows.all, self._release
             )  # 1) drop stopped, abandoned and overdue requests
-            self._admit()  # 2) give the next in the queue a row, unless one is still in prefill
+            self._admit()  # 2) give the next in the queue a row, unless its prompt must wait for one in prefill
             self._report()
-            self._prefill()  # 3) prefill one chunk of its prompt; the last chunk gives the first token
+            self._prefill()  # 3) prefill one chunk of a prompt; its last chunk gives the first token
             self._decode()  # 4) decode one token of every running sequence
         except Exception as error:  # the decoder failed: its cache can no longer be trusted
             log.exception("decoder failed with %d sequences in flight", len(self._rows))
@@ -114,9 +119,9 @@ class Scheduler:
         self._report()
 
     def _admit(self) -> None:
-        if self._rows.reading is not None or self._rows.full:
+        if self._rows.full:
             return
-        waiting = self._intake.next()
+        waiting = self._intake.next(min((one.unread for one in self._rows.reading), default=math.inf))
         if waiting is None:
             return
         try:
@@ -126,11 +131,11 @@ class Scheduler:
             waiting.listener.failed(error)
 
     def _prefill(self) -> None:
-        sequence = self._rows.reading
-        if sequence is None:
+        if not (reading := self._rows.reading):
             return
+        sequence = self._fair.next(reading, lambda one: one.unread)
         row = self._rows.row_of(sequence)
-        alone = row == 0
+        alone = not self._rows.decoding
         copied = self._prefixes.restore(row, sequence, self._prefill_tokens)
         left = self._prefill_tokens - copied
         if left <= 0:
@@ -141,6 +146,7 @@ class Scheduler:
         sequence.length = stop
         self._prefixes.keep(row, sequence)
         if sequence.decoding:
+            self._rows.begin(sequence)
             self._count(sequence)
             if sequence.accept(logits):
                 self._release(sequence)

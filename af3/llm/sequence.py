@@ -70,6 +70,11 @@ class ActiveSequence:
         return self.length >= self.prompt_tokens
 
     @property
+    def unread(self) -> int:
+        """Tokens of the prompt that are still to be read."""
+        return self.prompt_tokens - self.length
+
+    @property
     def begun(self) -> bool:
         return bool(self.generated)
 

@@ -52,6 +52,9 @@ class EchoDecoder:
     def move(self, source: int, target: int, length: int) -> None:
         self.cache[target] = self.cache[source]
 
+    def swap(self, row: int, other: int, length: int, other_length: int) -> None:
+        self.cache[[row, other]] = self.cache[[other, row]]
+
     def _logits(self, last: np.ndarray) -> np.ndarray:
         return np.eye(VOCABULARY, dtype=np.float32)[(last + 1) % VOCABULARY]
 

@@ -46,6 +46,11 @@ class RecallingDecoder:
     def move(self, source: int, target: int, length: int) -> None:
         self.cache[target, :length] = self.cache[source, :length]
 
+    def swap(self, row: int, other: int, length: int, other_length: int) -> None:
+        kept = self.cache[row, :length].copy()
+        self.cache[row, :other_length] = self.cache[other, :other_length]
+        self.cache[other, :length] = kept
+
     def saved(self, row: int, start: int, tokens: int) -> np.ndarray:
         return self.cache[row, start : start + tokens].reshape(1, 1, tokens, 1).copy()
 

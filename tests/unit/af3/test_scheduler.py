@@ -12,6 +12,7 @@ import pytest
 from af3.errors import RequestError
 from af3.llm.scheduler import LEAST_PREFILL, PREFILL_PAIRS, Scheduler, shared_part
 from tests.support.echo_decoder import VOCABULARY, WAIT_S, EchoDecoder, Heard, generation
+from tests.support.recalling_decoder import RecallingDecoder, cold_answer
 
 ROWS = 4
 QUEUE = 20
@@ -62,6 +63,67 @@ def test_only_a_prompt_that_delays_others_is_read_in_smaller_parts(
     del decoder.prefills[:]
     submit(scheduler, generation("beside", range(20), tokens=2))[0].answer()
     assert decoder.prefills == [(1, 2)] * 10
+    scheduler.close()
+
+
+def test_a_short_prompt_is_read_before_the_rest_of_a_long_one(
+    decoder: EchoDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = Scheduler(decoder, QUEUE, prefill_tokens=16)
+    read, short = decoder.prefill, Heard()
+
+    def read_and_submit(row: int, embeddings: np.ndarray, past: int) -> np.ndarray:
+        if not decoder.prefills:
+            scheduler.submit(generation("short", range(5), 3), short)
+        return read(row, embeddings, past)
+
+    monkeypatch.setattr(decoder, "prefill", read_and_submit)
+    (long,) = submit(scheduler, generation("long", [7] * 9_000, 4))
+    assert short.answer() == counting(4, 3)
+    assert long.answer() == counting(7, 4)
+    assert [size for _, size in decoder.prefills].index(5) <= 2
+    scheduler.close()
+
+
+def test_a_prompt_that_is_no_shorter_waits_and_then_finds_its_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = RecallingDecoder()
+    scheduler = Scheduler(decoder, QUEUE, prefill_tokens=16, prefix_cache_bytes=1 << 20)
+    read, second = decoder.prefill, Heard()
+    asked = [generation(name, [7] * 400, 3) for name in ("first", "second")]
+
+    def read_and_submit(row: int, embeddings: np.ndarray, past: int) -> np.ndarray:
+        if not decoder.computed:
+            scheduler.submit(asked[1], second)
+        return read(row, embeddings, past)
+
+    monkeypatch.setattr(decoder, "prefill", read_and_submit)
+    (first,) = submit(scheduler, asked[0])
+    assert first.answer() == second.answer() == cold_answer(asked[0])
+    assert decoder.computed == 400 + 16
+    scheduler.close()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_prompts_that_are_read_in_turns_get_the_answers_they_get_alone(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    decoder = RecallingDecoder(ROWS)
+    scheduler = Scheduler(decoder, 40, prefill_tokens=16, prefix_cache_bytes=int(chance.choice((0, 1 << 20))))
+    asked = [
+        generation(
+            f"{number}",
+            chance.integers(0, 101, int(chance.choice((1, 20, 300, 900)))).tolist(),
+            int(chance.integers(1, 40)),
+        )
+        for number in range(24)
+    ]
+    listeners = submit(scheduler, *asked)
+    stopped = {f"{number}" for number in chance.choice(24, 4, replace=False)}
+    for name in stopped:
+        scheduler.stop(name)
+    for one, listener in zip(asked, listeners, strict=True):
+        answer = listener.answer()
+        assert answer == cold_answer(one)[: len(answer)]
+        assert len(answer) == one.max_new_tokens or one.request_id in stopped
     scheduler.close()
 
 
