@@ -29,6 +29,7 @@ class Limits:
         its own. None: all, first come, first served.
     connections_of_address: over each protocol; None: half of all there may be.
     clip_store_bytes: clips that are kept to be named later; 0 keeps none.
+    for_newcomers: requests beyond `at_triton` that Triton may have of callers with less than an equal share of it.
     """
 
     in_flight: int = 64
@@ -38,6 +39,7 @@ class Limits:
     at_triton: int | None = None
     connections_of_address: int | None = None
     clip_store_bytes: int = 256 << 20
+    for_newcomers: int = 0
 
     @property
     def uploads(self) -> int:
@@ -90,8 +92,9 @@ class Admission:
     """Counts requests in flight. For one event loop: only its public attributes may be read by other threads.
 
     Fair by caller, with nothing to configure: of those that wait, the caller with the fewest requests at Triton is
-    next; and when the server is full, a caller with fewer requests than another takes the place of the other's newest
-    one that still waits ("longest queue drop").
+    next, and where others have all places there, it may still have one of those kept for newcomers; and when the server
+    is full, a caller with fewer requests than another takes the place of the other's newest one that still waits
+    ("longest queue drop").
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic):
@@ -156,14 +159,18 @@ class Admission:
 
     def _send_next(self) -> None:
         """Give turns while Triton may have more."""
-        most = self.limits.in_flight if self.limits.at_triton is None else self.limits.at_triton
-        while self._at_triton.total() < most:
-            waiting = [slot for slot in self._slots if slot.waiting]
-            if not waiting:
-                return
+        while waiting := [slot for slot in self._slots if slot.waiting]:
             chosen = min(waiting, key=lambda slot: self._at_triton[slot.caller])  # of equals the oldest
+            if not self._has_room_for(chosen.caller):
+                return  # nor has it for those with more
             self._at_triton[chosen.caller] += 1
             chosen.go()
+
+    def _has_room_for(self, caller: Caller) -> bool:
+        most = self.limits.in_flight if self.limits.at_triton is None else self.limits.at_triton
+        taken, share = self._at_triton.total(), max(1, most // len(self._held))
+        newcomer = self._at_triton[caller] < share
+        return taken < most + (self.limits.for_newcomers if newcomer else 0)
 
     def _evictable(self, caller: Caller) -> Slot | None:
         """The newest request that waits of who has most in flight, and more than `caller` would have."""

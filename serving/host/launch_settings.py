@@ -48,7 +48,7 @@ class LaunchSettings(BaseSettings):
         None,
         ge=1,
         description="requests that Triton has at once; the others wait in the door, each client in a queue of its own"
-        " (default: half as many again as the LLM has slots)",
+        " (default: by the LLM's slots, see docs/operations.md)",
     )
     max_connections_of_address: int | None = Field(
         None,

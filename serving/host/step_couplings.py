@@ -31,12 +31,19 @@ def read_steps(config: str) -> dict[str, StepSettings]:
 
 
 def limits(settings: LaunchSettings, steps: dict[str, StepSettings]) -> Limits:
-    """The door's limits. Triton gets a few requests more than the LLM has slots, and prepares them meanwhile."""
+    """The door's limits on what Triton has at once.
+
+    With slots for newcomers, no request waits inside Triton for a slot: a newcomer would wait behind it. Without,
+    Triton gets half as many more than the LLM has slots, and prepares them meanwhile.
+    """
     found = settings.limits
     llm = steps.get("llm")
-    if found.at_triton is not None or not isinstance(llm, LlmSettings):
+    if not isinstance(llm, LlmSettings):
         return found
-    return replace(found, at_triton=min(found.in_flight, llm.slots + max(2, llm.slots // 2)))
+    kept = llm.newcomer_slots
+    most = llm.slots - kept - PROBES if kept else llm.slots + max(2, llm.slots // 2)
+    at_triton = min(found.in_flight, most) if found.at_triton is None else found.at_triton
+    return replace(found, at_triton=at_triton, for_newcomers=kept)
 
 
 def check(settings: LaunchSettings, steps: dict[str, StepSettings]) -> None:
@@ -49,6 +56,11 @@ def check(settings: LaunchSettings, steps: dict[str, StepSettings]) -> None:
                 f"--max-in-flight {settings.max_in_flight} is more than the LLM can take: {llm.slots} slots and"
                 f" {llm.max_queue} in its queue, less {PROBES} for probes; lower it to {room} or raise"
                 " max_queue of model_repository/llm"
+            )
+        if llm.newcomer_slots and llm.slots <= llm.newcomer_slots + PROBES:
+            raise ServerError(
+                f"newcomer_slots {llm.newcomer_slots} of model_repository/llm leaves nothing of {llm.slots} slots, less"
+                f" {PROBES} for probes, to all others; lower it or raise slots"
             )
         if llm.engine == "vllm" and llm.prefix_cache_mib:
             raise ServerError(

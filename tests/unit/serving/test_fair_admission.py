@@ -12,8 +12,8 @@ from serving.door.caller import Caller, set_caller
 from serving.door.upload_budget import Upload, UploadBudget
 
 
-def admission(in_flight: int = 8, at_triton: int | None = 2) -> Admission:
-    made = Admission(Limits(in_flight=in_flight, at_triton=at_triton))
+def admission(in_flight: int = 8, at_triton: int | None = 2, for_newcomers: int = 0) -> Admission:
+    made = Admission(Limits(in_flight=in_flight, at_triton=at_triton, for_newcomers=for_newcomers))
     made.ready = True
     return made
 
@@ -47,6 +47,42 @@ def test_the_next_turn_is_that_of_the_caller_with_the_fewest_at_triton() -> None
     assert single.waiting
     flood[0].release()
     assert not single.waiting
+
+
+def test_a_newcomer_waits_for_nobody_while_another_holds_all_places() -> None:
+    to, many, one = admission(in_flight=20, at_triton=4, for_newcomers=2), Caller(), Caller()
+    flood = [enter(to, many) for _ in range(10)]
+    assert sum(not slot.waiting for slot in flood) == 4
+    first, second, third = (enter(to, one) for _ in range(3))
+    assert [first.waiting, second.waiting, third.waiting] == [False, False, True]
+    assert sum(not slot.waiting for slot in flood) == 4
+
+
+def test_the_places_of_newcomers_are_never_those_of_who_has_an_equal_share() -> None:
+    to = admission(in_flight=40, at_triton=4, for_newcomers=2)
+    callers = [Caller() for _ in range(4)]
+    floods = [enter(to, caller) for _ in range(5) for caller in callers]
+    assert sum(not slot.waiting for slot in floods) == 4
+    newcomer = Caller()
+    assert [enter(to, newcomer).waiting for _ in range(2)] == [False, True]
+
+
+def test_a_newcomer_that_ends_makes_room_for_the_next_newcomer_alone() -> None:
+    to, many = admission(in_flight=20, at_triton=2, for_newcomers=1), Caller()
+    flood = [enter(to, many) for _ in range(6)]
+    first, second = enter(to, Caller()), enter(to, Caller())
+    assert not first.waiting and second.waiting
+    first.release()
+    assert not second.waiting
+    second.release()
+    assert sum(not slot.waiting for slot in flood) == 2
+    flood[0].release()
+    assert sum(not slot.waiting for slot in flood[1:]) == 2
+
+
+def test_a_caller_alone_has_no_place_of_newcomers() -> None:
+    to, caller = admission(at_triton=2, for_newcomers=4), Caller()
+    assert [enter(to, caller).waiting for _ in range(4)] == [False, False, True, True]
 
 
 def test_the_oldest_request_of_a_caller_is_next() -> None:

@@ -106,9 +106,9 @@ def test_the_defaults_agree_with_every_config(config: str) -> None:
 
 def test_more_requests_than_the_llm_can_take_are_refused_at_start() -> None:
     steps = step_couplings.read_steps("cpu")
-    with pytest.raises(ServerError, match="lower it to 70 or raise max_queue"):
-        step_couplings.check(LaunchSettings(max_in_flight=71), steps)
-    step_couplings.check(LaunchSettings(max_in_flight=70), steps)
+    with pytest.raises(ServerError, match="lower it to 78 or raise max_queue"):
+        step_couplings.check(LaunchSettings(max_in_flight=79), steps)
+    step_couplings.check(LaunchSettings(max_in_flight=78), steps)
 
 
 def test_a_prefix_cache_that_the_engine_would_not_use_is_refused_at_start() -> None:
@@ -145,9 +145,26 @@ def test_a_temporary_log_leaves_no_open_file() -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == len(before)
 
 
-def test_triton_is_given_a_few_requests_more_than_the_llm_has_slots() -> None:
+def test_no_request_at_triton_waits_for_a_slot_and_some_are_kept_for_newcomers_and_probes() -> None:
     steps = step_couplings.read_steps("cpu")
+    found = step_couplings.limits(LaunchSettings(), steps)
+    assert found.at_triton is not None and found.for_newcomers == 2
+    assert found.at_triton + found.for_newcomers + step_couplings.PROBES == steps["llm"].slots
     assert step_couplings.limits(LaunchSettings(), steps).at_triton == 12
     assert step_couplings.limits(LaunchSettings(max_in_flight=4), steps).at_triton == 4
     assert step_couplings.limits(LaunchSettings(max_at_triton=3), steps).at_triton == 3
     assert step_couplings.limits(LaunchSettings(), step_couplings.read_steps("gpu")).at_triton is None
+
+
+def test_without_slots_for_newcomers_triton_is_given_a_few_requests_more_than_the_llm_has_slots() -> None:
+    found = step_couplings.limits(LaunchSettings(max_in_flight=200), step_couplings.read_steps("vllm"))
+    assert (found.at_triton, found.for_newcomers) == (96, 0)
+
+
+def test_slots_for_newcomers_must_leave_some_for_all_others() -> None:
+    steps = step_couplings.read_steps("cpu")
+    few = {"llm": steps["llm"].model_copy(update={"slots": 4})}
+    with pytest.raises(
+        ServerError, match="newcomer_slots 2 of model_repository/llm leaves nothing of 4 slots"
+    ):
+        step_couplings.check(LaunchSettings(max_in_flight=4), few)
