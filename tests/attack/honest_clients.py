@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 
-from tests.attack.scene import Address, at_once, generate
+from tests.attack.scene import HONESTS, Address, at_once, generate
 
 
 def main() -> None:
@@ -16,10 +16,10 @@ def main() -> None:
     errors: list[str] = []
     stopping = threading.Event()
 
-    def ask() -> None:
+    def ask(number: int) -> None:
         while not stopping.is_set():
             began = time.monotonic()
-            code, said = generate(Address(host, port), key=key)
+            code, said = generate(Address(host, port), source=HONESTS[number], key=key)
             times_s.append(time.monotonic() - began)
             if code != 200:
                 errors.append(f"{code} {said}")
@@ -32,7 +32,7 @@ def main() -> None:
 
     print("asking", flush=True)
     threading.Thread(target=wait).start()
-    at_once(2, lambda number: ask())
+    at_once(len(HONESTS), ask)
     print(json.dumps([times_s, errors]), flush=True)
 
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -21,7 +21,8 @@ from tests.support import scrape
 if TYPE_CHECKING:
     from tests.faults import Launched  # not at work: it imports what builds engines, for half a minute
 
-HONEST = "127.0.0.2"  # the address of the honest; attackers come from others
+HONEST = "127.0.0.2"  # an address of the honest; attackers come from others
+HONESTS = (HONEST, "127.0.0.3")  # each of them is a client, with an address of its own
 STRANGER = "127.0.0.66"
 PATIENCE_S = 60.0
 NOISE_S = 0.25  # below it twice as long is the machine's noise, not harm
@@ -134,7 +135,7 @@ class Address:
 
 @dataclass
 class Honest:
-    """Two clients that ask one question after the other, as they would on a quiet server.
+    """Two clients, each at its own address, that ask one question after the other, as on a quiet server.
 
     In a process of their own: what the attacker computes must not slow their clock.
     """
@@ -160,9 +161,10 @@ class Honest:
                 process.stdin.close()
                 self.times_s, self.errors = json.loads(process.stdout.readline())
 
-    def worst_s(self, share: float = 0.99) -> float:
-        found = sorted(self.times_s)
-        return found[min(len(found) - 1, int(share * len(found)))] if found else float("inf")
+
+def worst(times_s: Iterable[float], share: float = 0.99) -> float:
+    found = sorted(times_s)
+    return found[min(len(found) - 1, int(share * len(found)))] if found else float("inf")
 
 
 def raise_own_limit() -> None:
