@@ -19,7 +19,7 @@ from clients import AudioFlamingo
 from tests.attack.scene import STRANGER, Attack, Scene, generate, head
 from tests.support import scrape
 from tests.support.clips import clip
-from tests.support.wire import _bytes_input, _request
+from tests.support.wire import Stream, _bytes_input, _request
 
 CLIENTS = 64
 SESSIONS = 24
@@ -148,6 +148,7 @@ def _user(text: str) -> dict[str, Any]:
 
 def slow_encoder(scene: Scene) -> str:
     """Longer than any bound for a hang, so that only heartbeats tell it from one; a short clip does not wait for it."""
+    left_s = _leave(scene)
     windows = scene.count(20, 5)
     began, encoded = time.monotonic(), scene.sample("af3_embedding_cache_misses")
     short_s: list[float] = []
@@ -168,8 +169,20 @@ def slow_encoder(scene: Scene) -> str:
     assert short_s and short_s[0] < 2.5 * window_s, f"a short clip beside it: {short_s}"
     return (
         f"{30 * windows} s of sound, {seconds:.0f} s at the encoder: answered;"
-        f" half a second of sound beside it: answered after {short_s[0]:.1f} s"
+        f" half a second of sound beside it: answered after {short_s[0]:.1f} s; another, whose client left: gone after"
+        f" {left_s:.1f} s"
     )
+
+
+def _leave(scene: Scene) -> float:
+    """Seconds until nothing is left of a ten-minute clip whose client leaves when one window is encoded."""
+    encoded = scene.sample("af3_embedding_cache_misses")
+    stream = Stream(scene.server.url, audio=[clip(598.0, seed=5)], prompt="What is it?")
+    scrape.wait_until(lambda: scene.sample("af3_embedding_cache_misses") > encoded, 180)
+    began = time.monotonic()
+    stream.cancel()
+    scrape.wait_until(lambda: scene.in_flight() <= HONESTS, 90)
+    return time.monotonic() - began
 
 
 def _ask(scene: Scene, seconds: float) -> str:
