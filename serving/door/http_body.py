@@ -34,9 +34,12 @@ CODES: Mapping[Status, int] = {
 
 
 class BlockCount(Protocol):
-    """Looks at a body while it comes, and raises RequestError for one that must not be parsed."""
+    """Looks at a body while it comes, and raises RequestError for one that must not be parsed.
 
-    def feed(self, block: bytes) -> None: ...
+    A block is the first `size` bytes of a buffer, which is written over afterwards.
+    """
+
+    def feed(self, buffer: bytes | bytearray, size: int) -> None: ...
 
 
 def http_status(error: RequestError) -> int:
@@ -57,19 +60,24 @@ async def read_body(
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity":
         raise invalid(f"Content-Encoding '{coding[:32]}' is not read; send it plain")
-    announced = request.headers.get("content-length", "0")
-    upload = budget.open(int(announced) if announced.isdigit() and len(announced) < 20 else 0)
+    length = request.headers.get("content-length", "0")
+    announced = int(length) if length.isdigit() and len(length) < 20 else 0
+    upload = budget.open(announced)
     body = _Body(upload, count())
-    cycle = request.scope.get("extensions", {}).get("af3.cycle")
+    extensions = request.scope.get("extensions", {})
+    cycle = extensions.get("af3.cycle")
     try:
         if cycle is not None:
-            body.take(bytes(cycle.body))  # what came before anybody asked
+            body.take(cycle.body, len(cycle.body))  # what came before anybody asked
             cycle.body, cycle.collect = bytearray(), body.collect
+            if "transfer-encoding" not in request.headers:
+                extensions["af3.connection"].receive_body(cycle, announced - len(body.content))
         while True:
             message = await _next(request.receive, body)
             if message["type"] == "http.disconnect":
                 raise ClientLeft
-            body.take(message.get("body", b""))
+            block = message.get("body", b"")
+            body.take(block, len(block))
             if not message.get("more_body", False):
                 return body.content, upload
     except BaseException:
@@ -78,6 +86,7 @@ async def read_body(
     finally:
         if cycle is not None:
             cycle.collect = None
+            extensions["af3.connection"].give_up_body()
 
 
 class _Body:
@@ -90,19 +99,19 @@ class _Body:
         self._structure = structure
         self._error: RequestError | None = None
 
-    def take(self, block: bytes) -> None:
-        """Raises RequestError when it must not be read on, or was not."""
+    def take(self, buffer: bytes | bytearray, size: int) -> None:
+        """The first `size` bytes of the buffer. Raises RequestError when it must not be read on, or was not."""
         if self._error is not None:
             raise self._error
-        self._upload.grow(len(block))
-        self._structure.feed(block)
-        self.content += block
+        self._upload.grow(size)
+        self._structure.feed(buffer, size)
+        self.content += memoryview(buffer)[:size]
         self.came_s = time.monotonic()
 
-    def collect(self, block: bytes) -> bool:
+    def collect(self, buffer: bytes | bytearray, size: int) -> bool:
         """`take`, called by the connection; False when no more is taken, and `take` says why."""
         try:
-            self.take(block)
+            self.take(buffer, size)
         except RequestError as error:
             self._error = error
         return self._error is None
@@ -146,17 +155,20 @@ async def send_error(
     raw = [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
     await send({"type": "http.response.start", "status": code or http_status(error), "headers": raw})
     await send({"type": "http.response.body", "body": body, "more_body": True})
-    if more_body and not await _drained(request.receive):
+    if more_body and not await _drained(request):
         request.scope["extensions"]["af3.connection"].transport.close()
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _drained(receive: Receive) -> bool:
+async def _drained(request: Request) -> bool:
     """True when the rest of the body has arrived."""
+    cycle = request.scope.get("extensions", {}).get("af3.cycle")
+    if cycle is not None and not cycle.more_body:
+        return True  # it came before it was refused, and nothing more will be said
     end = asyncio.get_running_loop().time() + DRAIN_S
     while True:
         try:
-            message = await asyncio.wait_for(receive(), end - asyncio.get_running_loop().time())
+            message = await asyncio.wait_for(request.receive(), end - asyncio.get_running_loop().time())
         except asyncio.TimeoutError:
             return False
         if message["type"] == "http.disconnect" or not message.get("more_body", False):

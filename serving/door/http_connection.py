@@ -2,7 +2,7 @@
 
 Beyond uvicorn (0.54): a limit for the size and the time of a request's head; a limit of connections, of which idle ones
 make room; clients that close their side after the request and still wait for the answer (RFC 9112 §9.6); bytes after a
-request that do not end its answer; no chunks for clients of HTTP/1.0; refusals in JSON.
+request that do not end its answer; no chunks for clients of HTTP/1.0; refusals in JSON; large bodies past the parser.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http import httptools_impl
+
+from serving.door.body_receiver import BLOCK_BYTES, LARGE_BYTES, BodyReceiver
+from serving.door.body_thread import BodyThread, Loan
 
 HEAD_BYTES = 32 << 10
 HEAD_S = 30.0
@@ -23,16 +27,22 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Connection(httptools_impl.HttpToolsProtocol):
-    """One TCP connection. `most` of the class is how many there may be, `most_of_address` of one address."""
+    """One TCP connection. `most` of the class is how many there may be, `most_of_address` of one address;
+    `blocks`: where large bodies are received, `bodies`: the thread that receives those that are not encrypted; of
+    every server its own.
+    """
 
     most = 1024
     most_of_address = 512
+    blocks = bytearray(BLOCK_BYTES)
+    bodies: BodyThread | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._in_head = True
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._half_closed = False
+        self._loan: Loan | None = None
         self._deaf = False  # what still comes is not HTTP and is thrown away
         host = _host(transport)
         own = [other for other in self.connections if _host(other.transport) == host]  # type: ignore[union-attr]
@@ -45,6 +55,7 @@ class Connection(httptools_impl.HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
+        self.give_up_body()
         super().connection_lost(exc)
 
     @property
@@ -110,9 +121,54 @@ class Connection(httptools_impl.HttpToolsProtocol):
         collect = getattr(self.cycle, "collect", None)
         if collect is None or self.cycle.response_complete:
             super().on_body(body)
-        elif not collect(body):
+        elif not collect(body, len(body)):
             self.cycle.collect = None  # type: ignore[attr-defined]
             self.cycle.message_event.set()
+
+    def receive_body(self, cycle: Any, left: int) -> None:
+        """The next `left` bytes are the rest of a body that `cycle.collect` takes."""
+        if left < LARGE_BYTES or cycle is not self.cycle or self.transport.is_closing():
+            return
+        if self.bodies is None or self.scheme == "https":
+            self._receive_here(cycle, left)
+            return
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        try:
+            self._loan = Loan(descriptor, cycle, left, self._body_back)
+        except OSError:  # no more descriptors
+            self._receive_here(cycle, left)
+            return
+        self.flow.read_paused = False  # `_body_back` resumes
+        self.transport.pause_reading()
+        self.bodies.receive(self._loan)
+
+    def give_up_body(self) -> None:
+        """Nobody collects it any more; what still comes of it is dropped."""
+        if self._loan is not None and self.bodies is not None:
+            self.bodies.give_up(self._loan)
+
+    def _body_back(self, loan: Loan) -> None:
+        self._loan = None
+        loan.cycle.message_event.set()
+        if self.transport.is_closing():
+            return
+        if loan.failed:
+            self.transport.abort()
+        elif loan.left:
+            self._receive_here(loan.cycle, loan.left)
+        else:
+            self.body_received()
+        self.transport.resume_reading()
+
+    def _receive_here(self, cycle: Any, left: int) -> None:
+        self.transport.set_protocol(BodyReceiver(self, cycle, self.blocks, left))
+
+    def body_received(self) -> None:
+        """The body has come past the parser, which still waits for it: another one reads the next request."""
+        self.transport.set_protocol(self)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.on_message_complete()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

@@ -11,6 +11,8 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from serving.door.body_receiver import BLOCK_BYTES
+from serving.door.body_thread import BodyThread
 from serving.door.http_connection import Connection
 from serving.door.websocket_connection import MESSAGE_BYTES, PING_S, WebSocketConnection
 
@@ -30,8 +32,14 @@ class HttpServer:
         tls: ssl.SSLContext | None = None,
     ):
         """connections: how many may be open at once; of_address: how many of one address, half of all by default."""
-        most = {"most": connections, "most_of_address": of_address or max(1, connections // 2)}
-        limited = type("LimitedConnection", (Connection,), most)
+        self._bodies = BodyThread()
+        own = {
+            "most": connections,
+            "most_of_address": of_address or max(1, connections // 2),
+            "blocks": bytearray(BLOCK_BYTES),
+            "bodies": self._bodies,
+        }
+        limited = type("LimitedConnection", (Connection,), own)
         config = uvicorn.Config(
             app,
             http=limited,
@@ -70,6 +78,7 @@ class HttpServer:
         self._server.should_exit = True
         if self._task is not None:
             await self._task
+        await asyncio.to_thread(self._bodies.close)
 
 
 def open_access_log(path: Path) -> None:

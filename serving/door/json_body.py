@@ -23,29 +23,43 @@ BACKSLASH = ord("\\")
 
 
 class StructureCount:
-    """Counts what makes JSON expensive to parse, block by block."""
+    """Counts what makes JSON expensive to parse, block by block: marks outside of strings, and escapes.
+
+    A block without a quote that lies in a string, as the middle of a clip does, is looked at for quotes and escapes
+    alone: looking for a byte takes a tenth of the time of counting it.
+    """
 
     def __init__(self) -> None:
         self._marks = 0
         self._escapes = 0
+        self._in_string = False
+        self._half_escape = b""  # the backslash that a block ended with
 
-    def feed(self, block: bytes) -> None:
-        """Raises RequestError when it is too much."""
-        if not (
-            b'"' in block
-            or b"," in block
-            or b":" in block
-            or b"[" in block
-            or b"{" in block
-            or b"\\" in block
-        ):
-            return  # the middle of a clip: looking for a mark is a tenth of the time of counting it
-        self._marks += sum(block.count(mark) for mark in (b",", b":", b"[", b"{", b'"'))
-        self._escapes += block.count(b"\\")
+    def feed(self, buffer: bytes | bytearray, size: int) -> None:
+        """The first `size` bytes of the buffer. Raises RequestError when it is too much."""
+        if not size:
+            return
+        quoted = buffer.find(b'"', 0, size) >= 0
+        escaped = buffer.find(b"\\", 0, size) >= 0
+        if quoted or not self._in_string:
+            self._marks += sum(buffer.count(mark, 0, size) for mark in (b",", b":", b"[", b"{", b'"'))
+        if escaped:
+            self._escapes += buffer.count(b"\\", 0, size)
         if self._marks > MAX_MARKS or self._escapes > MAX_ESCAPES:
             raise invalid(
                 f"the JSON has more than {MAX_MARKS} commas, colons, brackets and quotes; send fewer values"
             )
+        if quoted or buffer[size - 1] == BACKSLASH:
+            self._follow(bytes(memoryview(buffer)[:size]))
+        else:
+            self._half_escape = b""
+
+    def _follow(self, block: bytes) -> None:
+        """Whether the next block begins in a string."""
+        rest = (self._half_escape + block).replace(b"\\\\", b"")
+        self._half_escape = b"\\" if rest.endswith(b"\\") else b""
+        quotes = rest.count(b'"') - rest.count(b'\\"')
+        self._in_string ^= quotes % 2 == 1
 
 
 class LongString:

@@ -15,6 +15,7 @@ from tritonclient.grpc import service_pb2
 from af3 import contract
 from af3.errors import RequestError
 from serving.door.admission import Admission, Slot
+from serving.door.far_stream import FarStream
 from serving.door.metrics import DoorMetrics
 from serving.door.request_check import ENSEMBLES
 from serving.door.request_record import RequestRecord
@@ -83,7 +84,7 @@ class Answer:
         self._stops: dict[str, asyncio.Task[None]] = {}
         self._next_stop_s: dict[str, float] = {}
         self._closed: list[Callable[[Answer], None]] = []
-        self._call: grpc.aio.StreamStreamCall | None = None  # not before it is the request's turn
+        self._call: grpc.aio.StreamStreamCall | FarStream | None = None  # not before it is the request's turn
         slot.on_evicted(self._evicted)
         loop = asyncio.get_running_loop()
         self._pumping = loop.create_task(self._pump(message))
@@ -202,10 +203,11 @@ class Answer:
         """Send the request, then move every response into the buffer."""
         admission = self._services.admission
         await self._slot.turn()
-        self._call = call = self._services.upstream.call()
+        self._call = call = self._services.upstream.call(len(request))
         try:
-            await self._send(call, request)
+            sending = self._send(call, request)
             del request
+            await sending
             async for message in call:
                 admission.seen_at = admission.now()
                 if self._unwanted:
@@ -221,9 +223,11 @@ class Answer:
             log.exception("reading from Triton failed")
             raise
 
-    async def _send(self, call: grpc.aio.StreamStreamCall, request: bytes) -> None:
+    async def _send(self, call: grpc.aio.StreamStreamCall | FarStream, request: bytes) -> None:
         try:
-            await call.write(request)
+            writing = call.write(request)
+            del request
+            await writing
             await call.done_writing()
         except asyncio.InvalidStateError:
             pass  # Triton is away or has refused; reading tells

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from types import TracebackType
 
@@ -16,11 +17,12 @@ class UploadBudget:
     """Bytes and count of the requests that are being received, parsed or sent on to Triton.
 
     A caller that has some already may announce half of what the others hold free: so a newcomer always finds room. Of
-    all together only what has come is counted: announcing alone takes nothing from anybody.
+    all together only what has come is counted: announcing alone takes nothing from anybody. Any thread may use it.
     """
 
     def __init__(self, limits: Limits):
         self.limits = limits
+        self.lock = threading.RLock()
         self.bytes = 0
         self.count = 0
         self.held_by: Counter[Caller] = Counter()
@@ -32,6 +34,10 @@ class UploadBudget:
         caller = current_caller()
         if announced_bytes > self.limits.message_bytes:
             raise self.too_large(f"{announced_bytes} bytes")
+        with self.lock:
+            return self._open(caller, announced_bytes)
+
+    def _open(self, caller: Caller, announced_bytes: int) -> Upload:
         alone = caller is ANYONE or not self.count_of[caller]
         if not _has_room(1, self.count, self.count_of[caller], self.limits.uploads, alone):
             raise self.full()
@@ -76,6 +82,11 @@ class Upload:
 
     def grow(self, count: int) -> None:
         """`count` more bytes have come. Raises RequestError when they are too many."""
+        with self._budget.lock:
+            if self._open:  # else nobody waits for them any more
+                self._grow(count)
+
+    def _grow(self, count: int) -> None:
         budget, caller = self._budget, self._caller
         if self.bytes + count > budget.limits.message_bytes:
             raise budget.too_large(f"more than {self.bytes} bytes")
@@ -89,8 +100,11 @@ class Upload:
         budget.held_by[caller] += count
 
     def release(self) -> None:
-        if not self._open:
-            return
+        with self._budget.lock:
+            if self._open:
+                self._release()
+
+    def _release(self) -> None:
         self._open = False
         budget, caller = self._budget, self._caller
         budget.count -= 1

@@ -11,6 +11,7 @@ from tritonclient.grpc import service_pb2
 from af3 import contract
 from af3.stop import stop_values
 from serving.address import KEY_HEADER
+from serving.door.far_stream import LARGE_BYTES, FarLoop, FarStream
 
 SERVICE = "/inference.GRPCInferenceService/"
 OPTIONS = (
@@ -30,17 +31,24 @@ def key_metadata(key: str) -> tuple[tuple[str, str], ...]:
 
 
 class Upstream:
-    """One connection to Triton, kept open: streams end, connections do not."""
+    """One connection to Triton, and one for large requests, kept open: streams end, connections do not."""
 
     def __init__(self, url: str, key: str):
         self._channel = grpc.aio.insecure_channel(url, options=OPTIONS)
         self._metadata = key_metadata(key)
-        self._stream = self._channel.stream_stream(f"{SERVICE}ModelStreamInfer")
+        # An option of its own: gRPC shares connections of channels that are the same.
+        own = (*OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+        self._far = FarLoop(lambda: grpc.aio.insecure_channel(url, options=own))
         self._unary = asyncio.Semaphore(UNARY_AT_ONCE)
 
-    def call(self) -> grpc.aio.StreamStreamCall:
-        """A stream for one ModelInferRequest; both ways carry serialised messages."""
-        return self._stream(metadata=self._metadata)
+    def call(self, request_bytes: int) -> grpc.aio.StreamStreamCall | FarStream:
+        """A stream for one ModelInferRequest of so many bytes; both ways carry serialised messages."""
+        if request_bytes > LARGE_BYTES:
+            return FarStream(self._far, self._stream)
+        return self._stream(self._channel)
+
+    def _stream(self, channel: grpc.aio.Channel) -> grpc.aio.StreamStreamCall:
+        return channel.stream_stream(f"{SERVICE}ModelStreamInfer")(metadata=self._metadata)
 
     async def unary(self, method: str, request: bytes, timeout_s: float = 10.0) -> bytes:
         """Call a method that has one answer. Raises grpc.aio.AioRpcError."""
@@ -50,7 +58,7 @@ class Upstream:
 
     async def stop(self, step: contract.Step, request_id: str) -> None:
         """End a request at a step. An unknown id is no error, nor is a Triton that is away."""
-        call = self.call()
+        call = self._stream(self._channel)
         try:
             await call.write(stop_request(step, request_id).SerializeToString())
             await call.done_writing()
@@ -60,6 +68,7 @@ class Upstream:
             pass
 
     async def close(self) -> None:
+        await self._far.close()
         await self._channel.close()
 
 

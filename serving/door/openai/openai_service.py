@@ -75,7 +75,7 @@ class OpenAiHttp:
 class _AnyBytes:
     """A form is not counted: its parser goes over it once."""
 
-    def feed(self, block: bytes) -> None:
+    def feed(self, buffer: bytes | bytearray, size: int) -> None:
         pass
 
 

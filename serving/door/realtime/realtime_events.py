@@ -78,7 +78,7 @@ def parse(frame: bytes) -> ClientEvent:
     """Raises EventError for what is no event."""
     try:
         count = json_body.StructureCount()
-        count.feed(frame)
+        count.feed(frame, len(frame))
         body = json_body.parse(frame)
     except RequestError as error:
         raise EventError(error.message, "invalid_json") from None

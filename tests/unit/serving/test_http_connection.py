@@ -49,8 +49,15 @@ def to_the_end(connection: socket.socket) -> bytes:
 
 
 def reply(connection: socket.socket) -> tuple[int, bytes]:
-    """One reply with a Content-Length or in chunks; the connection stays open."""
-    file = connection.makefile("rb")
+    """One reply with a Content-Length or in chunks, and not a byte of the next; the connection stays open."""
+    file = connection.makefile("rb", buffering=0)
+
+    def read(count: int) -> bytes:
+        found = b""
+        while len(found) < count and (block := file.read(count - len(found))):
+            found += block
+        return found
+
     status = int(file.readline().split()[1])
     headers = {}
     while line := file.readline().strip():
@@ -59,11 +66,11 @@ def reply(connection: socket.socket) -> tuple[int, bytes]:
     if headers.get(b"transfer-encoding") == b"chunked":
         body = b""
         while size := int(file.readline(), 16):
-            body += file.read(size)
+            body += read(size)
             file.readline()
         file.readline()
         return status, body
-    return status, file.read(int(headers.get(b"content-length", 0)))
+    return status, read(int(headers.get(b"content-length", 0)))
 
 
 def test_a_connection_serves_one_request_after_the_other(door: Door) -> None:

@@ -130,7 +130,46 @@ def test_a_body_of_many_small_parts_is_refused_while_it_arrives(part: bytes) -> 
     block = part * (65536 // len(part))
     with pytest.raises(RequestError, match=f"more than {MAX_MARKS}"):
         for _ in range(250):  # 16 MB
-            count.feed(block)
+            count.feed(block, len(block))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 64, 10_000])
+def test_what_lies_in_a_string_is_no_structure_however_it_is_cut(size: int) -> None:
+    """Quotes and backslashes in strings, cut at every place; the marks outside are counted, those inside are not."""
+    body = json.dumps({"a,b": ['"', "\\", '\\"', '\\\\"x', "," * 3000, "end\\"], "c": 1}).encode()
+    count = StructureCount()
+    for start in range(0, len(body), size):
+        block = body[start : start + size]
+        count.feed(block, len(block))
+    assert not count._in_string
+    assert not count._half_escape
+    assert (count._marks < 200) == (size < 1000)
+
+
+@pytest.mark.parametrize("start", [b'{"a": "', b'{"a": "\\"', b'{"a": "\\\\\\"'])
+def test_a_clip_costs_two_looks_at_each_block(start: bytes) -> None:
+    """Of the blocks in its middle, whatever text stood before it; what follows the string is counted again."""
+
+    class Block(bytearray):
+        looks = 0
+
+        def find(self, *arguments):  # type: ignore[override]
+            Block.looks += 1
+            return super().find(*arguments)
+
+        def count(self, *arguments):  # type: ignore[override]
+            Block.looks += 1
+            return super().count(*arguments)
+
+    count = StructureCount()
+    count.feed(start, len(start))
+    middle = Block(b"ab+/" * 1000)
+    for _ in range(10):
+        count.feed(middle, len(middle))
+    assert Block.looks == 20
+    count.feed(b'"', 1)
+    with pytest.raises(RequestError, match=f"more than {MAX_MARKS}"):
+        count.feed(b"," * (MAX_MARKS + 1), MAX_MARKS + 1)
 
 
 WORST = {
@@ -145,7 +184,7 @@ WORST = {
 def test_no_body_that_is_let_through_takes_long_to_parse(name: str) -> None:
     """All of it together is less than the event loop may be held up; `json.loads` of 16 MB of lists took 1.4 s."""
     count = StructureCount()
-    count.feed(WORST[name])
+    count.feed(WORST[name], len(WORST[name]))
 
     def read() -> None:
         found = parse(WORST[name])

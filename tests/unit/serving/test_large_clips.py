@@ -13,7 +13,9 @@ from tritonclient.grpc import service_pb2
 from af3 import contract
 from serving.door import affinity, generate_request, http_body, json_body, wire_request
 from serving.door.admission import DEFAULT_LIMITS
+from serving.door.body_receiver import BLOCK_BYTES
 from serving.door.door import Door
+from serving.door.http_connection import Connection
 from serving.door.upload_budget import UploadBudget
 from serving.door.wire_check import SMALL_BYTES
 from tests.support import openai_api
@@ -76,6 +78,33 @@ def test_the_loop_neither_parses_nor_copies_a_clip(
     assert door._thread.name not in where.values()
     assert len(woken) <= 4
     assert sum(woken) < len(CLIP) / 2
+
+
+@pytest.mark.parametrize("name", ASKS)
+def test_a_clip_goes_from_the_socket_to_its_place_past_the_parser(
+    name: str, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 2 MB the parser gets what came with the head; another thread reads the rest, which is copied once."""
+    parsed: list[int] = []
+    taken: list[tuple[int, bool]] = []
+    real_received, real_take = Connection.data_received, http_body._Body.take
+
+    def received(connection: Connection, data: bytes) -> None:
+        parsed.append(len(data))
+        real_received(connection, data)
+
+    def take(body: http_body._Body, buffer: bytes | bytearray, size: int) -> None:
+        elsewhere = threading.current_thread() is not door._thread
+        taken.append((size, elsewhere and len(buffer) == BLOCK_BYTES))
+        real_take(body, buffer, size)
+
+    monkeypatch.setattr(Connection, "data_received", received)
+    monkeypatch.setattr(http_body._Body, "take", take)
+    ask, sent = ASKS[name]
+    assert ask(door).status == 200
+    assert sum(parsed) < len(sent) / 2
+    assert sum(size for size, beside in taken if beside) > len(sent) / 2
+    assert sum(size for size, _ in taken) - len(sent) < 2000
 
 
 def test_protobuf_does_not_see_a_clip() -> None:
@@ -142,12 +171,19 @@ class Cycle:
     body = bytearray(b'{"a": ')
 
     async def receive(self) -> dict[str, Any]:
-        self.collect(b"1}")  # type: ignore[attr-defined]
+        self.collect(b"1}", 2)  # type: ignore[attr-defined]
         return {"type": "http.request", "body": bytes(self.body), "more_body": False}
+
+    def receive_body(self, cycle: Any, left: int) -> None:
+        """The connection's."""
+
+    def give_up_body(self) -> None:
+        """The connection's."""
 
 
 def test_blocks_stay_in_their_order() -> None:
     cycle = Cycle()
-    request = Request({"type": "http", "headers": [], "extensions": {"af3.cycle": cycle}}, cycle.receive)
+    extensions = {"af3.cycle": cycle, "af3.connection": cycle}
+    request = Request({"type": "http", "headers": [], "extensions": extensions}, cycle.receive)
     content, upload = asyncio.run(http_body.read_body(request, UploadBudget(DEFAULT_LIMITS)))
     assert (bytes(content), upload.bytes) == (b'{"a": 1}', 8)

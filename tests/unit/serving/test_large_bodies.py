@@ -1,0 +1,159 @@
+"""Bodies that go past the HTTP parser: what comes before, between and after them; Triton is a stand-in."""
+
+import json
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tritonclient.grpc import service_pb2
+
+from serving.door import http_body
+from serving.door.admission import Limits
+from serving.door.body_receiver import BLOCK_BYTES, LARGE_BYTES
+from serving.door.door import Door
+from serving.door.tls import Tls
+from tests.support.fake_triton import FakeTriton
+from tests.support.scrape import wait_until
+from tests.support.stand_in_door import door_before
+from tests.unit.serving.test_http_connection import connect, post, reply, to_the_end
+from tests.unit.serving.test_tls_reload import make
+
+CLIP = "A" * (3 * BLOCK_BYTES)
+LARGE = {"prompt": "say=large", "audio": CLIP}
+
+
+@pytest.fixture(scope="module")
+def door(triton: FakeTriton) -> Iterator[Door]:
+    with door_before(triton, Limits(message_bytes=4 << 20, upload_bytes=16 << 20)) as made:
+        yield made
+
+
+def last(triton: FakeTriton) -> service_pb2.ModelInferRequest:
+    return list(triton.seen.values())[-1]
+
+
+def nothing_held(door: Door) -> bool:
+    return (door.relay.uploads.bytes, door.relay.uploads.count) == (0, 0)
+
+
+@pytest.mark.parametrize("first", [0, 1, 100, 70_000], ids=lambda size: f"{size} bytes with the head")
+def test_a_large_body_arrives_whole_and_the_connection_goes_on(
+    first: int, door: Door, triton: FakeTriton
+) -> None:
+    request = post(LARGE)
+    start = request.index(b"\r\n\r\n") + 4 + first
+    with connect(door) as connection:
+        for _ in range(2):
+            connection.sendall(request[:start])
+            wait_until(lambda: door.relay.uploads.count == 1)
+            connection.sendall(request[start:])
+            assert b'"text": "large"' in reply(connection)[1]
+            assert CLIP.encode() in last(triton).raw_input_contents[0]
+            connection.sendall(post({"prompt": "say=small"}))
+            assert b'"text": "small"' in reply(connection)[1]
+
+
+@pytest.mark.parametrize("second", [{"prompt": "say=small"}, {**LARGE, "prompt": "say=small"}])
+def test_what_follows_a_large_body_is_the_next_request(second: dict[str, str], door: Door) -> None:
+    with connect(door) as connection:
+        connection.sendall(post(LARGE) + post(second) + post(LARGE))
+        for text in ("large", "small", "large"):
+            assert f'"text": "{text}"'.encode() in reply(connection)[1]
+    wait_until(lambda: nothing_held(door))
+
+
+def test_a_large_body_whose_client_waits_for_100_continue(door: Door) -> None:
+    head, _, body = post(LARGE, "Expect: 100-continue").partition(b"\r\n\r\n")
+    with connect(door) as connection:
+        connection.sendall(head + b"\r\n\r\n")
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert reply(connection)[0] == 200
+
+
+def test_a_large_body_over_http_1_0_has_its_answer_and_the_end(door: Door) -> None:
+    with connect(door) as connection:
+        connection.sendall(post(LARGE, version="1.0"))
+        assert b'"text": "large"' in to_the_end(connection)
+
+
+def test_a_large_body_refused_in_its_middle_is_drained_and_the_connection_goes_on(door: Door) -> None:
+    head, _, _ = post(b" " * (3 << 20)).partition(b"\r\n\r\n")
+    start = b'{"a": ' + b" " * 100_000
+    with connect(door) as connection:
+        connection.sendall(head + b"\r\n\r\n" + start)
+        wait_until(lambda: door.relay.uploads.bytes == len(start))
+        connection.sendall(b"[" * 200_000 + b" " * ((3 << 20) - 200_000 - len(start)))
+        status, said = reply(connection)
+        assert (status, b"commas, colons, brackets" in said) == (400, True)
+        assert nothing_held(door)
+        connection.sendall(post({"prompt": "say=small"}))
+        assert b'"text": "small"' in reply(connection)[1]
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_large_body_frees_its_memory(door: Door) -> None:
+    with connect(door) as connection:
+        connection.sendall(post(LARGE)[:-10])
+        wait_until(lambda: door.relay.uploads.bytes > len(CLIP))
+    wait_until(lambda: nothing_held(door))
+
+
+def test_a_client_that_closes_its_side_in_the_middle_of_a_large_body_frees_its_memory(door: Door) -> None:
+    with connect(door) as connection:
+        connection.sendall(post(LARGE)[:-10])
+        connection.shutdown(socket.SHUT_WR)
+        assert to_the_end(connection) == b""
+    wait_until(lambda: nothing_held(door))
+
+
+def test_a_client_that_closes_its_side_after_a_large_body_gets_its_answer(door: Door) -> None:
+    with connect(door) as connection:
+        connection.sendall(post(LARGE))
+        connection.shutdown(socket.SHUT_WR)
+        assert b'"text": "large"' in to_the_end(connection)
+
+
+def test_a_large_body_that_stops_is_given_up(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_body, "IDLE_S", 0.3)
+    monkeypatch.setattr(http_body, "DRAIN_S", 0.3)
+    with connect(door) as connection:
+        connection.sendall(post(LARGE)[:-10])
+        assert to_the_end(connection).startswith(b"HTTP/1.1 504 ")
+    wait_until(lambda: nothing_held(door))
+
+
+def test_two_large_bodies_at_once_do_not_mix(door: Door, triton: FakeTriton) -> None:
+    """Their blocks come in turns, into the same buffer."""
+    requests = [post({"prompt": f"say={letter}", "audio": letter * len(CLIP)}) for letter in "ab"]
+    connections = [connect(door, f"127.0.0.{place}") for place in (1, 2)]
+    seen = len(triton.seen)
+    for start in range(0, len(requests[0]), 50_000):
+        for connection, request in zip(connections, requests, strict=True):
+            connection.sendall(request[start : start + 50_000])
+    for connection, letter in zip(connections, "ab", strict=True):
+        assert f'"text": "{letter}"'.encode() in reply(connection)[1]
+        connection.close()
+    found = sorted(request.raw_input_contents[0][4:] for request in list(triton.seen.values())[seen:])
+    assert found == [letter.encode() * len(CLIP) for letter in "ab"]
+
+
+def test_a_large_body_over_tls(triton: FakeTriton, tmp_path: Path) -> None:
+    make(tmp_path, "server")
+    context = ssl.create_default_context(cafile=tmp_path / "server.pem")
+    tls = Tls(tmp_path / "server.pem", tmp_path / "server.key")
+    with (
+        door_before(triton, tls=tls) as door,
+        context.wrap_socket(connect(door), server_hostname="127.0.0.1") as connection,
+    ):
+        for text in ("large", "again"):
+            connection.sendall(post({**LARGE, "prompt": f"say={text}"}))
+            assert f'"text": "{text}"'.encode() in reply(connection)[1]
+            assert CLIP.encode() in last(triton).raw_input_contents[0]
+            connection.sendall(post({"prompt": "say=small"}))
+            assert b'"text": "small"' in reply(connection)[1]
+
+
+def test_the_clip_of_these_tests_is_large() -> None:
+    assert len(json.dumps(LARGE)) > 2 * LARGE_BYTES
