@@ -28,6 +28,8 @@ TITLE = b"TIT2\x00\x00\x00\x0b\x00\x00\x01\xff\x00\xfeT\x00i\x00t\x00\x00"
 UNSYNCHRONISED = b"ID3\x04\x00\x80\x00\x00\x00" + bytes([len(TITLE)]) + TITLE
 WAV_HEADER_BYTES = 44
 DSD_HZ = 2_822_400
+# The extension of a WAV header: 20 of 24 bits hold samples, on the centre channel, PCM.
+VALID_20_BITS = struct.pack("<HHIH", 22, 20, 4, 1) + bytes.fromhex("000000001000800000aa00389b71")
 
 
 def written(name: str) -> bytes:
@@ -54,7 +56,7 @@ def odd_files() -> dict[str, bytes]:
     files["wav_list_in_front.wav"] = _with_chunk(b"LIST", 5_000)
     files["wav_junk_odd_size.wav"] = _with_chunk(b"JUNK", 27)
     files["wav_bext.wav"] = _with_chunk(b"bext", 602)
-    files |= _wav_layouts()
+    files |= _wav_layouts() | _other_sizes()
     files["m4a_free_behind.m4a"] = written("ff.m4a") + struct.pack(">I4s", 16, b"free") + bytes(8)
     files["aac_from_within_a_frame.aac"] = written("ff_adts.aac")[333:]
     files["loas_from_within_a_frame.loas"] = written("ff_latm.loas")[222:]
@@ -110,11 +112,51 @@ def _with_chunk(name: bytes, size: int) -> bytes:
 def _wav_layouts() -> dict[str, bytes]:
     """Chunks that recorders and editors write around the samples."""
     whole = file_bytes(sound(0.5))
+    form, samples = whole[12:36], whole[36:]
+    of_20_bits = form[:8] + struct.pack("<HHIIHH", 0xFFFE, 1, 16_000, 48_000, 3, 24) + VALID_20_BITS
+    as_24_bits = b"".join(b"\0" + whole[at : at + 2] for at in range(WAV_HEADER_BYTES, len(whole), 2))
     return {
+        "wav_list_before_fmt.wav": _riff(
+            b"LIST", struct.pack("<I", 20), b"INFOISFT", bytes(12), form, samples
+        ),
+        "wav_bext_before_fmt.wav": _riff(b"bext", struct.pack("<I", 602), bytes(602), form, samples),
+        "wav_axml_behind.wav": _riff(form, samples, b"axml", struct.pack("<I", 500), b"<x>" * 166, b"  "),
+        "wav_20_in_24_bits.wav": _riff(
+            of_20_bits.replace(b"fmt \x10", b"fmt \x28"),
+            b"data",
+            struct.pack("<I", len(as_24_bits)),
+            as_24_bits,
+        ),
+        "wav_12345_hz.wav": file_bytes(sound(0.5, 12_345), 12_345),
+        "wav_192000_hz.wav": file_bytes(sound(0.4, 192_000), 192_000),
         "wav_fact.wav": whole[:36] + b"fact" + struct.pack("<II", 4, 8_000) + whole[36:],
         "wav_fmt_18.wav": whole[:16] + struct.pack("<I", 18) + whole[20:36] + bytes(2) + whole[36:],
         "wav_junk_behind.wav": whole + b"junkdata" * 40,
         "wav_id3_behind.wav": whole + b"id3 " + struct.pack("<I", 10) + bytes(10),
+    }
+
+
+def _riff(*parts: bytes) -> bytes:
+    body = b"WAVE" + b"".join(parts)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _other_sizes() -> dict[str, bytes]:
+    """AIFF, CAF and AU as programs write them that cannot seek, or that write the header last."""
+    aiff, caf, au = (bytearray(written(name)) for name in ("sox_24.aiff", "ff_pcm.caf", "sox.au"))
+    common, sound_data = aiff.index(b"COMM"), aiff.index(b"SSND")
+    length = 8 + int.from_bytes(aiff[common + 4 : common + 8], "big")
+    struct.pack_into(">q", caf, caf.index(b"data") + 4, -1)
+    struct.pack_into(">I", au, 8, 0xFFFFFFFF)
+    return {
+        "aiff_header_last.aiff": bytes(
+            aiff[:common]
+            + aiff[common + length : sound_data]
+            + aiff[sound_data:]
+            + aiff[common : common + length]
+        ),
+        "caf_size_unknown.caf": bytes(caf),
+        "au_size_unknown.au": bytes(au),
     }
 
 
@@ -161,6 +203,13 @@ def _mp3s() -> dict[str, bytes]:
         + bytes(16)
         + b"3DI\x04\x00\x10\x00\x00\x00\x10"
         + tagged,
+        "mp3_vbr_all_tags.mp3": ID3
+        + written("lame_vbr_notag.mp3")
+        + random
+        + ape_tag()
+        + b"TAG"
+        + bytes(125),
+        "mp3_from_within_a_frame.mp3": bare[777:],
         "mp3_joint_then_mono.mp3": tagged + written("lame_8k_8k.mp3"),
         "mp3_last_frame_cut.mp3": bare[:-100],
     }

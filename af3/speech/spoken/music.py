@@ -46,6 +46,7 @@ _ARROW = r"\s*(?:[-–—|]|→|->)\s*"
 _METRE = (
     r"(?:time|meter|metre|signature|beat|rhythm|groove|waltz|feel|march|pattern|measure|measures|bar|bars)"
 )
+_OF_METRE = re.compile(r"\b(?:met(?:er|re)s?|time signatures?)\b", re.IGNORECASE)
 _LENGTHS = {
     "1": "whole",
     "2": "half",
@@ -210,6 +211,10 @@ _RULES = rules(
     ),
     (r"(?<![\w./,-])(4|2|6|9|12|3|5|7)/(4|8|16|2)(?= (?:" + _METRE + r")\b|-time\b)", r"\1 \2"),
     (r"(?i)\b((?:signature|met(?:er|re)) (?:is|of) )(\d{1,2})/(\d{1,2})", r"\1\2 \3"),
+    (
+        r"(?<![\w./,-])([2-9]|1[0-9])/(2|4|8|16)(?![\w/]|[.,]\d| of\b)",
+        lambda m: f"{m[1]} {m[2]}" if _OF_METRE.search(m.string) else m[0],
+    ),
     (r"(?<=\b[Ii]n )(2|3|4|5|6|7|9|12)/(2|4|8|16)(?![\w/])(?! (?:of|cup|inch|mile|hour))", r"\1 \2"),
     (r"(?<=\b[Ii]n a )(2|3|4|5|6|7|9|12)/(2|4|8|16)(?![\w/])", r"\1 \2"),
     (

@@ -118,6 +118,11 @@ _RULES = rules(
         rf"{_ALONE}(?P<hours>)(?P<minutes>\d{{1,3}}):(?P<seconds>[0-5]\d)\.(?P<part>\d{{1,3}})(?![\w:])",
         _duration,
     ),
+    # So does a unit behind it.
+    (
+        rf"{_ALONE}(?P<hours>)(?P<minutes>\d{{1,3}}):(?P<seconds>[0-5]\d)(?P<part>) ?(?:mins?|minutes?|m|secs?|s)\b\.?",
+        _duration,
+    ),
     # The minutes of a whole hour are not read before a.m. and p.m.
     (rf"\b0?(\d{{1,2}}):00(?=(?i:{_AM_PM}))", r"\1"),
     (rf"\b0?(\d{{1,2}}):0([1-9])(?=(?i:{_AM_PM}))", r"\1 oh \2"),
