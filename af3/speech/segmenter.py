@@ -51,7 +51,7 @@ _LONGEST = 400  # a longer "word" is cut anywhere; this much text without anythi
 # After these, and after a single letter ("J. S. Bach", "e.g."), a full stop does not end a sentence.
 _ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof st sr jr vs etc approx ca cf inc ltd corp dept capt lt sgt hon gov sen rep feat ft arr hob vln"
-    " vla vc hn tpt tbn bsn timp".split()
+    " vla vc hn tpt tbn bsn timp sym symph".split()
 )
 # Nor after these when a number follows: "No. 5", "Jan. 5", but "No. It is not."
 _BEFORE_NUMBERS = frozenset(

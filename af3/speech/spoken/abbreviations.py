@@ -47,7 +47,11 @@ _RULES = rules(
     (r"\b[oO]p\. ?(\d+)/(\d+)\b", r"opus \1 number \2"),
     (r"\bfig\. ?(?=\d)", "figure "),
     (r"\b[eE]q\. ?(?=\(?\d)", "equation "),
+    (r"\b(MIDI|[Aa]udio|[Ss]tereo|[Oo]utput|[Ii]nput) [cC]h\. ?(?=\d)", r"\1 channel "),
     (r"\bch\. ?(?=\d)", "chapter "),
+    (r"\bposth\.", "posthumous"),
+    (r"\bSym(?:ph)?\. (?=No\b|number\b)", "Symphony "),
+    (r"(?<=\d(?:st|nd|rd|th))[ -]c\.(?=[\s,;)]|$)", " century"),
     (
         r"\b(" + "|".join(_NUMBERED) + r")\. ?(?=\d)",
         lambda short: _NUMBERED[short[1]] + " ",
@@ -72,8 +76,8 @@ _RULES = rules(
     (r"\bAC/DC\b", "AC DC"),
     (r"\b1/f(?= (?:noise|spectrum|fluctuations?)\b)", "1 over f"),
     (
-        r"(?<=\d)[\"″](?= (?:jack|plug|socket|cable|connector|tape|vinyl|single|record|LP|EP|disc|speaker|woofer|screen"
-        r"|cymbal|tom|snare|reel)s?\b)",
+        r"(?<=\d)[\"″](?= (?:TRS|TS|jack|plug|socket|cable|connector|tape|vinyl|single|record|LP|EP|disc|speaker|woofer"
+        r"|screen|cymbal|tom|snare|reel)s?\b)",
         " inch",
     ),
     (r"\bop\. ?(?=\d)", "opus "),

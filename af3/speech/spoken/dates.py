@@ -107,6 +107,7 @@ _RULES = rules(
     (r"(?<=\d0s)[-–—](?=\d{4}s)", " to "),
     (r"(?<=\d\d0s)\s?[-–—]\s?['’]?([2-9]0)s\b", lambda m: f" to {decade(int(m[1]))}"),
     (r"(?<![\w.,])['’‘]?((?:1\d|20)\d0)['’]?s\b", lambda m: decade(int(m[1]))),
+    (r"(?<![\w.,])['’‘]00s\b", "two thousands"),
     (r"(?<![\w.,])['’‘]([1-9]0)s\b", lambda m: decade(int(m[1]))),
     (
         r"(?i)(?<=\b)(the|early|mid|late|their|his|her|my|your)([ -])([1-9]0)['’]?s\b",

@@ -95,7 +95,7 @@ def plain(text: str) -> str:
 
 
 def _is_word(character: str) -> bool:
-    return character.isalnum() or character in "∞"
+    return character.isalnum() or character in "∞♩♪\U0001d157\U0001d15d"
 
 
 def _kept(character: str) -> str:

@@ -17,12 +17,12 @@ _SIGNS = {
     "∪": "union", "∩": "intersection", "⊂": "subset of", "⊆": "subset of", "∀": "for all", "∃": "there is",
     "∅": "the empty set", "∠": "angle", "⊥": "perpendicular to", "∥": "parallel to", "∴": "therefore",
     "∵": "because", "√": "square root of", "∛": "cube root of", "∜": "fourth root of", "ℏ": "h bar", "&": "and",
-    "@": "at", "§": "section",
+    "@": "at", "§": "section", "¬": "not", "∧": "and", "∨": "or", "≅": "is approximately equal to", "↦": "maps to",
 }  # fmt: skip
 _POWERS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱˣ"
 _PLAIN_POWERS = str.maketrans(_POWERS, "0123456789+-nix")
-_INDICES = "₀₁₂₃₄₅₆₇₈₉₊₋ₐₑₒₓₙₘₖᵢⱼ"
-_PLAIN_INDICES = str.maketrans(_INDICES, "0123456789+-aeoxnmkij")
+_INDICES = "₀₁₂₃₄₅₆₇₈₉₊₋ₐₑₒₓₙₘₖᵢⱼₕₗₚₛₜ"
+_PLAIN_INDICES = str.maketrans(_INDICES, "0123456789+-aeoxnmkijhlpst")
 _FUNCTIONS = {
     "sin": "sine", "cos": "cosine", "tan": "tangent", "log": "log", "ln": "natural log", "exp": "exp", "lim": "limit",
 }  # fmt: skip

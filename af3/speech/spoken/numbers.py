@@ -168,6 +168,7 @@ _RULES = rules(
         lambda m: ordinal(roman_value(m[1])),
     ),
     (r"\b24/7\b", "24 7"),
+    (r"\b0x([0-9A-Fa-f]{1,8})\b", lambda m: f"hex {' '.join(m[1].upper())}"),
     (r"(?<![\w./])(16|24|32)/(44\.1|48|88\.2|96|176\.4|192)(?![\w/]|\.\d)", r"\1 \2"),  # bits and kilohertz
     (r"\b9/11\b", "9 11"),
     (rf"(?<![\w./,:$€£])(\d+ )?(\d{{1,3}})/({_DENOMINATORS})(?![\w/,:]|\.\d)", _slashed),

@@ -74,6 +74,7 @@ _RULES = rules(
         r"(?<![\w♭♯#–-])([A-G])([♭♯#b]?)(\d)\s?[–—-]\s?([A-G])([♭♯#b]?)(\d)(?![\w♭♯#]|\s?[–-])",
         lambda m: f"{m[1]}{m[2]}{m[3]} to {m[4]}{m[5]}{m[6]}",
     ),
+    (r"\b([DS])\. ?(?=\d{2,3}\b)", r"\1 "),  # catalogues of Schubert's and Liszt's works
     (r"\bCC ?#(?=\d)", "CC number "),
     (r"¾(?= time\b)|(?<=\bin )¾(?=[.,]|$)", "3 4"),
 )

@@ -129,8 +129,14 @@ _RULES = rules(
     (rf"{_ALONE}(?P<hour>\d{{1,3}}):00{_NO_MORE}", _whole_hour),
     (rf"{_ALONE}0?([1-9]\d{{0,2}}):0([1-9]){_NO_MORE}", r"\1 oh \2"),
     (rf"{_ALONE}0(\d:[0-5]\d){_NO_MORE}", r"\1"),
-    (r"(?<=\d)([ap])m\b", r" \1m"),
+    (r"(?i)(?<=\d)([ap]m)\b", r" \1"),
+    (
+        r"\b(noon|midnight)\s?[-–—]\s?(?=\d)|(?<=\d)\s?[-–—]\s?(?=(?:noon|midnight)\b)",
+        lambda m: f"{m[1] or ''} to ",
+    ),
+    (r"(?i)(?<=[ap]m)\s?[-–—]\s?(?=(?:noon|midnight)\b)", " to "),
     (r"(?i)(?<=\d )([ap]\.?m\.?)\s?[-–—]\s?(?=\d)", r"\1 to "),
+    (r"(?<![\w:.,])(\d{1,3}):(\d{1,3}(?:,\d{3})+)(?![\w:])", r"\1 to \2"),
     (r"(?<![\w:.,])(\d{1,3}):(\d)(?![\d:])", r"\1 to \2"),  # a ratio
     (r"(?<![\w:.,])(16:9|16:10|21:9)(?![\d:])", lambda m: m[1].replace(":", " to ")),
 )

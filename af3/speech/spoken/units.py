@@ -25,7 +25,8 @@ _BASES = {
 _NEVER_BARE = frozenset("A F H T S B".split())
 _OTHERS = {
     "dB": "decibel", "dBFS": "decibel full scale", "dBA": "decibel A", "dB(A)": "decibel A", "dBm": "decibel m",
-    "dBu": "decibel u", "dBV": "decibel V", "dBTP": "decibel true peak", "dB SPL": "decibel SPL", "LU": "loudness unit",
+    "dBu": "decibel u", "dBV": "decibel V", "dBTP": "decibel true peak", "dB SPL": "decibel SPL",
+    "Vpp": "volt peak to peak", "LU": "loudness unit",
     "°C": "degree Celsius", "°F": "degree Fahrenheit", "°": "degree",
     "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour", "sec": "second", "secs": "second",
     "msec": "millisecond", "ft": "foot", "yd": "yard", "mi": "mile", "lb": "pound", "lbs": "pound", "oz": "ounce",
@@ -93,6 +94,7 @@ def _plural(name: str) -> str:
         " of mercury",
         " full scale",
         " true peak",
+        " peak to peak",
         " A",
         " m",
         " u",
