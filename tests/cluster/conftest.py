@@ -10,6 +10,15 @@ from deploy.envoy import EnvoyMissing, binary
 from tests.support.engines import BuiltEngines
 
 
+OWN_TIME = pytest.mark.timeout(300, func_only=True)  # the first test also builds engines and starts the servers
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(OWN_TIME)
+
+
 @pytest.fixture(scope="session")
 def cluster(engines: BuiltEngines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     try:

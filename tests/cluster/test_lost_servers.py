@@ -161,7 +161,7 @@ def test_a_server_that_is_well_and_answers_nothing_is_given_up_and_ejected(
     assert not failures(outcomes)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600, func_only=True)
 def test_a_slow_server_is_ejected_its_clips_are_answered_elsewhere_and_it_comes_back(
     cluster: Cluster, tmp_path: Path
 ) -> None:
