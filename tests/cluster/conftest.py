@@ -10,7 +10,9 @@ from deploy.envoy import EnvoyMissing, binary
 from tests.support.engines import BuiltEngines
 
 
-OWN_TIME = pytest.mark.timeout(300, func_only=True)  # the first test also builds engines and starts the servers
+OWN_TIME = pytest.mark.timeout(
+    300, func_only=True
+)  # the first test also builds engines and starts the servers
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
