@@ -9,7 +9,6 @@ from deploy.cluster import Cluster
 from deploy.envoy import EnvoyMissing, binary
 from tests.support.engines import BuiltEngines
 
-
 OWN_TIME = pytest.mark.timeout(
     300, func_only=True
 )  # the first test also builds engines and starts the servers
