@@ -20,7 +20,7 @@ SECONDS = sum(
 )
 
 
-def run(server: Door, python: Path, model: str, arguments: str, out: Path) -> tuple[int, str]:
+def run(server: Door, python: Path, model: str, arguments: str, out: Path, *options: str) -> tuple[int, str]:
     """Three questions about three clips in memory, under the guard: its exit code, and all that was said."""
     metrics = f"http://{server.metrics_host}:{server.ports.metrics}/metrics"
     done = subprocess.run(
@@ -73,7 +73,7 @@ def test_lmms_eval_asks_about_our_clips_and_the_server_hears_them(
 def test_lmms_evals_model_that_drops_sound_fails(server: Door, lmms_python: Path, tmp_path: Path) -> None:
     arguments = f"model_version=audio_flamingo,base_url={base_url(server)},api_key=none"
     code, said = run(server, lmms_python, "openai", arguments, tmp_path)
-    assert "|af3_samples|" in said.replace(" ", ""), said[-6000:]  # it has a score all the same
+    assert "Selected Tasks: ['af3_samples']" in said, said[-6000:]
     assert "the server heard 0.0 s" in said
     assert code == 1
 
