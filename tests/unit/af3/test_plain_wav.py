@@ -15,6 +15,9 @@ from tests.support.clips import clip, file_bytes, sound
 from tests.support.odd_files import WAV_HEADER_BYTES, odd_files, written
 
 
+ODD_RATES = ("wav_12345_hz.wav", "wav_192000_hz.wav")
+
+
 def read(data: bytes) -> np.ndarray | None:
     return plain_wav.read(data, "audio[0]", 600)
 
@@ -48,9 +51,17 @@ def test_other_codings_are_left_to_the_decoder(subtype: str) -> None:
     assert read(file_bytes(sound(0.5, 8_000), 8_000, "WAV", subtype)) is None
 
 
+@pytest.mark.parametrize("name", ODD_RATES)
+def test_an_odd_rate_is_read_the_same(name: str) -> None:
+    data = odd_files()[name]
+    found = read(data)
+    assert found is not None and found.tobytes() == decode(data, "audio[0]").tobytes()
+
+
 def test_other_layouts_are_left_to_the_decoder() -> None:
     whole = clip(0.5)
-    others = {name: data for name, data in odd_files().items() if not name.startswith("wav_list")}
+    plain = ("wav_list", *ODD_RATES)
+    others = {name: data for name, data in odd_files().items() if not name.startswith(plain)}
     others |= {
         "three channels": file_bytes(sound(0.5, channels=3)),
         "extensible": file_bytes(sound(0.5), kind="WAVEX"),

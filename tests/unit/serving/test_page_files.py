@@ -21,7 +21,7 @@ def client() -> TestClient:
 def test_everything_the_page_loads_is_there(client):
     page = client.get("/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    loaded = re.findall(r'(?:src|href)="?([^"\s>]+)', page.text)
     assert len(loaded) >= 3
     for path in [*loaded, "/assets/worklets.js"]:
         assert path.startswith("/")
