@@ -14,7 +14,6 @@ from tests.fuzz.audio_files import MUTATIONS
 from tests.support.clips import clip, file_bytes, sound
 from tests.support.odd_files import WAV_HEADER_BYTES, odd_files, written
 
-
 ODD_RATES = ("wav_12345_hz.wav", "wav_192000_hz.wav")
 
 
