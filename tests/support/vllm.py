@@ -145,7 +145,8 @@ class Leaf:
         **parameters: Any,
     ) -> Answer:
         tensors: dict[str, Any] = self._preprocessor.prepare(request_id, parameters, clips, question, None)
-        pcm, lengths, index = (tensors[tensor.name][0] for tensor in contract.AUDIO_ENCODER.inputs)
+        windows_tensors = (contract.PCM, contract.PCM_LENGTHS, contract.WINDOW_INDEX)
+        pcm, lengths, index = (tensors[tensor.name][0] for tensor in windows_tensors)
         windows = windows_of(pcm, lengths, index, self.manifest.limits)
         embeddings = self._encoder.encode(windows)
         tensors[contract.PROMPT_EMBEDDING_TABLE.name] = self._encoder.join(embeddings) if windows else None
