@@ -1,13 +1,16 @@
 """Three real servers behind a real Envoy, once for all tests; `make test-cluster`."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from deploy.cluster import Cluster
-from deploy.envoy import EnvoyMissing, binary
+from deploy.envoy import HOST, EnvoyMissing, binary
+from deploy.loopback import own_ports
 from tests.support.engines import BuiltEngines
+from tests.support.named_server import NamedServer
 
 OWN_TIME = pytest.mark.timeout(
     300, func_only=True
@@ -21,11 +24,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(engines: BuiltEngines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def envoy() -> Path:
     try:
-        binary()
+        return binary()
     except EnvoyMissing as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture
+def servers() -> Iterator[list[NamedServer]]:
+    """Three that are well and say their names."""
+    with ExitStack() as stack:
+        found = [NamedServer(HOST, own_ports(), f"server-{number}") for number in range(3)]
+        yield [stack.enter_context(one) for one in found]
+
+
+@pytest.fixture(scope="session")
+def cluster(
+    envoy: Path, engines: BuiltEngines, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
     folder: Path = tmp_path_factory.mktemp("cluster")
     (folder / "engines").symlink_to(engines.engines.parent)
     with Cluster(3, folder) as running:

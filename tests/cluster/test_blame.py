@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.envoy import HOST, EnvoyMissing, binary
+from deploy.envoy import HOST
 from deploy.loopback import own_ports
 from deploy.proxy import Proxy
 from tests.support.named_server import NamedServer
@@ -19,11 +19,7 @@ EMPTY = bytes(5)  # a message of no bytes
 
 
 @pytest.fixture
-def proxy(tmp_path: Path) -> Iterator[Proxy]:
-    try:
-        binary()
-    except EnvoyMissing as missing:
-        pytest.skip(str(missing))
+def proxy(envoy: Path, tmp_path: Path) -> Iterator[Proxy]:
     with ExitStack() as stack:
         running = Proxy(tmp_path)
         running.servers = [own_ports() for _ in range(3)]

@@ -280,18 +280,12 @@ def test_an_upgrade_recreates_nothing_that_has_state():
 
 
 @pytest.mark.parametrize("name", ["plain", "names"])
-def test_envoy_gets_the_configuration_that_runs_here(name, tmp_path):
-    from deploy.envoy import EnvoyMissing, binary
-
+def test_envoy_gets_the_configuration_that_runs_here(name, envoy, tmp_path):
     (config,) = of_kind(rendered("cpu", name), "ConfigMap")
     text = config["data"]["envoy.yaml"]
     assert "af3-servers.default.svc" in text
     assert "servers.audio-flamingo" not in text
-    try:
-        program = binary()
-    except EnvoyMissing as missing:
-        pytest.skip(str(missing))
     (tmp_path / "envoy.yaml").write_text(text)
-    words = [str(program), "--mode", "validate", "--use-dynamic-base-id", "-c", str(tmp_path / "envoy.yaml")]
+    words = [str(envoy), "--mode", "validate", "--use-dynamic-base-id", "-c", str(tmp_path / "envoy.yaml")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

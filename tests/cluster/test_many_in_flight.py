@@ -7,9 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
-from deploy.envoy import HOST, EnvoyMissing, binary
+from deploy.envoy import HOST
 from deploy.loopback import answers, own_ports, wait_for
 from deploy.proxy import Proxy
 from serving.address import Ports
@@ -35,11 +33,7 @@ def post(proxy: Proxy, key: str) -> tuple[int, str]:
     return found
 
 
-def test_whatever_a_lost_server_had_not_begun_is_answered_by_others(tmp_path: Path) -> None:
-    try:
-        binary()
-    except EnvoyMissing as missing:
-        pytest.skip(str(missing))
+def test_whatever_a_lost_server_had_not_begun_is_answered_by_others(envoy: Path, tmp_path: Path) -> None:
     lost = own_ports()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(lost,), daemon=True)
     process.start()

@@ -2,14 +2,14 @@
 
 import http.client
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from deploy.envoy import HOST, EnvoyMissing, binary
-from deploy.loopback import own_ports, wait_for
+from deploy.envoy import HOST
+from deploy.loopback import wait_for
 from deploy.proxy import Proxy
+from tests.support.cluster_traffic import leading_to
 from tests.support.named_server import NamedServer
 
 SERVERS = 3
@@ -17,22 +17,8 @@ KEYS = [f"key-{number}" for number in range(400)]
 
 
 @pytest.fixture
-def servers() -> Iterator[list[NamedServer]]:
-    with ExitStack() as stack:
-        found = [NamedServer(HOST, own_ports(), f"server-{number}") for number in range(SERVERS)]
-        yield [stack.enter_context(one) for one in found]
-
-
-@pytest.fixture
-def proxy(servers: list[NamedServer], tmp_path: Path) -> Iterator[Proxy]:
-    try:
-        binary()
-    except EnvoyMissing as missing:
-        pytest.skip(str(missing))
-    running = Proxy(tmp_path)
-    running.servers = [one.ports for one in servers]
-    with running:
-        running.route_to(running.servers)
+def proxy(envoy: Path, servers: list[NamedServer], tmp_path: Path) -> Iterator[Proxy]:
+    with leading_to(servers, Proxy(tmp_path)) as running:
         yield running
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from deploy.envoy import HOST, EnvoyMissing, binary
+from deploy.envoy import HOST
 from deploy.loopback import own_ports, wait_for
 from deploy.proxy import Proxy
 from serving.address import Ports
@@ -60,11 +60,7 @@ def dns() -> Iterator[DnsServer]:
 
 
 @pytest.fixture
-def proxy(dns: DnsServer, tmp_path: Path) -> Iterator[ChartsProxy]:
-    try:
-        binary()
-    except EnvoyMissing as missing:
-        pytest.skip(str(missing))
+def proxy(envoy: Path, dns: DnsServer, tmp_path: Path) -> Iterator[ChartsProxy]:
     ports = own_ports()
     with ExitStack() as stack:
         for address in ADDRESSES:

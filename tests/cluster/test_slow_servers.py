@@ -4,8 +4,7 @@ import http.client
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +12,10 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from deploy.envoy import HOST, EnvoyMissing, Judgement, binary
-from deploy.loopback import own_ports, wait_for
+from deploy.envoy import HOST, Judgement
+from deploy.loopback import wait_for
 from deploy.proxy import Proxy
+from tests.support.cluster_traffic import leading_to, meanwhile
 from tests.support.named_server import NamedServer
 
 QUICK_S, SLOW_S = 0.02, 1.0
@@ -25,24 +25,10 @@ SETTLED_S = 1.0  # until all workers of Envoy know, and what had been sent befor
 
 
 @pytest.fixture
-def servers() -> Iterator[list[NamedServer]]:
-    with ExitStack() as stack:
-        found = [NamedServer(HOST, own_ports(), f"server-{number}") for number in range(3)]
-        for one in found:
-            one.delay_s = lambda number: QUICK_S
-        yield [stack.enter_context(one) for one in found]
-
-
-@pytest.fixture
-def proxy(servers: list[NamedServer], tmp_path: Path) -> Iterator[Proxy]:
-    try:
-        binary()
-    except EnvoyMissing as missing:
-        pytest.skip(str(missing))
-    running = Proxy(tmp_path, judgement=JUDGEMENT)
-    running.servers = [one.ports for one in servers]
-    with running:
-        running.route_to(running.servers)
+def proxy(envoy: Path, servers: list[NamedServer], tmp_path: Path) -> Iterator[Proxy]:
+    for one in servers:
+        one.delay_s = lambda number: QUICK_S
+    with leading_to(servers, Proxy(tmp_path, judgement=JUDGEMENT)) as running:
         yield running
 
 
@@ -82,9 +68,8 @@ ASK = {"grpc": by_grpc, "http": by_http}
 def load(proxy: Proxy, protocol: str) -> Iterator[list[Answered]]:
     """`CLIENTS` that ask one question after another, each with a key of its own, while the block runs."""
     answers: list[Answered] = []
-    over = threading.Event()
 
-    def asks(number: int) -> None:
+    def asks(number: int, over: threading.Event) -> None:
         turn = 0
         with grpc.insecure_channel(
             f"{HOST}:{proxy.ports.grpc}", [("grpc.use_local_subchannel_pool", 1)]
@@ -94,14 +79,8 @@ def load(proxy: Proxy, protocol: str) -> Iterator[list[Answered]]:
                 sent_s = time.monotonic()
                 answers.append(Answered(sent_s, *ASK[protocol](proxy, channel, f"{number}-{turn}")))
 
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        running = [pool.submit(asks, number) for number in range(CLIENTS)]
-        try:
-            yield answers
-        finally:
-            over.set()
-        for one in running:
-            one.result()
+    with meanwhile(CLIENTS, asks):
+        yield answers
 
 
 def ejections(proxy: Proxy, protocol: str) -> float:

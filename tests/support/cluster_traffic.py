@@ -8,7 +8,7 @@ import json
 import threading
 import time
 import urllib.error
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +22,7 @@ from deploy.envoy import HOST
 from deploy.loopback import wait_for
 from deploy.proxy import Proxy
 from tests.support.clips import clip
+from tests.support.named_server import NamedServer
 
 HITS, MISSES = "af3_embedding_cache_hits", "af3_embedding_cache_misses"
 ANSWERED = 'af3_requests_total{status="OK"}'
@@ -125,9 +126,8 @@ def traffic(
     keys: client and turn → affinity; by default that of the clip.
     """
     outcomes: list[BaseException | list[int]] = []
-    over = threading.Event()
 
-    def asks(number: int) -> None:
+    def asks(number: int, over: threading.Event) -> None:
         turn = 0
         while not over.is_set():
             turn += 1
@@ -137,14 +137,31 @@ def traffic(
             except (grpc.RpcError, AssertionError) as error:
                 outcomes.append(error)
 
+    with meanwhile(clients, asks):
+        yield outcomes
+
+
+@contextmanager
+def meanwhile(clients: int, asks: Callable[[int, threading.Event], None]) -> Iterator[None]:
+    """Call `asks` with the number of each client in a thread of its own while the block runs; the event ends it."""
+    over = threading.Event()
     with ThreadPoolExecutor(clients) as pool:
-        running = [pool.submit(asks, number) for number in range(clients)]
+        running = [pool.submit(asks, number, over) for number in range(clients)]
         try:
-            yield outcomes
+            yield
         finally:
             over.set()
         for one in running:
             one.result()
+
+
+@contextmanager
+def leading_to(servers: Sequence[NamedServer], proxy: Proxy) -> Iterator[Proxy]:
+    """The proxy, started, with these servers behind it."""
+    proxy.servers = [one.ports for one in servers]
+    with proxy:
+        proxy.route_to(proxy.servers)
+        yield proxy
 
 
 def lost(error: grpc.RpcError) -> bool:

@@ -98,12 +98,15 @@ def test_chunks_are_read(door: Door) -> None:
 
 
 def test_a_client_that_waits_for_100_continue_gets_it_at_once(door: Door) -> None:
-    whole = post({"prompt": "say=hi"}, "Expect: 100-continue")
-    head, _, body = whole.partition(b"\r\n\r\n")
+    waits_for_100(door, {"prompt": "say=hi"})
+
+
+def waits_for_100(door: Door, body: object) -> None:
+    head, _, data = post(body, "Expect: 100-continue").partition(b"\r\n\r\n")
     with connect(door) as connection:
         connection.sendall(head + b"\r\n\r\n")
         assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        connection.sendall(body)
+        connection.sendall(data)
         assert reply(connection)[0] == 200
 
 

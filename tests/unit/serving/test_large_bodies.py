@@ -17,7 +17,7 @@ from serving.door.tls import Tls
 from tests.support.fake_triton import FakeTriton
 from tests.support.scrape import wait_until
 from tests.support.stand_in_door import door_before
-from tests.unit.serving.test_http_connection import connect, post, reply, to_the_end
+from tests.unit.serving.test_http_connection import connect, post, reply, to_the_end, waits_for_100
 from tests.unit.serving.test_tls_reload import make
 
 CLIP = "A" * (3 * BLOCK_BYTES)
@@ -65,12 +65,7 @@ def test_what_follows_a_large_body_is_the_next_request(second: dict[str, str], d
 
 
 def test_a_large_body_whose_client_waits_for_100_continue(door: Door) -> None:
-    head, _, body = post(LARGE, "Expect: 100-continue").partition(b"\r\n\r\n")
-    with connect(door) as connection:
-        connection.sendall(head + b"\r\n\r\n")
-        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        connection.sendall(body)
-        assert reply(connection)[0] == 200
+    waits_for_100(door, LARGE)
 
 
 def test_a_large_body_over_http_1_0_has_its_answer_and_the_end(door: Door) -> None:
