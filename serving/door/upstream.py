@@ -9,7 +9,7 @@ import grpc.aio
 from tritonclient.grpc import service_pb2
 
 from af3 import contract
-from af3.stop import stop_values
+from clients.stop_message import stop_message
 from serving.address import KEY_HEADER
 from serving.door.far_stream import LARGE_BYTES, FarLoop, FarStream
 
@@ -22,7 +22,6 @@ OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 UNARY_AT_ONCE = 16
-EMPTY_TEXT = bytes(4)  # its length
 
 
 def key_metadata(key: str) -> tuple[tuple[str, str], ...]:
@@ -74,9 +73,4 @@ class Upstream:
 
 def stop_request(step: contract.Step, request_id: str) -> service_pb2.ModelInferRequest:
     """The message that stops the request of this id at `step`."""
-    message = service_pb2.ModelInferRequest(model_name=step.name, id=request_id)
-    for tensor, value in stop_values(step).items():
-        text = tensor.dtype == "STRING"
-        message.inputs.add(name=tensor.name, datatype="BYTES" if text else tensor.dtype, shape=value.shape)
-        message.raw_input_contents.append(EMPTY_TEXT if text else value.tobytes())
-    return message
+    return stop_message(step.name, step.inputs, request_id, step.batched)
