@@ -38,7 +38,7 @@ class TritonPythonModel:
                     sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
                     continue
                 tokens = int(adapter.array(request, contract.REQUEST_OUTPUT_LEN)[0, 0])
-                self._left[name] = Stream(sender, name, self._streams), tokens
+                self._left[name] = Stream(sender, name, self._streams, tokens), tokens
                 self._changed.notify()
 
     def finalize(self):

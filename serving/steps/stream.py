@@ -60,8 +60,10 @@ class Stream:
     comes too early shares the next response, or is sent alone after LONGEST_WAIT_S.
     """
 
-    def __init__(self, sender: Any, request_id: str, streams: Streams):
+    def __init__(self, sender: Any, request_id: str, streams: Streams, most_tokens: int):
+        """most_tokens: with so many the answer has ended by itself."""
         self.request_id = request_id
+        self._most_tokens = most_tokens
         self._sender = sender
         self._streams = streams
         self._began_s = streams.clock.now()
@@ -79,7 +81,7 @@ class Stream:
             self._tokens += len(ids)
             self._held += ids
             if final:
-                self._finish(ends_early=not ids)
+                self._finish(ends_early=not ids or self._tokens < self._most_tokens)
             elif now >= self._next_s:
                 self.release()
             else:

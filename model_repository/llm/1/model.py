@@ -39,6 +39,7 @@ class TritonPythonModel:
                 return
             lora = adapter_of(adapter.parameters(request), self._adapters)
             wanted = generation(request.request_id(), tensors, request.timeout(), lora)
-            self._engine.submit(wanted, Stream(sender, request.request_id(), self._streams))
+            stream = Stream(sender, request.request_id(), self._streams, wanted.max_new_tokens)
+            self._engine.submit(wanted, stream)
         except Exception as error:
             sender.send(adapter.failure(error), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
