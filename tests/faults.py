@@ -32,7 +32,7 @@ from tests.support.engines import build_random_engines
 SHARED_MEMORY = Path("/dev/shm")
 LAUNCHER = "serving.host.launch"
 STEPS = ("preprocess", "audio_encoder", "llm", "postprocess", "tts")
-BOUND_S = 120.0
+BOUND_S = 300.0
 CLIENTS = 4
 
 

@@ -21,6 +21,7 @@ DIED = "a part of the server failed and is being restarted"
 STARTING = "the server is starting"
 TOLERATED_FILES = 8  # connections that clients hold while the rest is counted
 GONE_S = 30.0
+PATIENT_S = 300.0  # a server takes five seconds to be back, or minutes on a machine whose cores are all taken
 DECODER = "the process that decodes clips"
 
 
@@ -94,19 +95,23 @@ def kill_every_process(scene: Scene) -> str:
 def _kill(scene: Scene, victim: Victim) -> None:
     left = Left(scene.server)
     with asking(scene) as clients:
-        scrape.wait_until(clients.answered(), 120)
+        wait(clients.answered(), f"{victim.name}, before: not every protocol was answered")
         restarts = scene.restarts()
         killed = scene.server.pids(victim.word)[0]
         os.kill(killed, signal.SIGKILL)
         if victim.restarts:
-            scrape.wait_until(lambda: scene.restarts() > restarts, 60)
-            scrape.wait_until(scene.server.healthy, 120)
-        scrape.wait_until(clients.answered(), 120)
+            wait(lambda: scene.restarts() > restarts, f"{victim.name}: the server was not replaced")
+            wait(scene.server.healthy, f"{victim.name}: the server was not healthy again")
+        wait(clients.answered(), f"{victim.name}, after: not every protocol was answered")
     allowed = {DIED, STARTING} if victim.restarts else set()
     wrong = {name: said - allowed for name, said in clients.refusals().items() if said - allowed}
     assert not wrong, f"{victim.name}: {wrong}"
     assert victim.restarts or scene.restarts() == restarts, f"{victim.name}: Triton was replaced"
     left.check(scene, victim.name)
+
+
+def wait(condition: Callable[[], bool], what: str, timeout_s: float = PATIENT_S) -> None:
+    scrape.wait_until(condition, timeout_s, what)
 
 
 class Left:
@@ -121,8 +126,8 @@ class Left:
 
     def check(self, scene: Scene, name: str) -> None:
         """No process that is nobody's child, no more of a kind than before, no file more."""
-        scrape.wait_until(lambda: scene.in_flight() == 0, GONE_S)
-        scrape.wait_until(lambda: not self.orphans(), GONE_S)
+        wait(lambda: scene.in_flight() == 0, f"{name}: requests were still in flight")
+        wait(lambda: not self.orphans(), f"{name}: processes were still there")
         more = _kinds(self._server) - self._kinds
         assert not more, f"{name}: {dict(more)} more"
         shared, files = _shared(self._server), sum(map(_files, self._server.launcher()))
@@ -181,7 +186,7 @@ def kill_launcher(scene: Scene) -> str:
     second = Launched(folder, *ports)
     try:
         ready_s = time.monotonic() - began
-        scrape.wait_until(lambda: not left.orphans(), GONE_S)
+        wait(lambda: not left.orphans(), "the first server's processes were still there", GONE_S)
         remaining = [name for name in held if Path("/dev/shm", name).exists()]
         assert held and not remaining, remaining
         beside = Scene(second, scene.quick)

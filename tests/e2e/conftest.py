@@ -8,9 +8,9 @@ import pytest
 
 from serving.address import Ports, claim
 from serving.door.door import Door, TritonAddress
-from serving.host.probe import answers
 from serving.host.triton import Server
 from tests.support.engines import BuiltEngines
+from tests.support.ready_server import ready_server
 
 HOST = "127.0.0.1"
 
@@ -18,8 +18,7 @@ HOST = "127.0.0.1"
 @contextmanager
 def triton_on(folder: Path) -> Iterator[Server]:
     """A ready tritonserver on `folder/engines/cpu`."""
-    with Server("cpu", folder, folder / "server.log", Ports(0, 0, 0)) as running:
-        running.wait_until(lambda: answers(running.url), timeout_s=120)
+    with ready_server(folder) as running:
         yield running
 
 

@@ -41,6 +41,7 @@ def test_no_key_but_a_valid_one_lets_in_and_none_is_written_down() -> None:
             assert held(keyed, attack)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("attack", KILLS, ids=lambda attack: attack.name)
 def test_kill_9_is_told_in_one_sentence_everywhere(attack: Attack, scene: Scene) -> None:
     assert held(scene, attack)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from tritonclient import grpc as triton
 
-from serving.host.triton import Ports, Server
+from serving.host.triton import Server
+from tests.support.ready_server import ready_server
 
 CONFIG = """
 name: "giver"
@@ -70,16 +71,15 @@ def giver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (model / "config.pbtxt").write_text(CONFIG)
     (model / "1" / "model.py").write_text(MODEL)
     only = (f"--model-repository={folder / 'models'}", "--model-control-mode=explicit", "--load-model=giver")
-    with Server("cpu", folder, folder / "server.log", Ports(0, 0, 0), extra=only) as running:
-        client = triton.InferenceServerClient(running.url)
 
-        def ready() -> bool:
+    def ready(server: Server) -> bool:
+        with triton.InferenceServerClient(server.url) as client:
             try:
                 return client.is_model_ready("giver")
             except triton.InferenceServerException:
                 return False
 
-        running.wait_until(ready, timeout_s=60)
+    with ready_server(folder, ready=ready, extra=only) as running:
         yield running.url
 
 

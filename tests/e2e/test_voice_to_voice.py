@@ -11,9 +11,8 @@ from af3.speech.engines.espeak import SAMPLE_RATE, EspeakSynthesizer
 from af3.speech.pcm import shape
 from build_engines.source.checkpoint import open_checkpoint
 from clients import AudioFlamingo, Samples
-from serving.host.probe import answers
-from serving.host.triton import Ports, Server
 from tests.support.engines import CACHE, build_cpu_engines
+from tests.support.ready_server import ready_server
 from training.scenes import COMMANDS, DIGITS
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "af3-tiny"
@@ -27,10 +26,11 @@ def flamingo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AudioFlamingo
     build_cpu_engines(open_checkpoint(str(CHECKPOINT)), "fp32", engines / "cpu")
     folder = tmp_path_factory.mktemp("trained")
     (folder / "engines").symlink_to(engines)
-    with Server("cpu", folder, folder / "server.log", Ports(0, 0, 0)) as server:
-        server.wait_until(lambda: answers(server.url), timeout_s=120)
-        with AudioFlamingo(server.url, contract.AUDIO_FLAMINGO_SPEECH.name) as connected:
-            yield connected
+    with (
+        ready_server(folder) as server,
+        AudioFlamingo(server.url, contract.AUDIO_FLAMINGO_SPEECH.name) as connected,
+    ):
+        yield connected
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,10 @@ import pytest
 
 from build_engines import stage
 from build_engines.voice import export_voice
-from serving.host.probe import answers
-from serving.host.triton import Ports, Server
 from tests.support.clips import clip
 from tests.support.engines import BuiltEngines
 from tests.support.hearing import LONG, hear
+from tests.support.ready_server import ready_server
 from tests.support.vits_checkpoint import save_checkpoint
 from tests.support.wire import ask, text_of
 
@@ -22,8 +21,7 @@ from tests.support.wire import ask, text_of
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """gRPC address of a server on `folder/engines/cpu`."""
-    with Server("cpu", folder, folder / "server.log", Ports(0, 0, 0)) as server:
-        server.wait_until(lambda: answers(server.url), timeout_s=120)
+    with ready_server(folder) as server:
         yield server.url
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from serving.address import Ports, claim
 from serving.door.door import Door, TritonAddress
-from serving.host.probe import answers
 from serving.host.triton import Server
 from tests.fuzz.raw_bytes import run_raw
 from tests.fuzz.requests import case
 from tests.fuzz.run import good_answer, run
 from tests.support.engines import build_random_engines
+from tests.support.ready_server import ready_server
 
 HOST = "127.0.0.1"
 BLOCK = 500
@@ -40,10 +40,9 @@ def main() -> int:
         (folder / "engines").symlink_to(engines.parent)
         log = Path(tempfile.mkstemp(prefix="af3-fuzz-", suffix=".log")[1])
         with (
-            Server("cpu", folder, log, Ports(0, 0, 0)) as triton,
+            ready_server(folder, log) as triton,
             Door(TritonAddress(triton.ports, ""), HOST, claim(Ports(0, 0, 0), HOST)) as door,
         ):
-            triton.wait_until(lambda: answers(triton.url), 120)
             door.admission.ready = True
             return _fuzz(door.url, door.ports.http, triton, numbers, log)
 

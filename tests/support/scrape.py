@@ -26,9 +26,11 @@ def samples(url: str) -> dict[str, float]:
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
-    """Poll a condition; fail when it does not come true."""
+def wait_until(
+    condition: Callable[[], bool], timeout_s: float = 20, what: str = "the condition did not come true"
+) -> None:
+    """Poll a condition; fail with the sentence `what` when it does not come true."""
     end = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < end, "the condition did not come true"
+        assert time.monotonic() < end, f"{what} within {timeout_s:g} s"
         time.sleep(0.01)

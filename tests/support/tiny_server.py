@@ -8,9 +8,9 @@ from af3.speech.built_voice import available_voices
 from build_engines.source.checkpoint import open_checkpoint
 from serving.address import Ports, claim
 from serving.door.door import Door, TritonAddress
-from serving.host.probe import answers
 from serving.host.triton import Server
 from tests.support.engines import CACHE, build_cpu_engines
+from tests.support.ready_server import ready_server
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "af3-tiny"
 ENGINES = CACHE / "engines-af3-tiny"
@@ -21,8 +21,7 @@ HOST = "127.0.0.1"
 def tiny_triton(folder: Path) -> Iterator[Server]:
     build_cpu_engines(open_checkpoint(str(CHECKPOINT)), "fp32", ENGINES / "cpu")
     (folder / "engines").symlink_to(ENGINES)
-    with Server("cpu", folder, folder / "server.log", Ports(0, 0, 0)) as triton:
-        triton.wait_until(lambda: answers(triton.url), timeout_s=120)
+    with ready_server(folder) as triton:
         yield triton
 
 

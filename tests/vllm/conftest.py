@@ -14,6 +14,7 @@ from serving.door.door import Door, TritonAddress
 from serving.host.probe import answers
 from serving.host.triton import Server
 from serving.machine.gpu import VLLM_LINK, link_engines
+from tests.support.ready_server import ready_server
 
 if TYPE_CHECKING:
     from build_engines.source.think import Adapter
@@ -41,8 +42,9 @@ def vllm_triton(folder: Path) -> Iterator[Server]:
 
     log = folder / "server.log"
     log.unlink(missing_ok=True)
-    with Server("vllm", folder, log, Ports(0, 0, 0)) as running:
-        running.wait_until(lambda: answers(running.url, 60), START_TIMEOUT_S)
+    with ready_server(
+        folder, log, "vllm", lambda server: answers(server.url, 60), START_TIMEOUT_S
+    ) as running:
         yield running
 
 
