@@ -18,7 +18,17 @@ from deploy.envoy import CONFIG, HOST, Judgement
 from deploy.loopback import wait_for
 from deploy.proxy import Proxy
 from tests.support.clips import clip
-from tests.support.cluster_traffic import ANSWERED, affinity, ask, counted, failures, home, traffic
+from tests.support.cluster_traffic import (
+    ANSWERED,
+    affinity,
+    ask,
+    bound,
+    counted,
+    failures,
+    home,
+    most_in_flight,
+    traffic,
+)
 from tests.support.refusing_server import RefusingServer
 from tests.support.silent_server import SilentServer
 
@@ -208,19 +218,16 @@ def test_a_slow_server_gets_less_than_its_share_and_nobody_is_refused(
 
 def test_more_than_two_servers_carry_spills_over_to_the_third_within_the_bound(cluster: Cluster) -> None:
     """Every key is at home at two servers of eight slots; 20 clients are a fifth more than both have."""
+    clients = 20
     homes = {key: home(cluster, key) for key in (f"spill-{number}" for number in range(60))}
     keys = [key for key, place in homes.items() if place != 2]
     assert {homes[key] for key in keys} == {0, 1}
-    most = [0.0, 0.0, 0.0]
     before = [counted(server, ANSWERED) for server in cluster.servers]
-    with traffic(cluster, 20, lambda number, turn: keys[(number + turn) % len(keys)], 64) as outcomes:
-        assert wait_for(lambda: len(outcomes) > 60, 120)
-        while len(outcomes) < 260:
-            now = [counted(server, "af3_requests_in_flight") for server in cluster.servers]
-            most = [max(pair) for pair in zip(most, now, strict=True)]
-            time.sleep(0.05)
+    with traffic(cluster, clients, lambda number, turn: keys[(number + turn) % len(keys)], 64) as outcomes:
+        assert wait_for(lambda: len(outcomes) > 4 * clients, 120)  # each worker of Envoy is connected
+        most = most_in_flight(cluster, lambda: len(outcomes) > 260)
     shares = [counted(server, ANSWERED) - old for server, old in zip(cluster.servers, before, strict=True)]
     print(f"answered {shares}, most in flight {most}")
     assert not failures(outcomes)
     assert shares[2] > 0
-    assert max(most) <= 1.5 * 20 / 3 + 2  # two: what arrives while another's count goes down
+    assert max(most) <= bound(cluster, clients)

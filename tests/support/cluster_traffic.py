@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import math
 import threading
 import time
 import urllib.error
@@ -14,18 +15,24 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
+import yaml
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from af3 import contract
 from deploy.cluster import Cluster, Member
-from deploy.envoy import HOST
+from deploy.envoy import CONFIG, HOST
 from deploy.loopback import wait_for
-from deploy.proxy import Proxy
+from deploy.proxy import WORKERS, Proxy
 from tests.support.clips import clip
 from tests.support.named_server import NamedServer
 
 HITS, MISSES = "af3_embedding_cache_hits", "af3_embedding_cache_misses"
 ANSWERED = 'af3_requests_total{status="OK"}'
+(BALANCE,) = (  # the most that a server may have, relative to the mean
+    one["common_lb_config"]["consistent_hashing_lb_config"]["hash_balance_factor"] / 100
+    for one in yaml.safe_load(CONFIG.read_text())["static_resources"]["clusters"]
+    if one["name"] == "servers-grpc"
+)
 
 
 def affinity(file: bytes) -> str:
@@ -87,7 +94,10 @@ def counted(server: Member, name: str) -> float:
 
 
 def answered_by(cluster: Cluster, act: Callable[[], object]) -> int:
-    """The server that answers the requests of `act`: its counter grows. Nobody else may send meanwhile."""
+    """The server that answers the requests of `act`: its counter grows. Nobody else may send meanwhile.
+
+    An open session is a request in flight: `act` opens it.
+    """
     assert wait_for(
         cluster.idle, 30
     )  # what is in flight counts against its server, and would send a key elsewhere
@@ -102,6 +112,25 @@ def answered_by(cluster: Cluster, act: Callable[[], object]) -> int:
 
     assert wait_for(seen, 10)
     return grown.index(max(grown))
+
+
+def most_in_flight(cluster: Cluster, over: Callable[[], bool]) -> list[float]:
+    """The most requests that each server had at once, by its own count, polled until `over`."""
+    most = [0.0] * len(cluster.servers)
+    while not over():
+        now = [counted(server, "af3_requests_in_flight") for server in cluster.servers]
+        most = [max(pair) for pair in zip(most, now, strict=True)]
+        time.sleep(0.05)
+    return most
+
+
+def bound(cluster: Cluster, clients: int) -> int:
+    """The most requests of `clients` that Envoy gives to one server once its workers are connected to all of them.
+
+    Envoy passes over a server that has more than 1.5 times the mean, rounded up, so one more is given; each worker may
+    give it at the same moment.
+    """
+    return math.ceil(BALANCE * clients / len(cluster.servers)) + WORKERS
 
 
 def leads_elsewhere(place: int, place_of: Callable[[int], int]) -> bool:
