@@ -13,6 +13,7 @@ from af3.errors import Full, RequestError
 from serving.door.caller import Caller, current_caller
 
 RESTART_S = 5  # what a client is told to wait while the server starts or shuts down
+LONG_BYTES = 256 << 10  # decoding so much may take a second; ten seconds of speech are less
 SMOOTHING = 0.1  # weight of the newest answer in the mean duration
 
 
@@ -30,6 +31,8 @@ class Limits:
     connections_of_address: over each protocol; None: half of all there may be.
     clip_store_bytes: clips that are kept to be named later; 0 keeps none.
     for_newcomers: requests beyond `at_triton` that Triton may have of callers with less than an equal share of it.
+    decoding: requests of more than LONG_BYTES that Triton may have before their clips are decoded, one less than it has
+        processes for that: a short request never waits for the decoding of others' long clips. None: any number.
     """
 
     in_flight: int = 64
@@ -40,6 +43,7 @@ class Limits:
     connections_of_address: int | None = None
     clip_store_bytes: int = 256 << 20
     for_newcomers: int = 0
+    decoding: int | None = None
 
     @property
     def uploads(self) -> int:
@@ -53,8 +57,9 @@ DEFAULT_LIMITS = Limits()
 class Slot:
     """A place among the requests in flight. Release it once; a second time does nothing."""
 
-    def __init__(self, admission: Admission, caller: Caller):
+    def __init__(self, admission: Admission, caller: Caller, long: bool):
         self.caller = caller
+        self.long = long
         self._admission: Admission | None = admission
         self._since_s = admission.now()
         self._turn = asyncio.Event()
@@ -72,6 +77,11 @@ class Slot:
     def on_evicted(self, callback: Callable[[RequestError], None]) -> None:
         """Called when a request that waits must make room for another caller; `callback` releases the slot, soon."""
         self._on_evicted = callback
+
+    def decoded(self) -> None:
+        """Its clips have been decoded, or refused. A second time does nothing."""
+        if self.long and self._admission is not None:
+            self._admission.decoded(self)
 
     def release(self) -> None:
         if self._admission is not None:
@@ -92,9 +102,9 @@ class Admission:
     """Counts requests in flight. For one event loop: only its public attributes may be read by other threads.
 
     Fair by caller, with nothing to configure: of those that wait, the caller with the fewest requests at Triton is
-    next, and where others have all places there, it may still have one of those kept for newcomers; and when the server
-    is full, a caller with fewer requests than another takes the place of the other's newest one that still waits
-    ("longest queue drop").
+    next, and where others have all places there, it may still have one of those kept for newcomers. Long requests that
+    wait for one another's decoding hold none of these places. When the server is full, a caller with fewer requests
+    than another takes the place of the other's newest one that still waits ("longest queue drop").
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic):
@@ -108,6 +118,7 @@ class Admission:
         self._slots: dict[Slot, None] = {}  # oldest first
         self._held: Counter[Caller] = Counter()
         self._at_triton: Counter[Caller] = Counter()
+        self._decoding: set[Slot] = set()
         self._mean_s = 1.0
 
     @property
@@ -130,7 +141,7 @@ class Admission:
         if self.in_flight >= self.limits.in_flight and self._evictable(caller) is None:
             raise self._full()
 
-    def enter(self, caller: Caller | None = None) -> Slot:
+    def enter(self, caller: Caller | None = None, request_bytes: int = 0) -> Slot:
         """Take a slot. Raises RequestError as `check` does."""
         caller = caller or current_caller()
         self.check(caller)
@@ -138,7 +149,7 @@ class Admission:
             victim.evict(self._full())
             victim.release()
         caller.take_request(self.now())
-        slot = Slot(self, caller)
+        slot = Slot(self, caller, request_bytes > LONG_BYTES)
         self._slots[slot] = None
         self._held[caller] += 1
         self._send_next()
@@ -147,10 +158,16 @@ class Admission:
     def released(self, slot: Slot, seconds: float) -> None:
         """Called by `Slot.release` alone."""
         del self._slots[slot]
+        self._decoding.discard(slot)
         _count_down(self._held, slot.caller)
         if not slot.waiting:
             _count_down(self._at_triton, slot.caller)
             self._mean_s += SMOOTHING * (seconds - self._mean_s)
+        self._send_next()
+
+    def decoded(self, slot: Slot) -> None:
+        """Called by `Slot.decoded` alone."""
+        self._decoding.discard(slot)
         self._send_next()
 
     def retry_s(self) -> int:
@@ -159,12 +176,18 @@ class Admission:
 
     def _send_next(self) -> None:
         """Give turns while Triton may have more."""
-        while waiting := [slot for slot in self._slots if slot.waiting]:
+        while waiting := [slot for slot in self._slots if slot.waiting and self._may_decode(slot)]:
             chosen = min(waiting, key=lambda slot: self._at_triton[slot.caller])  # of equals the oldest
             if not self._has_room_for(chosen.caller):
                 return  # nor has it for those with more
             self._at_triton[chosen.caller] += 1
+            if chosen.long:
+                self._decoding.add(chosen)
             chosen.go()
+
+    def _may_decode(self, slot: Slot) -> bool:
+        most = self.limits.decoding
+        return not slot.long or most is None or len(self._decoding) < most
 
     def _has_room_for(self, caller: Caller) -> bool:
         most = self.limits.in_flight if self.limits.at_triton is None else self.limits.at_triton

@@ -136,7 +136,7 @@ class Relay:
         try:
             check(head, len(question.request.contents), question.client_id)
             seconds = allowed_s(self.admission.limits, question.transport_s, head)
-            slot = self.admission.enter()
+            slot = self.admission.enter(request_bytes=len(question.request.message))
         except RequestError as error:
             self._refuse(record, error, question.upload)
             raise

@@ -143,6 +143,7 @@ class Answer:
         self._record.audio_s = seconds
         self._services.metrics.key_audio.add(self._slot.caller.name, seconds)
         self._slot.caller.take_audio(seconds, self._services.admission.now())
+        self._slot.decoded()
 
     def cancel(self) -> None:
         """The client has left, or wants no more of it."""
@@ -210,6 +211,7 @@ class Answer:
             await sending
             async for message in call:
                 admission.seen_at = admission.now()
+                self._slot.decoded()  # an error may say that they cannot be
                 if self._unwanted:
                     continue
                 self._buffer.append(message)

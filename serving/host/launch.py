@@ -73,7 +73,13 @@ def main() -> int:
         return 2
     try:
         with shared_gpu(settings.mps):
-            return _serve(settings, step_couplings.limits(settings, steps), engines, config, extra)
+            return _serve(
+                settings,
+                step_couplings.limits(settings, steps, step_couplings.decoders(config)),
+                engines,
+                config,
+                extra,
+            )
     except (KeyFileError, ManifestError, ServerError, tls.TlsError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -20,8 +20,7 @@ def read_steps(config: str) -> dict[str, StepSettings]:
     """The settings of the Python steps of `configs/<config>.pbtxt`. Raises ServerError."""
     found = {}
     for name, kind in OF_STEP.items():
-        path = MODEL_REPOSITORY / name / "configs" / f"{config}.pbtxt"
-        pbtxt = text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
+        pbtxt = _read(name, config)
         if pbtxt.backend == "python":
             parameters = {
                 key: {"string_value": value.string_value} for key, value in pbtxt.parameters.items()
@@ -30,13 +29,23 @@ def read_steps(config: str) -> dict[str, StepSettings]:
     return found
 
 
-def limits(settings: LaunchSettings, steps: dict[str, StepSettings]) -> Limits:
+def _read(name: str, config: str) -> ModelConfig:
+    path = MODEL_REPOSITORY / name / "configs" / f"{config}.pbtxt"
+    return text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
+
+
+def decoders(config: str) -> int:
+    """The number of processes that decode clips."""
+    return sum(group.count for group in _read("preprocess", config).instance_group)
+
+
+def limits(settings: LaunchSettings, steps: dict[str, StepSettings], decoders: int) -> Limits:
     """The door's limits on what Triton has at once.
 
     With slots for newcomers, no request waits inside Triton for a slot: a newcomer would wait behind it. Without,
     Triton gets half as many more than the LLM has slots, and prepares them meanwhile.
     """
-    found = settings.limits
+    found = replace(settings.limits, decoding=max(1, decoders - 1))
     llm = steps.get("llm")
     if not isinstance(llm, LlmSettings):
         return found

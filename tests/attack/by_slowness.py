@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import threading
@@ -12,6 +13,8 @@ from queue import Queue
 from typing import Any
 
 import grpc
+import numpy as np
+import soundfile
 from tritonclient.grpc import service_pb2_grpc
 from websockets.sync.client import connect
 
@@ -33,6 +36,7 @@ OWN = [("grpc.use_local_subchannel_pool", 1)]
 WINDOW_S = 20.0
 STALL_S = 30.0  # after which silence is a hang, were there no heartbeats
 HANG_S = 300.0  # the same while others are answered
+LONG_S, LONG_HZ = 590, 44_100
 
 
 @contextmanager
@@ -192,7 +196,39 @@ def _ask(scene: Scene, seconds: float) -> str:
         return answer.finish_reason
 
 
+def long_clips(scene: Scene) -> str:
+    """A request without a clip does not wait for the decoding of others' long ones."""
+    count, clip_bytes = scene.count(12, 6), _long_clip()
+    streams = [
+        Stream(scene.server.url, audio=[clip_bytes], prompt="What is it?", parameters={"max_tokens": 1})
+        for _ in range(count)
+    ]
+    try:
+        scrape.wait_until(lambda: scene.in_flight() >= count, 60, "not all were taken in")
+        before = scene.sample("af3_audio_seconds")
+        began = time.monotonic()
+        code, said = generate(scene, tokens=1, source=STRANGER)
+        seconds = time.monotonic() - began
+        decoded = (scene.sample("af3_audio_seconds") - before) / LONG_S
+    finally:
+        for stream in streams:
+            stream.cancel()
+    assert code == 200, said
+    assert decoded < 3, f"answered after {decoded:.0f} of them were decoded"
+    return f"{count} clips of {LONG_S} s; a question without one: {seconds:.2f} s, in which {decoded:.0f} were decoded"
+
+
+def _long_clip() -> bytes:
+    """FLAC in stereo, whose decoding keeps a core busy for about a second."""
+    noise = np.random.default_rng(7).normal(0, 40, LONG_HZ)
+    second = (3000 * np.sin(2 * np.pi * 440 * np.arange(LONG_HZ) / LONG_HZ) + noise).astype(np.int16)
+    file = io.BytesIO()
+    soundfile.write(file, np.tile(np.stack([second, second // 2], 1), (LONG_S, 1)), LONG_HZ, format="FLAC")
+    return file.getvalue()
+
+
 ATTACKS = [
+    Attack("long clips of others", "table", long_clips),
     Attack("64 clients that never read", "6", never_read),
     Attack("a long clip on a slow encoder", "4", slow_encoder, quick=False, window_s=WINDOW_S),
 ]

@@ -13,8 +13,19 @@ from tests.attack.scene import Attack, Scene, raise_own_limit
 
 HANDLES = 1024
 WINDOW_S = 8.0  # five of them are longer than the half minute after which silence is a hang
-LONG = ("flood of stops", "heavy JSON", "64 uploads of 108 MB", "300 silent uploads", "random requests")
-OPEN = [one for one in [*by_bytes.ATTACKS, *by_number.ATTACKS] if one.quick and one.name not in LONG]
+LONG = (
+    "flood of stops",
+    "64 clients that never read",
+    "heavy JSON",
+    "64 uploads of 108 MB",
+    "300 silent uploads",
+    "random requests",
+)
+OPEN = [
+    one
+    for one in [*by_bytes.ATTACKS, *by_number.ATTACKS, *by_slowness.ATTACKS]
+    if one.quick and one.name not in LONG
+]
 KILLS = [one for one in by_kill.ATTACKS if one.quick]
 
 

@@ -147,17 +147,25 @@ def test_a_temporary_log_leaves_no_open_file() -> None:
 
 def test_no_request_at_triton_waits_for_a_slot_and_some_are_kept_for_newcomers_and_probes() -> None:
     steps = step_couplings.read_steps("cpu")
-    found = step_couplings.limits(LaunchSettings(), steps)
+    found = step_couplings.limits(LaunchSettings(), steps, 2)
     assert found.at_triton is not None and found.for_newcomers == 2
     assert found.at_triton + found.for_newcomers + step_couplings.PROBES == steps["llm"].slots
-    assert step_couplings.limits(LaunchSettings(), steps).at_triton == 12
-    assert step_couplings.limits(LaunchSettings(max_in_flight=4), steps).at_triton == 4
-    assert step_couplings.limits(LaunchSettings(max_at_triton=3), steps).at_triton == 3
-    assert step_couplings.limits(LaunchSettings(), step_couplings.read_steps("gpu")).at_triton is None
+    assert step_couplings.limits(LaunchSettings(), steps, 2).at_triton == 12
+    assert step_couplings.limits(LaunchSettings(max_in_flight=4), steps, 2).at_triton == 4
+    assert step_couplings.limits(LaunchSettings(max_at_triton=3), steps, 2).at_triton == 3
+    assert step_couplings.limits(LaunchSettings(), step_couplings.read_steps("gpu"), 2).at_triton is None
+
+
+def test_one_process_that_decodes_is_kept_for_short_requests() -> None:
+    for config, processes in (("cpu", 2), ("gpu", 4), ("vllm", 2)):
+        assert step_couplings.decoders(config) == processes
+    steps = step_couplings.read_steps("cpu")
+    found = [step_couplings.limits(LaunchSettings(), steps, count).decoding for count in (4, 2, 1)]
+    assert found == [3, 1, 1]
 
 
 def test_without_slots_for_newcomers_triton_is_given_a_few_requests_more_than_the_llm_has_slots() -> None:
-    found = step_couplings.limits(LaunchSettings(max_in_flight=200), step_couplings.read_steps("vllm"))
+    found = step_couplings.limits(LaunchSettings(max_in_flight=200), step_couplings.read_steps("vllm"), 2)
     assert (found.at_triton, found.for_newcomers) == (96, 0)
 
 
