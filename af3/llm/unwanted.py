@@ -46,21 +46,26 @@ class Unwanted:
         overdue = self._intake.overdue()
         for waiting in self._intake.remove(overdue):
             waiting.listener.failed(too_late(waiting.generation))
+        going_on: list[Taken] = []
         for one in running:
             if one.generation.request_id in overdue and not one.begun:
                 release(one)
                 one.listener.failed(too_late(one.generation))
-        stopped = self._intake.take_stops() | self._left(running)
+            else:
+                going_on.append(one)
+        stopped = self._intake.take_stops() | self._left(going_on)
         for waiting in self._intake.remove(stopped):
             waiting.listener.tokens((), final=True)
-        for one in running:
-            late = one.generation.request_id in overdue and not one.begun  # already released above
-            if one.generation.request_id in stopped and not late:
+        for one in going_on:
+            if one.generation.request_id in stopped:
                 release(one)
                 one.listener.tokens((), final=True)
 
     def _left(self, running: Sequence[Running]) -> set[str]:
-        """Return ids whose clients have left; asks at most every CHECK_S."""
+        """Return ids whose clients have left; asks at most every CHECK_S.
+
+        Of a request that has ended Triton no longer has what it would look at, and reads memory that it has freed.
+        """
         now = time.monotonic()
         if now < self._next_check_s:
             return set()
