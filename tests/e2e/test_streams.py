@@ -8,7 +8,7 @@ from serving.door.door import Door
 from tests.support import scrape
 from tests.support.clips import clip
 from tests.support.company import thirty_two_streams
-from tests.support.long_answer import LONG
+from tests.support.long_answer import LONG, long_answer
 from tests.support.oracle import Oracle
 from tests.support.wire import Stream, ask, ids_of, text_of
 
@@ -68,21 +68,15 @@ def test_a_stop_string_ends_the_answer_before_it(url: str, server: Door) -> None
 def test_a_hundred_cancelled_and_vanished_clients_leave_nothing_behind(url: str, server: Door) -> None:
     """All ask the same, and what is answered is known to be long: no answer ends before its client leaves."""
     question = partial(Stream, url, [clip(1, seed=5)], "Go on.")
-    for seed in range(1, 50):
-        long = {"temperature": 1.5, "seed": seed}
-        expected = ids_of(list(question(parameters={"max_tokens": 1024, **long})))
-        if len(expected) == 1024:
-            break
-    assert len(expected) == 1024
-    print("the seed of a long answer:", seed)
+    long, expected = long_answer(lambda parameters: ids_of(list(question(parameters=parameters))), 1024)
     scrape.wait_until(partial(idle, server))
     before = scrape.settled(server)
 
     def keep() -> list[int]:
-        return ids_of(list(question(parameters={"max_tokens": 300, **long})))
+        return ids_of(list(question(parameters={**long, "max_tokens": 300})))
 
     def leave(place: int) -> None:
-        stream = question(parameters={"max_tokens": 1024, **long})
+        stream = question(parameters=long)
         next(iter(stream))
         stream.cancel() if place % 2 else stream.close()
 

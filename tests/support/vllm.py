@@ -142,8 +142,10 @@ class Leaf:
         question: str,
         clips: Sequence[bytes] = (),
         timeout_s: float = 0,
+        endless: bool = False,
         **parameters: Any,
     ) -> Answer:
+        """endless: no token ends the answer, only max_tokens."""
         tensors: dict[str, Any] = self._preprocessor.prepare(request_id, parameters, clips, question, None)
         windows_tensors = (contract.PCM, contract.PCM_LENGTHS, contract.WINDOW_INDEX)
         pcm, lengths, index = (tensors[tensor.name][0] for tensor in windows_tensors)
@@ -151,6 +153,8 @@ class Leaf:
         embeddings = self._encoder.encode(windows)
         tensors[contract.PROMPT_EMBEDDING_TABLE.name] = self._encoder.join(embeddings) if windows else None
         tensors = {tensor.name: tensors.get(tensor.name) for tensor in contract.LLM.inputs}
+        if endless:
+            tensors[contract.END_ID.name] = tensors[contract.STOP_WORDS_LIST.name] = None
         lora = adapter_of(parameters, self.manifest.adapters)
         answer = Answer()
         self.engine.submit(generation(request_id, tensors, int(timeout_s * 1e6), lora), answer)

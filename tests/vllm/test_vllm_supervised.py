@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from serving.host.patience import Patience
 from tests.support import scrape
 from tests.support.clips import clip
-from tests.support.long_answer import LONG
+from tests.support.long_answer import long_answer
 from tests.support.processes import alive, children, title
 from tests.support.supervised import Supervised
 from tests.support.vllm import START_TIMEOUT_S
@@ -41,10 +42,11 @@ def below_llm(supervised: Supervised) -> set[int]:
 def test_a_killed_engine_process_is_replaced_and_answers_as_before(supervised: Supervised) -> None:
     heard = [clip(3, seed=90)]
     before = ids_of(ask(supervised.door.url, heard, QUESTION, parameters={"max_tokens": 16}))
+    going_on = partial(Stream, supervised.door.url, prompt="Go on.")
+    long, _ = long_answer(lambda parameters: ids_of(list(going_on(parameters=parameters))), 500)
     processes = below_llm(supervised)
     engine = next(pid for pid in processes if "EngineCore" in title(pid))
-    stream = Stream(supervised.door.url, prompt="Go on.", parameters=LONG)
-    responses = iter(stream)
+    responses = iter(going_on(parameters=long))
     next(responses)
 
     os.kill(engine, signal.SIGKILL)
