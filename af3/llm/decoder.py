@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,6 +13,7 @@ import onnxruntime
 
 MODEL_FILE = "decoder.onnx"
 EMBEDDINGS_FILE = "embeddings.npy"
+KEPT_BYTES = 16 << 20  # of a freed row: most answers are short, and need not fetch their pages again
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,9 @@ class _Bound:
 class Decoder:
     """A decoder graph with a KV cache of `rows` sequences (graph: `build_engines/llm/decoder_graph.py`).
 
-    The cache is reserved for the longest sequence, but the operating system allocates only pages that are written, so a
-    row costs what it holds. Past and present are the same buffer, so a step writes one position and copies nothing. Not
-    thread-safe.
+    The cache is reserved for the longest sequence. The operating system allocates only pages that are written, and gets
+    those of a long sequence back when its row is freed, so a row costs what it holds. Past and present are the same
+    buffer, so a step writes one position and copies nothing. Not thread-safe.
     """
 
     def __init__(self, folder: Path, rows: int, max_sequence_tokens: int, threads: int):
@@ -45,7 +48,15 @@ class Decoder:
         past = [value for value in self._session.get_inputs() if value.name.startswith("past_")]
         _, heads, _, head_dim = past[0].shape
         shape = (rows, heads, max_sequence_tokens, head_dim)
-        self._cache = {value.name: np.empty(shape, np.float32) for value in past}
+        self._pages = {value.name: _reserve(shape) for value in past}
+        self._cache = {
+            name: np.frombuffer(pages, np.float32, int(np.prod(shape))).reshape(shape)
+            for name, pages in self._pages.items()
+        }
+        self._written = np.zeros(
+            rows, np.int64
+        )  # most tokens that a row has held since its pages were given back
+        self._kept_tokens = KEPT_BYTES // (len(past) * heads * head_dim * np.dtype(np.float32).itemsize)
         self.rows = rows
         self.max_sequence_tokens = max_sequence_tokens
         self.vocab_size, self.hidden_size = self._table.shape
@@ -70,6 +81,7 @@ class Decoder:
         )
         logits = np.empty((1, self.vocab_size), np.float32)
         self._bind(binding, inputs, logits, slice(row, row + 1))
+        self._note(row, past + size)
         self._session.run_with_iobinding(binding)
         return logits[0]
 
@@ -82,20 +94,39 @@ class Decoder:
         bound.embeddings[:, 0] = self._table[ids]
         bound.last_positions[:] = lengths
         bound.total_length[()] = lengths.max() + 1
+        np.maximum(self._written[: len(ids)], lengths + 1, out=self._written[: len(ids)])
         self._session.run_with_iobinding(bound.binding)
         return bound.logits
 
     def move(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` tokens of row `source` to row `target`."""
+        """Copy the first `length` tokens of row `source` to row `target`, which is free."""
+        self.free(target)
+        self._note(target, length)
         for buffer in self._cache.values():
             buffer[target, :, :length] = buffer[source, :, :length]
 
     def swap(self, row: int, other: int, length: int, other_length: int) -> None:
         """Exchange two rows, which hold so many tokens."""
+        self._note(row, other_length)
+        self._note(other, length)
         for buffer in self._cache.values():
             kept = buffer[row, :, :length].copy()
             buffer[row, :, :other_length] = buffer[other, :, :other_length]
             buffer[other, :, :length] = kept
+
+    def free(self, row: int) -> None:
+        """Give the pages of a row back to the operating system, if they are many. What it held is lost."""
+        if self._written[row] <= self._kept_tokens:
+            return
+        self._written[row] = 0
+        for name, pages in self._pages.items():
+            size = self._cache[name][row].nbytes
+            start = (
+                -(-row * size // mmap.PAGESIZE) * mmap.PAGESIZE
+            )  # not a page that it shares with its neighbour
+            length = ((row + 1) * size // mmap.PAGESIZE) * mmap.PAGESIZE - start
+            if length > 0:
+                pages.madvise(mmap.MADV_DONTNEED, start, length)
 
     def saved(self, row: int, start: int, tokens: int) -> np.ndarray:
         """Copy the keys and values of `tokens` tokens of a row: float32 [2 × layers, kv heads, tokens, D]."""
@@ -104,8 +135,12 @@ class Decoder:
     def restore(self, row: int, start: int, saved: np.ndarray) -> None:
         """Write the result of `saved` into a row from token `start` on."""
         stop = start + saved.shape[2]
+        self._note(row, stop)
         for buffer, part in zip(self._cache.values(), saved, strict=True):
             buffer[row, :, start:stop] = part
+
+    def _note(self, row: int, tokens: int) -> None:
+        self._written[row] = max(self._written[row], tokens)
 
     def _bind_decode(self, batch: int) -> _Bound:
         embeddings = np.empty((batch, 1, self.hidden_size), np.float32)
@@ -129,6 +164,15 @@ class Decoder:
         for name, buffer in self._cache.items():
             _bind_input(binding, name, buffer[rows])
             _bind_output(binding, name.replace("past_", "present_"), buffer[rows])
+
+
+def _reserve(shape: tuple[int, ...]) -> mmap.mmap:
+    """Zeroed memory for float32 of this shape; private, because shared memory keeps its pages."""
+    size = int(np.prod(shape)) * np.dtype(np.float32).itemsize
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # as NumPy asks for its own large arrays; not every kernel has them
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return pages
 
 
 def _bind_input(binding: onnxruntime.IOBinding, name: str, array: np.ndarray) -> None:

@@ -71,10 +71,13 @@ class Rows:
         if free < last:
             self._move(last, free)
         self._sequences.pop()
+        self._decoder.free(last)
 
     def clear(self) -> list[ActiveSequence]:
         """Free every row."""
         sequences, self._sequences = self._sequences, []
+        for row in range(len(sequences)):
+            self._decoder.free(row)
         return sequences
 
     def _move(self, source: int, target: int) -> None:

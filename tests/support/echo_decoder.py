@@ -49,6 +49,9 @@ class EchoDecoder:
         self.cache[:count] = (ids + 1) % VOCABULARY
         return self._logits(ids)
 
+    def free(self, row: int) -> None:
+        self.cache[row] = -1
+
     def move(self, source: int, target: int, length: int) -> None:
         self.cache[target] = self.cache[source]
 

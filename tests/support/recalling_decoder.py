@@ -43,7 +43,11 @@ class RecallingDecoder:
             self.cache[row, length] = token
         return np.stack([self._logits(row, length + 1) for row, length in enumerate(lengths)])
 
+    def free(self, row: int) -> None:
+        self.cache[row] = np.nan
+
     def move(self, source: int, target: int, length: int) -> None:
+        self.free(target)
         self.cache[target, :length] = self.cache[source, :length]
 
     def swap(self, row: int, other: int, length: int, other_length: int) -> None:
