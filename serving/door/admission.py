@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from af3.errors import Full, RequestError
 from serving.door.caller import Caller, current_caller
+from serving.door.triton_errors import gives_up_a_step
 
 RESTART_S = 5  # what a client is told to wait while the server starts or shuts down
 LONG_BYTES = 256 << 10  # decoding so much may take a second; ten seconds of speech are less
@@ -113,6 +114,8 @@ class Admission:
         self.draining = False
         self.alive = True  # False while the server cannot be started at all: replace the whole container
         self.suspicious = False  # Triton failed a request: the supervisor should probe it now
+        # Triton gave up a step that may yet answer: what it sends may be another request's, until it is replaced.
+        self.lost_step = False
         self.now = clock
         self.seen_at = clock()  # when Triton last sent a response
         self._slots: dict[Slot, None] = {}  # oldest first
@@ -120,6 +123,11 @@ class Admission:
         self._at_triton: Counter[Caller] = Counter()
         self._decoding: set[Slot] = set()
         self._mean_s = 1.0
+
+    def distrusts(self, message: bytes) -> bool:
+        """Whether Triton has given up a step, in this response of a stream or an earlier one."""
+        self.lost_step |= gives_up_a_step(message)
+        return self.lost_step
 
     @property
     def in_flight(self) -> int:

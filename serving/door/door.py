@@ -139,7 +139,7 @@ class Door:
         shown = self._certificates
         credentials = None if shown is None else shown.grpc_credentials()
         context = None if shown is None else shown.ssl_context()
-        self._upstream = Upstream(location(triton.host, triton.ports.grpc), triton.key)
+        self._upstream = Upstream(location(triton.host, triton.ports.grpc), triton.key, self.admission)
         self.relay = Relay(self._upstream, self.admission, self.metrics)
         self._usage = UsageReceiver(self.relay.heard)
         self._watch = StallWatch()

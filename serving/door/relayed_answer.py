@@ -212,6 +212,8 @@ class Answer:
             async for message in call:
                 admission.seen_at = admission.now()
                 self._slot.decoded()  # an error may say that they cannot be
+                if admission.distrusts(message):
+                    self.fail(step_died())
                 if self._unwanted:
                     continue
                 self._buffer.append(message)
@@ -293,7 +295,5 @@ class Answer:
 
 def _is_final(response: service_pb2.ModelInferResponse) -> bool:
     """True for the response that Triton marks as the last; not every client asks for the mark."""
-    return (
-        "triton_final_response" in response.parameters
-        and response.parameters["triton_final_response"].bool_param
-    )
+    mark = response.parameters.get("triton_final_response")
+    return mark is not None and mark.bool_param

@@ -7,6 +7,8 @@ import re
 import secrets
 from typing import get_args
 
+from tritonclient.grpc import service_pb2
+
 from af3.errors import RequestError, Status
 
 log = logging.getLogger("af3.door")
@@ -27,6 +29,22 @@ DIED = re.compile(
     r"|Request for unknown model|failed to (allocate|open|get)|Internal error|Out of memory|unable to (allocate|create)"
     r"|.{0,40}(is not healthy|is not (at )?ready)",
 )
+
+# It comes where a step showed no life for a second, as on a paused machine. The step may live and answer later;
+# Triton 2.51 then takes that answer for the next request's, frees memory twice, and crashes sooner or later.
+GIVEN_UP = re.compile(r"Stub process ('\w+' )?is not healthy|Failed to obtain the health mutex")
+
+
+def gives_up_a_step(message: bytes) -> bool:
+    """Whether Triton says in this ModelStreamInferResponse that it no longer waits for a step."""
+    if b"health" not in message:
+        return False
+    return is_given_up(service_pb2.ModelStreamInferResponse.FromString(message).error_message)
+
+
+def is_given_up(sentence: str) -> bool:
+    """The same of an error's sentence."""
+    return GIVEN_UP.match(sentence, PREFIX.match(sentence).end()) is not None  # type: ignore[union-attr]
 
 
 def from_triton(sentence: str) -> RequestError:

@@ -11,6 +11,7 @@ from tritonclient.grpc import service_pb2
 from af3 import contract
 from clients.stop_message import stop_message
 from serving.address import KEY_HEADER
+from serving.door.admission import Admission
 from serving.door.far_stream import LARGE_BYTES, FarLoop, FarStream
 
 SERVICE = "/inference.GRPCInferenceService/"
@@ -32,9 +33,11 @@ def key_metadata(key: str) -> tuple[tuple[str, str], ...]:
 class Upstream:
     """One connection to Triton, and one for large requests, kept open: streams end, connections do not."""
 
-    def __init__(self, url: str, key: str):
+    def __init__(self, url: str, key: str, admission: Admission):
+        """admission: is told when Triton gives up a step."""
         self._channel = grpc.aio.insecure_channel(url, options=OPTIONS)
         self._metadata = key_metadata(key)
+        self._admission = admission
         # An option of its own: gRPC shares connections of channels that are the same.
         own = (*OPTIONS, ("grpc.use_local_subchannel_pool", 1))
         self._far = FarLoop(lambda: grpc.aio.insecure_channel(url, options=own))
@@ -61,8 +64,8 @@ class Upstream:
         try:
             await call.write(stop_request(step, request_id).SerializeToString())
             await call.done_writing()
-            async for _ in call:
-                pass
+            async for message in call:
+                self._admission.distrusts(message)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             pass
 

@@ -12,12 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 
 from serving.address import ServerCrashed, ServerError
 from serving.door.door import Door
+from serving.door.triton_errors import is_given_up
 from serving.host.exit_watch import ExitWatch
 from serving.host.patience import Patience, Signs, why_hung
 from serving.host.probe import Finding, every_stage_answers, front_end_answers
 from serving.host.triton import TRITON, Server
 
 SECOND_LOOK_S = 2.0  # several heartbeats
+LOST = "failed: Triton gave up a step that showed no life for a second, and may mix up answers"
 
 
 class Supervisor:
@@ -102,6 +104,7 @@ class Supervisor:
             server.wait_until(ready, self._patience.start)
         except ServerError as error:
             raise type(error)(f"{error}\nthe last probe found: {found.health}: {found.reason}") from None
+        self._door.admission.lost_step = False
         self._door.admission.ready = True
 
     def _watch_or_drain(self, server: Server) -> str:
@@ -120,7 +123,11 @@ class Supervisor:
                 ended = self._wait(processes, self._patience.probe_every)
                 if ended is not None:
                     return self._epitaph(server, ended)
+                if self._door.admission.lost_step:
+                    return LOST
                 found = self._probe(server)
+                if is_given_up(found.reason):
+                    return LOST
                 # The second look: one refusal may be a slip, and a dead stage fails again at once.
                 if found.health == "failed":
                     found = self._probe(server)
@@ -158,12 +165,13 @@ class Supervisor:
 
     def _wait(self, processes: ExitWatch, seconds: float) -> str | None:
         """Wait, shorter when Triton has just failed an answer; the process that has ended, if one has."""
+        admission = self._door.admission
         end = time.monotonic() + seconds
-        while time.monotonic() < end and not self._door.admission.suspicious:
+        while time.monotonic() < end and not (admission.suspicious or admission.lost_step):
             ended = processes.wait(0.2)
             if ended is not None:
                 return ended
-        self._door.admission.suspicious = False
+        admission.suspicious = False
         return processes.wait(0)
 
     def _probe(self, server: Server) -> Finding:

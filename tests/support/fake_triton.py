@@ -36,6 +36,7 @@ class FakeTriton:
         self.unprompted = ""  # what happens to a request without words
         self.seen: dict[str, service_pb2.ModelInferRequest] = {}
         self.stops: Counter[tuple[str, str]] = Counter()
+        self.stop_error = ""  # with what every stop is answered
         self.live = 0
         self._stopped: dict[str, asyncio.Event] = {}
         self._loop = asyncio.new_event_loop()
@@ -79,6 +80,9 @@ class FakeTriton:
                 self.stops[request.model_name, request.id] += 1
                 if request.model_name == contract.LLM.name:
                     self._stopped.setdefault(request.id, asyncio.Event()).set()
+                if self.stop_error:
+                    message = service_pb2.ModelStreamInferResponse(error_message=self.stop_error)
+                    await context.write(message.SerializeToString())
                 return
             self.seen[request.id] = request
             self.live += 1

@@ -21,6 +21,7 @@ from serving.host.supervisor import Supervisor
 PATIENCE = Patience(start=100.0)
 WELL, BUSY, SILENT = Finding("answers"), Finding("busy"), Finding("silent", "no answer")
 FAILED = Finding("failed", "INTERNAL: no such tensor")
+GIVEN_UP = Finding("failed", "in ensemble 'audio_flamingo', Stub process 'llm_0_0' is not healthy.")
 IDLE = Pulse("llm", 0.1, 0.0, False)
 
 
@@ -39,7 +40,9 @@ class World:
         self.die_at: Callable[[], str | None] = lambda: None
         self.start_error: Callable[[int], Exception | None] = lambda start: None
         self.door: Any = SimpleNamespace(
-            admission=SimpleNamespace(ready=False, alive=True, suspicious=False, seen_at=0.0),
+            admission=SimpleNamespace(
+                ready=False, alive=True, suspicious=False, lost_step=False, seen_at=0.0
+            ),
             metrics=SimpleNamespace(restarts=SimpleNamespace(add=self.counted.append)),
             drain=lambda seconds: 0,
         )
@@ -231,6 +234,25 @@ def test_a_failed_answer_of_a_client_makes_the_supervisor_probe_at_once(world: W
     before = world.now
     world.run(WELL, WELL)
     assert not world.door.admission.suspicious
+    assert world.now - before < 2 * PATIENCE.probe_every
+
+
+def test_a_step_that_triton_gave_up_is_no_slip(world: World) -> None:
+    """It may live and answer, but from then on for the wrong requests."""
+    said = world.run(WELL, GIVEN_UP, WELL, WELL)
+    assert world.starts == 2
+    assert "failed: Triton gave up a step that showed no life for a second" in said
+
+
+def test_a_client_that_saw_a_step_given_up_has_the_server_replaced_without_a_probe(world: World) -> None:
+    def wait() -> None:
+        world.door.admission.lost_step = world.starts == 1
+
+    world.die_at = wait
+    before = world.now
+    world.run(WELL, WELL)
+    assert world.starts == 2
+    assert not world.door.admission.lost_step
     assert world.now - before < 2 * PATIENCE.probe_every
 
 
