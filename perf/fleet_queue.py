@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-BOUND = 1.5  # most requests in flight on one server, relative to the mean; deploy/chart's balanceFactor
+BALANCE_PERCENT = 150  # deploy/chart's balanceFactor: what a server may have, relative to the mean
 SEED = 0
 Routing = Literal["affinity", "random"]
 
@@ -124,10 +124,25 @@ def simulate(
     return Outcome(sorted(waits), known_count / len(waits))
 
 
-def home_of(clip: int, servers: int) -> int:
-    """Where a hash puts a clip: as if by chance, so that some servers have more clips than others."""
-    digest = hashlib.blake2b(clip.to_bytes(8, "little"), digest_size=8).digest()
+def home_of(clip: int, servers: int, choice: int = 0) -> int:
+    """Where a hash puts a clip: as if by chance, so that some servers have more clips than others.
+
+    choice: the first is its home, the others are where it goes when those before have too much.
+    """
+    digest = hashlib.blake2b(
+        clip.to_bytes(8, "little") + choice.to_bytes(4, "little"), digest_size=8
+    ).digest()
     return int.from_bytes(digest, "little") % servers
+
+
+def passed_over_above(in_flight: int, servers: int) -> int:
+    """With how many requests a server is still given one more, as Envoy counts; `in_flight`: of all servers together.
+
+    `BoundedLoadHashingLoadBalancer` in Envoy's thread_aware_lb_impl.cc: the mean with the new request, times the
+    factor, rounded up to a whole number. tests/cluster/test_bound.py compares both.
+    """
+    slots = ((in_flight + 1) * BALANCE_PERCENT + 99) // 100
+    return max(1, math.ceil(slots / servers))
 
 
 def _place(
@@ -135,10 +150,9 @@ def _place(
 ) -> int:
     if routing == "random":
         return chance.randrange(len(fleet))
-    home = home_of(clip, len(fleet))
-    most = math.ceil(BOUND * (in_flight + 1) / len(fleet))  # as Envoy counts
-    for step in range(len(fleet)):
-        place = (home + step) % len(fleet)
-        if fleet[place].in_flight(now_s) < most:
+    most = passed_over_above(in_flight, len(fleet))
+    for choice in range(len(fleet)):
+        place = home_of(clip, len(fleet), choice)
+        if fleet[place].in_flight(now_s) <= most:
             return place
-    return home
+    return min(range(len(fleet)), key=lambda number: fleet[number].in_flight(now_s))

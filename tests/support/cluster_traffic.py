@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-import math
 import threading
 import time
 import urllib.error
@@ -15,24 +14,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
-import yaml
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from af3 import contract
 from deploy.cluster import Cluster, Member
-from deploy.envoy import CONFIG, HOST
+from deploy.envoy import HOST
 from deploy.loopback import wait_for
 from deploy.proxy import WORKERS, Proxy
+from perf.fleet_queue import passed_over_above
 from tests.support.clips import clip
 from tests.support.named_server import NamedServer
 
 HITS, MISSES = "af3_embedding_cache_hits", "af3_embedding_cache_misses"
 ANSWERED = 'af3_requests_total{status="OK"}'
-(BALANCE,) = (  # the most that a server may have, relative to the mean
-    one["common_lb_config"]["consistent_hashing_lb_config"]["hash_balance_factor"] / 100
-    for one in yaml.safe_load(CONFIG.read_text())["static_resources"]["clusters"]
-    if one["name"] == "servers-grpc"
-)
 
 
 def affinity(file: bytes) -> str:
@@ -127,10 +121,9 @@ def most_in_flight(cluster: Cluster, over: Callable[[], bool]) -> list[float]:
 def bound(cluster: Cluster, clients: int) -> int:
     """The most requests of `clients` that Envoy gives to one server once its workers are connected to all of them.
 
-    Envoy passes over a server that has more than 1.5 times the mean, rounded up, so one more is given; each worker may
-    give it at the same moment.
+    Each worker may give it one more at the same moment.
     """
-    return math.ceil(BALANCE * clients / len(cluster.servers)) + WORKERS
+    return passed_over_above(clients - 1, len(cluster.servers)) + WORKERS
 
 
 def leads_elsewhere(place: int, place_of: Callable[[int], int]) -> bool:
