@@ -167,7 +167,7 @@ $(VENV)/bin/envoy: | $(READY)
 cluster: $(READY_TEST) $(ENGINES) $(VENV)/bin/envoy ## N=3 servers on this machine behind Envoy, one address
 	@$(PY) -m deploy.cluster --servers $(or $(N),3)
 
-test-cluster: $(READY_TEST) $(VENV)/bin/envoy ## the Helm chart and the routing: real helm, kubectl, Envoy and three servers, fifteen minutes
+test-cluster: $(READY_TEST) $(VENV)/bin/envoy ## the Helm chart and the routing: real helm, kubectl, Envoy and three servers, up to half an hour
 	$(PY) -m pip install --quiet kubernetes-validate==1.37.0
 	$(PY) -m deploy.kubernetes_tools
 	$(PY) -m pytest tests/cluster
