@@ -81,10 +81,17 @@ class Upload:
         budget.count_of[caller] += 1
 
     def grow(self, count: int) -> None:
-        """`count` more bytes have come. Raises RequestError when they are too many."""
+        """`count` more bytes have come. Raises RequestError when they are too many, and then holds nothing any more.
+
+        At once, not when its client has been told: of many that grow alike all would be refused meanwhile.
+        """
         with self._budget.lock:
             if self._open:  # else nobody waits for them any more
-                self._grow(count)
+                try:
+                    self._grow(count)
+                except RequestError:
+                    self._release()
+                    raise
 
     def _grow(self, count: int) -> None:
         budget, caller = self._budget, self._caller

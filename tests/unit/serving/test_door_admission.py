@@ -105,14 +105,16 @@ def test_uploads_share_one_budget_and_give_it_back():
             with pytest.raises(RequestError, match="the most that fit in memory; try again in") as full:
                 second.grow(60)
             assert full.value.status == "UNAVAILABLE"
-            second.grow(50)
+            assert (budget.bytes, budget.count) == (100, 1)  # it holds nothing, before it is told
+        with budget.open() as third:
+            third.grow(50)
+        with pytest.raises(RequestError, match="the most that fit in memory"):
+            budget.open(51)
+        with pytest.raises(RequestError, match="the limit is 100"):
+            budget.open(101)
         with pytest.raises(RequestError, match="the limit is 100") as large:
             first.grow(1)
         assert large.value.status == "RESOURCE_EXHAUSTED"
-        with pytest.raises(RequestError, match="the limit is 100"):
-            budget.open(101)
-        with pytest.raises(RequestError, match="the most that fit in memory"):
-            budget.open(51)
     assert (budget.bytes, budget.count) == (0, 0)
 
 

@@ -182,3 +182,22 @@ def test_an_announced_body_that_never_arrives_takes_no_budget_from_others() -> N
         copy_context().run(announce, budget, Caller(), 4)
     (late,) = copy_context().run(announce, budget, Caller(), 1)
     late.grow(128 << 20)
+
+
+def test_of_many_uploads_that_grow_alike_as_many_are_received_as_fit() -> None:
+    """Those that are refused have not been told yet when the next piece of the others comes."""
+    budget = UploadBudget(Limits(upload_bytes=10, message_bytes=4))
+    alive = {number: copy_context().run(_open_as, budget, Caller()) for number in range(8)}
+    for _ in range(4):
+        for number, upload in list(alive.items()):
+            try:
+                upload.grow(1)
+            except RequestError:
+                del alive[number]
+    assert [upload.bytes for upload in alive.values()] == [4, 4]
+    assert budget.bytes == 8
+
+
+def _open_as(budget: UploadBudget, caller: Caller) -> Upload:
+    set_caller(caller)
+    return budget.open()
