@@ -103,7 +103,11 @@ class _Body:
         """The first `size` bytes of the buffer. Raises RequestError when it must not be read on, or was not."""
         if self._error is not None:
             raise self._error
-        self._upload.grow(size)
+        try:
+            self._upload.grow(size)
+        except RequestError:
+            self.content = bytearray()  # its share of the budget is another's now
+            raise
         self._structure.feed(buffer, size)
         self.content += memoryview(buffer)[:size]
         self.came_s = time.monotonic()

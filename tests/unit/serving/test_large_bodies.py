@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc import service_pb2
 
+from af3.errors import RequestError
 from serving.door import http_body
 from serving.door.admission import Limits
 from serving.door.body_receiver import BLOCK_BYTES, LARGE_BYTES
 from serving.door.door import Door
+from serving.door.http_body import StructureCount, _Body
 from serving.door.tls import Tls
+from serving.door.upload_budget import UploadBudget
 from tests.support.fake_triton import FakeTriton
 from tests.support.scrape import wait_until
 from tests.support.stand_in_door import door_before
@@ -152,3 +155,14 @@ def test_a_large_body_over_tls(triton: FakeTriton, tmp_path: Path) -> None:
 
 def test_the_clip_of_these_tests_is_large() -> None:
     assert len(json.dumps(LARGE)) > 2 * LARGE_BYTES
+
+
+def test_a_body_that_is_refused_keeps_nothing_of_it() -> None:
+    """The one that told it so may live on, while what is left of the request is read."""
+    budget = UploadBudget(Limits(message_bytes=100))
+    body = _Body(budget.open(), StructureCount())
+    body.take(b" " * 60, 60)
+    with pytest.raises(RequestError, match="the limit is 100"):
+        body.take(b" " * 60, 60)
+    assert not body.content
+    assert budget.bytes == 0
