@@ -81,7 +81,7 @@ async def read_body(
             if not message.get("more_body", False):
                 return body.content, upload
     except BaseException:
-        upload.release()
+        body.give_up()
         raise
     finally:
         if cycle is not None:
@@ -105,12 +105,17 @@ class _Body:
             raise self._error
         try:
             self._upload.grow(size)
+            self._structure.feed(buffer, size)
         except RequestError:
-            self.content = bytearray()  # its share of the budget is another's now
+            self.give_up()
             raise
-        self._structure.feed(buffer, size)
         self.content += memoryview(buffer)[:size]
         self.came_s = time.monotonic()
+
+    def give_up(self) -> None:
+        """Hold neither bytes nor budget any more: whoever tells the client keeps this object while he reads on."""
+        self.content = bytearray()
+        self._upload.release()
 
     def collect(self, buffer: bytes | bytearray, size: int) -> bool:
         """`take`, called by the connection; False when no more is taken, and `take` says why."""

@@ -15,6 +15,7 @@ from serving.door.admission import Limits
 from serving.door.body_receiver import BLOCK_BYTES, LARGE_BYTES
 from serving.door.door import Door
 from serving.door.http_body import StructureCount, _Body
+from serving.door.json_body import MAX_MARKS
 from serving.door.tls import Tls
 from serving.door.upload_budget import UploadBudget
 from tests.support.fake_triton import FakeTriton
@@ -164,5 +165,15 @@ def test_a_body_that_is_refused_keeps_nothing_of_it() -> None:
     body.take(b" " * 60, 60)
     with pytest.raises(RequestError, match="the limit is 100"):
         body.take(b" " * 60, 60)
+    assert not body.content
+    assert budget.bytes == 0
+
+
+def test_a_body_that_must_not_be_parsed_keeps_nothing_of_it_either() -> None:
+    budget = UploadBudget(Limits())
+    body = _Body(budget.open(), StructureCount())
+    body.take(b"[" * MAX_MARKS, MAX_MARKS)
+    with pytest.raises(RequestError, match="commas, colons, brackets"):
+        body.take(b"[", 1)
     assert not body.content
     assert budget.bytes == 0
