@@ -174,9 +174,10 @@ class Admission:
         self._send_next()
 
     def decoded(self, slot: Slot) -> None:
-        """Called by `Slot.decoded` alone."""
-        self._decoding.discard(slot)
-        self._send_next()
+        """Called by `Slot.decoded` alone, with every response."""
+        if slot in self._decoding:
+            self._decoding.remove(slot)
+            self._send_next()
 
     def retry_s(self) -> int:
         """Whole seconds after which an eighth of the requests in flight will have ended, at the mean pace."""
