@@ -53,9 +53,8 @@ class Decoder:
             name: np.frombuffer(pages, np.float32, int(np.prod(shape))).reshape(shape)
             for name, pages in self._pages.items()
         }
-        self._written = np.zeros(
-            rows, np.int64
-        )  # most tokens that a row has held since its pages were given back
+        # The most tokens that each row has held since its pages were given back.
+        self._written = np.zeros(rows, np.int64)
         self._kept_tokens = KEPT_BYTES // (len(past) * heads * head_dim * np.dtype(np.float32).itemsize)
         self.rows = rows
         self.max_sequence_tokens = max_sequence_tokens
@@ -121,12 +120,10 @@ class Decoder:
         self._written[row] = 0
         for name, pages in self._pages.items():
             size = self._cache[name][row].nbytes
-            start = (
-                -(-row * size // mmap.PAGESIZE) * mmap.PAGESIZE
-            )  # not a page that it shares with its neighbour
-            length = ((row + 1) * size // mmap.PAGESIZE) * mmap.PAGESIZE - start
-            if length > 0:
-                pages.madvise(mmap.MADV_DONTNEED, start, length)
+            # Not the pages that it shares with its neighbours.
+            first, last = -(-row * size // mmap.PAGESIZE), (row + 1) * size // mmap.PAGESIZE
+            if first < last:
+                pages.madvise(mmap.MADV_DONTNEED, first * mmap.PAGESIZE, (last - first) * mmap.PAGESIZE)
 
     def saved(self, row: int, start: int, tokens: int) -> np.ndarray:
         """Copy the keys and values of `tokens` tokens of a row: float32 [2 × layers, kv heads, tokens, D]."""

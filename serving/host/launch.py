@@ -53,6 +53,7 @@ def main() -> int:
     try:
         steps = step_couplings.read_steps(config)
         step_couplings.check(settings, steps)
+        limits = step_couplings.limits(settings, steps, step_couplings.decoding_processes(config))
         if config == GPU_CONFIG:
             extra = engine_choice.prepare(engines)
         elif config == "vllm":
@@ -73,13 +74,7 @@ def main() -> int:
         return 2
     try:
         with shared_gpu(settings.mps):
-            return _serve(
-                settings,
-                step_couplings.limits(settings, steps, step_couplings.decoders(config)),
-                engines,
-                config,
-                extra,
-            )
+            return _serve(settings, limits, engines, config, extra)
     except (KeyFileError, ManifestError, ServerError, tls.TlsError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -34,18 +34,18 @@ def _read(name: str, config: str) -> ModelConfig:
     return text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
 
 
-def decoders(config: str) -> int:
+def decoding_processes(config: str) -> int:
     """The number of processes that decode clips."""
     return sum(group.count for group in _read("preprocess", config).instance_group)
 
 
-def limits(settings: LaunchSettings, steps: dict[str, StepSettings], decoders: int) -> Limits:
+def limits(settings: LaunchSettings, steps: dict[str, StepSettings], processes: int) -> Limits:
     """The door's limits on what Triton has at once.
 
     With slots for newcomers, no request waits inside Triton for a slot: a newcomer would wait behind it. Without,
-    Triton gets half as many more than the LLM has slots, and prepares them meanwhile.
+    Triton gets half as many more than the LLM has slots, and prepares them meanwhile. processes: those that decode.
     """
-    found = replace(settings.limits, decoding=max(1, decoders - 1))
+    found = replace(settings.limits, decoding=max(1, processes - 1))
     llm = steps.get("llm")
     if not isinstance(llm, LlmSettings):
         return found

@@ -158,7 +158,7 @@ def test_no_request_at_triton_waits_for_a_slot_and_some_are_kept_for_newcomers_a
 
 def test_one_process_that_decodes_is_kept_for_short_requests() -> None:
     for config, processes in (("cpu", 2), ("gpu", 4), ("vllm", 2)):
-        assert step_couplings.decoders(config) == processes
+        assert step_couplings.decoding_processes(config) == processes
     steps = step_couplings.read_steps("cpu")
     found = [step_couplings.limits(LaunchSettings(), steps, count).decoding for count in (4, 2, 1)]
     assert found == [3, 1, 1]
