@@ -14,6 +14,8 @@ from tests.support.stand_in_door import door_before
 from tests.unit.serving.test_grpc_clients import OWN, OpenStream, ask
 
 ANSWERS = 3
+# Else the client's own transport takes more and more before anybody reads, until it has a whole answer.
+SMALL_WINDOW = [*OWN, ("grpc.http2.bdp_probe", 0)]
 SPOKEN = "say=hi|many=20|big=100000"  # 2 MB, eight times what each answer may keep for sure
 
 
@@ -27,7 +29,7 @@ def test_a_long_answer_that_nobody_reads_gives_its_slot_back_when_triton_has_wri
     small: Door, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relayed_answer, "UNREAD_S", 600.0)  # none loses its answer for that
-    with grpc.insecure_channel(small.url, options=OWN) as channel:
+    with grpc.insecure_channel(small.url, options=SMALL_WINDOW) as channel:
         stream = OpenStream(channel)
         for _ in range(ANSWERS):
             stream.send(SPOKEN, speech=True)
@@ -44,13 +46,14 @@ def test_what_all_answers_keep_is_bounded_and_then_each_waits_for_its_client(
     small: Door, triton: FakeTriton
 ) -> None:
     unread = small.relay.unread
-    unread.shared_bytes = 1 << 20
-    with grpc.insecure_channel(small.url, options=[*OWN, ("grpc.max_receive_message_length", -1)]) as channel:
+    unread.own_bytes, unread.shared_bytes = 64 << 10, 1 << 20
+    with grpc.insecure_channel(
+        small.url, options=[*SMALL_WINDOW, ("grpc.max_receive_message_length", -1)]
+    ) as channel:
         stream = OpenStream(channel)
         for _ in range(ANSWERS):
             stream.send(SPOKEN, speech=True)
-        # The client may have taken one whole.
-        wait_until(lambda: 0 < len(unread.waiting) == small.admission.in_flight)
+        wait_until(lambda: len(unread.waiting) == small.admission.in_flight == ANSWERS)
         assert unread.shared_bytes < unread.bytes < unread.shared_bytes + ANSWERS * 200_000
         ended = 0
         while ended < ANSWERS:  # all of it comes once it is read
@@ -65,7 +68,7 @@ def test_who_reads_nothing_loses_the_answer_and_its_memory_when_there_is_no_room
 ) -> None:
     monkeypatch.setattr(relayed_answer, "UNREAD_S", 0.3)
     small.relay.unread.shared_bytes = 1 << 20
-    with grpc.insecure_channel(small.url, options=OWN) as channel:
+    with grpc.insecure_channel(small.url, options=SMALL_WINDOW) as channel:
         stream = OpenStream(channel)
         stream.send(SPOKEN.replace("20", "200"), speech=True)
         wait_until(lambda: small.admission.in_flight == 1)
