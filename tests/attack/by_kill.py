@@ -126,8 +126,8 @@ class Left:
 
     def check(self, scene: Scene, name: str) -> None:
         """No process that is nobody's child, no more of a kind than before, no file more."""
-        wait(lambda: scene.in_flight() == 0, f"{name}: requests were still in flight")
-        wait(lambda: not self.orphans(), f"{name}: processes were still there")
+        wait(lambda: scene.in_flight() == 0, f"{name}: requests were still in flight", GONE_S)
+        wait(lambda: not self.orphans(), f"{name}: processes were still there", GONE_S)
         more = _kinds(self._server) - self._kinds
         assert not more, f"{name}: {dict(more)} more"
         shared, files = _shared(self._server), sum(map(_files, self._server.launcher()))
