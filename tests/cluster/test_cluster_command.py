@@ -8,10 +8,9 @@ import sys
 import urllib.request
 from pathlib import Path
 
-import psutil
-
 from deploy.loopback import ended, wait_for
 from tests.support.engines import BuiltEngines
+from tests.support.processes import alive, children
 
 SERVERS = 2
 
@@ -19,13 +18,6 @@ SERVERS = 2
 def started(folder: Path, errors: int | None = None) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-m", "deploy.cluster", "--servers", str(SERVERS), "--folder", str(folder)]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
-
-
-def lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_it_says_where_to_ask_and_ctrl_c_stops_all(
@@ -43,12 +35,12 @@ def test_it_says_where_to_ask_and_ctrl_c_stops_all(
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=60) as reply:
             assert json.loads(reply.read())["finish_reason"] in ("stop", "length")
-        family = psutil.Process(process.pid).children(recursive=True)
+        family = children(process.pid)
         assert len(family) > SERVERS
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == b"stopped\n"
         assert process.wait(10) == 0
-        assert wait_for(lambda: not any(map(lives, family)), 30), family
+        assert wait_for(lambda: not any(map(alive, family)), 30), family
     finally:
         ended(process, 90)
 

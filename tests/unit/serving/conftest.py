@@ -15,6 +15,13 @@ def triton() -> Iterator[FakeTriton]:
         yield fake
 
 
+@pytest.fixture
+def own_triton() -> Iterator[FakeTriton]:
+    """For one test: it has seen nothing."""
+    with FakeTriton() as fake:
+        yield fake
+
+
 @pytest.fixture(scope="module")
 def door(triton: FakeTriton) -> Iterator[Door]:
     with door_before(triton) as made:

@@ -77,41 +77,34 @@ def test_without_a_limit_all_go_at_once() -> None:
 
 
 @pytest.fixture
-def triton() -> Iterator[FakeTriton]:
-    """One that has seen nothing."""
-    with FakeTriton() as made:
-        yield made
-
-
-@pytest.fixture
-def door(triton: FakeTriton) -> Iterator[Door]:
-    with door_before(triton, Limits(at_triton=4, decoding=1)) as made:
+def door(own_triton: FakeTriton) -> Iterator[Door]:
+    with door_before(own_triton, Limits(at_triton=4, decoding=1)) as made:
         yield made
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_step_that_decodes_says_when_the_next_may_come(
-    protocol: str, triton: FakeTriton, door: Door
+    protocol: str, own_triton: FakeTriton, door: Door
 ) -> None:
     """And a request without a clip is answered meanwhile."""
     with ThreadPoolExecutor(2) as asking:
         first = asking.submit(ask, protocol, door, "wait|say=first", audio=[CLIP])
-        wait_until(lambda: len(triton.seen) == 1)
-        (seen,) = triton.seen
+        wait_until(lambda: len(own_triton.seen) == 1)
+        (seen,) = own_triton.seen
         second = asking.submit(ask, protocol, door, "say=second", audio=[CLIP])
         wait_until(lambda: door.admission.in_flight == 2)
         assert ask(protocol, door, "say=short").text == "short"
         assert not second.done()
-        assert len(triton.seen) == 2
+        assert len(own_triton.seen) == 2
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as telling:
             telling.sendto(f"{seen} 600.0".encode(), door.usage_socket)
         assert second.result(30).text == "second"
         assert not first.done()
-        triton.go()
+        own_triton.go()
         assert first.result(30).text == "first"
 
 
-def test_a_clip_that_cannot_be_decoded_holds_up_nobody(triton: FakeTriton, door: Door) -> None:
+def test_a_clip_that_cannot_be_decoded_holds_up_nobody(own_triton: FakeTriton, door: Door) -> None:
     """The step that refuses it tells no length."""
     for _ in range(2):
         assert (

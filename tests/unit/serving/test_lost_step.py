@@ -19,14 +19,8 @@ GIVEN_UP = "in ensemble 'audio_flamingo', Stub process 'llm_0_0' is not healthy.
 
 
 @pytest.fixture
-def triton() -> Iterator[FakeTriton]:
-    with FakeTriton() as running:
-        yield running
-
-
-@pytest.fixture
-def door(triton: FakeTriton) -> Iterator[Door]:
-    with door_before(triton) as running:
+def door(own_triton: FakeTriton) -> Iterator[Door]:
+    with door_before(own_triton) as running:
         yield running
 
 
@@ -47,11 +41,11 @@ def test_only_tritons_own_sentence_says_it(sentence: str, given_up: bool) -> Non
     assert is_given_up(sentence) == given_up
 
 
-def test_all_answers_in_flight_and_all_later_ones_end(door: Door, triton: FakeTriton) -> None:
+def test_all_answers_in_flight_and_all_later_ones_end(door: Door, own_triton: FakeTriton) -> None:
     found: list[Outcome] = []
     other = threading.Thread(target=lambda: found.append(ask("grpc", door, "forever")))
     other.start()
-    wait_until(lambda: triton.live == 1)
+    wait_until(lambda: own_triton.live == 1)
     assert not door.admission.lost_step
     assert ask("grpc", door, f"error={GIVEN_UP}").status == "UNAVAILABLE"
     other.join(20)
@@ -63,17 +57,17 @@ def test_all_answers_in_flight_and_all_later_ones_end(door: Door, triton: FakeTr
     assert door.admission.lost_step
 
 
-def test_it_is_seen_though_the_client_has_left(door: Door, triton: FakeTriton) -> None:
+def test_it_is_seen_though_the_client_has_left(door: Door, own_triton: FakeTriton) -> None:
     stream = Stream(door.url, prompt=f"wait|deaf|error={GIVEN_UP}")
-    wait_until(lambda: triton.live == 1)
+    wait_until(lambda: own_triton.live == 1)
     stream.cancel()
-    wait_until(lambda: triton.stops.total() > 0)
-    triton.go()
+    wait_until(lambda: own_triton.stops.total() > 0)
+    own_triton.go()
     wait_until(lambda: door.admission.lost_step)
 
 
-def test_it_is_seen_in_the_answer_to_a_stop(door: Door, triton: FakeTriton) -> None:
-    triton.stop_error = GIVEN_UP
+def test_it_is_seen_in_the_answer_to_a_stop(door: Door, own_triton: FakeTriton) -> None:
+    own_triton.stop_error = GIVEN_UP
     leave("grpc", door, "forever")
     wait_until(lambda: door.admission.lost_step)
 

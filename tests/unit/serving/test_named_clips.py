@@ -33,23 +33,17 @@ def name_of(file: bytes) -> str:
 
 
 @pytest.fixture
-def triton() -> Iterator[FakeTriton]:
-    with FakeTriton() as fake:
-        yield fake
-
-
-@pytest.fixture
-def door(triton: FakeTriton) -> Iterator[Door]:
-    with door_before(triton, LIMITS) as made:
+def door(own_triton: FakeTriton) -> Iterator[Door]:
+    with door_before(own_triton, LIMITS) as made:
         yield made
 
 
-def heard(triton: FakeTriton) -> list[list[bytes]]:
+def heard(own_triton: FakeTriton) -> list[list[bytes]]:
     """The clips of every request that Triton has seen."""
     return [
         [bytes(clip) for tensor, content in zip(request.inputs, request.raw_input_contents, strict=True)
          if tensor.name == "audio" for clip in elements(content)]
-        for request in triton.seen.values()
+        for request in own_triton.seen.values()
     ]  # fmt: skip
 
 
@@ -75,11 +69,11 @@ def asked_by_asyncio(door: Door, clips: Any, **options: Any) -> str:
 
 
 @pytest.mark.parametrize("ask", [asked_by_client, asked_by_asyncio])
-def test_a_large_clip_is_sent_once_and_heard_every_time(door, triton, ask):
+def test_a_large_clip_is_sent_once_and_heard_every_time(door, own_triton, ask):
     large, small = clip(1 << 20), clip(1000, 1)
     for _ in range(3):
         assert ask(door, [large, small]) == "hi"
-    assert heard(triton) == [[large, small]] * 3
+    assert heard(own_triton) == [[large, small]] * 3
     assert counted(door, 'af3_named_clips_total{found="no"}') == 1
     assert counted(door, 'af3_named_clips_total{found="yes"}') == 2
     received = counted(door, 'af3_request_bytes_total{model="audio_flamingo"}')
@@ -95,7 +89,7 @@ def post(door: Door, body: dict[str, Any], keep: bool = False, key: str = "") ->
     return reply.status, json.loads(reply.read())
 
 
-def test_over_http_412_asks_for_the_clip_and_base64_is_kept_by_the_hash_of_the_file(door, triton):
+def test_over_http_412_asks_for_the_clip_and_base64_is_kept_by_the_hash_of_the_file(door, own_triton):
     file = clip(200_000)
     body = {"prompt": "say=hi", "audio": name_of(file)}
     status, found = post(door, body)
@@ -107,10 +101,10 @@ def test_over_http_412_asks_for_the_clip_and_base64_is_kept_by_the_hash_of_the_f
     uri = "data:audio/wav;base64," + base64.b64encode(file).decode()
     assert post(door, {**body, "audio": uri}, keep=True)[0] == 200
     assert post(door, body)[0] == 200
-    assert heard(triton)[-1] == [file]
+    assert heard(own_triton)[-1] == [file]
     with AudioFlamingo(door.url, by_hash=True) as flamingo:  # what came over HTTP is found over gRPC
         flamingo.ask(file, "say=hi").text()
-    assert heard(triton)[-1] == [file]
+    assert heard(own_triton)[-1] == [file]
     assert counted(door, 'af3_named_clips_total{found="no"}') == 1
 
 
@@ -155,22 +149,22 @@ def test_a_refused_name_holds_no_memory(door, protocol):
 
 
 @pytest.mark.parametrize("bad", ["sha256:", "sha256:" + "g" * 64, "sha256:" + "A" * 64, "sha256:" + "0" * 65])
-def test_text_that_is_no_clip_name_is_passed_on_unchanged(door, triton, bad):
+def test_text_that_is_no_clip_name_is_passed_on_unchanged(door, own_triton, bad):
     assert ask_plainly("grpc", door, "say=hi", audio=[bad]).status == "OK"
-    assert heard(triton)[-1] == [bad.encode()]
+    assert heard(own_triton)[-1] == [bad.encode()]
 
 
-def test_an_answer_by_name_that_is_cancelled_is_not_asked_again(door, triton):
+def test_an_answer_by_name_that_is_cancelled_is_not_asked_again(door, own_triton):
     with AudioFlamingo(door.url, by_hash=True) as flamingo:
         answer = flamingo.ask(clip(100_000), "forever")
         answer.cancel()
         with pytest.raises(AudioFlamingoError) as ended:
             answer.text()
     assert ended.value.status == "CANCELLED"
-    assert heard(triton) == []
+    assert heard(own_triton) == []
 
 
-def test_a_cancelled_answer_ends_as_cancelled_even_if_the_server_has_asked_for_the_clip(door, triton):
+def test_a_cancelled_answer_ends_as_cancelled_even_if_the_server_has_asked_for_the_clip(door, own_triton):
     """Seen on a busy machine: the server had asked for the clip, and the client was told so instead."""
     with AudioFlamingo(door.url, by_hash=True) as flamingo:
         answer = flamingo.ask(clip(100_000), "forever")
@@ -179,10 +173,10 @@ def test_a_cancelled_answer_ends_as_cancelled_even_if_the_server_has_asked_for_t
         with pytest.raises(AudioFlamingoError, match="cancelled after 0 tokens") as ended:
             answer.text()
     assert ended.value.status == "CANCELLED"
-    assert heard(triton) == []
+    assert heard(own_triton) == []
 
 
-def test_only_a_missing_clip_makes_the_client_send_it(door, triton):
+def test_only_a_missing_clip_makes_the_client_send_it(door, own_triton):
     file = clip(100_000)
     assert asked_by_client(door, file) == "hi"
     with (
@@ -190,7 +184,7 @@ def test_only_a_missing_clip_makes_the_client_send_it(door, triton):
         pytest.raises(AudioFlamingoError, match="queue is full"),
     ):
         flamingo.ask(file, "error=UNAVAILABLE: the queue is full").text()
-    assert len(triton.seen) == 2
+    assert len(own_triton.seen) == 2
 
 
 def digests(*clips: bytes) -> list[tuple[str, bytes]]:
@@ -227,12 +221,12 @@ def test_who_fills_the_store_loses_their_own_clips():
 
 
 @pytest.mark.parametrize("names", ["own", "another's"])
-def test_a_kept_clip_is_found_by_the_key_that_sent_it_alone(triton, tmp_path, names):
+def test_a_kept_clip_is_found_by_the_key_that_sent_it_alone(own_triton, tmp_path, names):
     keys = {name: new_key() for name in ("amy", "ben")}
     file = tmp_path / "keys.json"
     KeyFile(keys=tuple(ApiKey(name=name, sha256=hashed(key)) for name, key in keys.items())).write(file)
     kept = clip(100_000)
-    with door_before(triton, LIMITS, api_keys=file) as door:
+    with door_before(own_triton, LIMITS, api_keys=file) as door:
         uri = "data:audio/wav;base64," + base64.b64encode(kept).decode()
         assert post(door, {"prompt": "say=hi", "audio": uri}, True, keys["amy"])[0] == 200
         asking = keys["amy" if names == "own" else "ben"]
@@ -240,9 +234,9 @@ def test_a_kept_clip_is_found_by_the_key_that_sent_it_alone(triton, tmp_path, na
         assert status == (200 if names == "own" else 412)
 
 
-def test_a_server_that_keeps_nothing_says_so_every_time(triton):
+def test_a_server_that_keeps_nothing_says_so_every_time(own_triton):
     limits = Limits(clip_store_bytes=0)
-    with door_before(triton, limits) as door:
+    with door_before(own_triton, limits) as door:
         for _ in range(2):
             assert asked_by_client(door, clip(100_000)) == "hi"
         assert counted(door, 'af3_named_clips_total{found="no"}') == 2
