@@ -18,6 +18,7 @@ from typing import Any
 
 from perf import endless
 from serving.host.launch import CONFIG_OF_TARGET, GPU_CONFIG, READY_TIMEOUT_S
+from serving.host.triton import dependent
 
 STOP_TIMEOUT_S = 60
 ADDRESS = re.compile(r"^ +(gRPC|metrics) +(?:http://)?([^\s/]+)")
@@ -46,19 +47,10 @@ def served(target: str, folder: Path) -> Iterator[Place]:
     ports = [word for kind in ("grpc", "http", "metrics") for word in (f"--{kind}-port", "0")]
     log = tempfile.mkstemp(prefix="af3-perf-server-", suffix=".log")[1]
     started = time.monotonic()
+    launcher = (sys.executable, "-m", "serving.host.launch")
+    command = [*launcher, "--target", target, "--folder", str(folder), "--log", log, *ports]
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "serving.host.launch",
-            "--target",
-            target,
-            "--folder",
-            str(folder),
-            "--log",
-            log,
-        ]
-        + ports,
+        dependent(command),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

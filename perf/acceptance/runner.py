@@ -16,6 +16,7 @@ from pathlib import Path
 from perf.acceptance.acceptance_plan import PORT, Step
 from perf.place import end
 from serving.host.probe import answers
+from serving.host.triton import dependent
 
 READY_TIMEOUT_S = 1200.0
 STOP_TIMEOUT_S = 90.0
@@ -136,7 +137,7 @@ def _server(step: Step, folder: Path) -> Iterator[None]:
         return
     log = folder / f"{step.name}.server.log"
     with log.open("w") as output:
-        process = subprocess.Popen(_serve_command(step), stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(dependent(_serve_command(step)), stdout=output, stderr=subprocess.STDOUT)
         try:
             deadline_s = time.monotonic() + READY_TIMEOUT_S
             while not answers(f"127.0.0.1:{PORT}"):

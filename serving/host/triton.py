@@ -10,7 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -67,7 +67,7 @@ class Server:
         command = [*_command(config, models, self.ports, host), *_restrictions(key), *extra]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), *command],
+                dependent(command),
                 cwd=folder,
                 env=_environment()
                 | {
@@ -176,6 +176,11 @@ class Server:
         lines = self.log.read_text(errors="replace").splitlines()
         telling = [line for line in lines if "error" in line.lower() or "fail" in line.lower()]
         return "\n".join((telling or lines)[-8:])
+
+
+def dependent(command: Sequence[str]) -> list[str]:
+    """The command, as a process that is told to end when the thread that starts it is gone, however it goes."""
+    return [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), *command]
 
 
 def _command(config: str, models: Path, ports: Ports, host: str) -> list[str]:
