@@ -17,6 +17,8 @@ THINK ?=
 AUDIO ?=
 # kokoro (the natural voice), or a VITS checkpoint; folder or hub id of either. Empty: the offline voices alone.
 VOICE ?=
+# Another base of the image that `make docker` builds, such as the same one by its digest: BASE=…@sha256:…
+BASE ?=
 CALIBRATION ?=
 DRY_RUN ?=
 QUICK ?=
@@ -141,8 +143,8 @@ demo: $(READY) ## ask a real server about real clips, from nothing
 doctor: $(READY) ## what this machine lacks for GPU=…, and how to get it
 	@$(PY) -m serving.machine.doctor --target $(GPU)
 
-docker: ## build the image that serves GPU=cpu|h100|…
-	@$(PYTHON) -m serving.machine.container --target $(GPU)
+docker: ## build the image that serves GPU=cpu|h100|…: BASE=
+	@$(PYTHON) -m serving.machine.container --target $(GPU) $(if $(BASE),--base $(BASE))
 
 train: $(READY_TEST) ## make checkpoints/af3-tiny again, from synthesis to evaluation (over two hours on two cores; resumes)
 	$(PY) -m training.train

@@ -22,10 +22,11 @@ def image_of(target: str) -> str:
     return CPU_IMAGE if target == "cpu" else GPU_IMAGE
 
 
-def build_command(target: str) -> list[str]:
-    """`docker build` of the image that serves a target; the repository is its context."""
+def build_command(target: str, base: str = "") -> list[str]:
+    """`docker build` of the image that serves a target; the repository is its context. base: not the Dockerfile's."""
     dockerfile = "docker/Dockerfile.cpu" if target == "cpu" else "docker/Dockerfile"
-    return ["docker", "build", "--file", dockerfile, "--tag", image_of(target), "."]
+    on = ("--build-arg", f"BASE={base}") if base else ()
+    return ["docker", "build", "--file", dockerfile, *on, "--tag", image_of(target), "."]
 
 
 def serve_command(
@@ -57,7 +58,13 @@ def visible_gpus() -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m serving.machine.container", description=__doc__)
     parser.add_argument("--target", default="cpu", help="default: %(default)s")
-    command = build_command(parser.parse_args().target)
+    parser.add_argument(
+        "--base",
+        default="",
+        help="the base image instead of the Dockerfile's, such as the same one by digest",
+    )
+    asked = parser.parse_args()
+    command = build_command(asked.target, asked.base)
     print(f"$ {shlex.join(command)}", flush=True)
     if shutil.which("docker") is None:
         print(

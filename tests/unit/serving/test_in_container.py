@@ -153,6 +153,18 @@ def test_make_docker_builds_the_image_that_serves_the_target(programs, gpu, dock
     assert done.stdout.splitlines() == [f"$ {words}", words]
 
 
+@pytest.mark.parametrize(("gpu", "dockerfile"), [("cpu", "Dockerfile.cpu"), ("h100", "Dockerfile")])
+def test_make_docker_pins_the_bytes_of_the_base_image(programs, gpu, dockerfile):
+    program(programs, "docker", 'echo "docker $*"')
+    base = f"registry.example/base@sha256:{'0' * 64}"
+    ran = make(programs, "docker", f"GPU={gpu}", f"BASE={base}").stdout.splitlines()[-1]
+    assert f" --build-arg BASE={base} " in ran
+    # What the Dockerfile makes of it.
+    lines = (REPOSITORY / "docker" / dockerfile).read_text().splitlines()
+    assert [line for line in lines if line.startswith("FROM ")] == ["FROM ${BASE}"]
+    assert any(line.startswith("ARG BASE=") for line in lines[: lines.index("FROM ${BASE}")])
+
+
 def test_without_docker_the_command_is_printed_and_what_is_missing(programs, monkeypatch):
     done = subprocess.run(
         [sys.executable, "-m", "serving.machine.container", "--target", "h100"],
