@@ -267,9 +267,15 @@ sbom: $(TOOLS)/ready ## a bill of materials of what serves, CycloneDX JSON: .cac
 	$(TOOLS)/bin/cyclonedx-py requirements requirements-server.lock --output-format JSON --output-file .cache/sbom.json
 	@echo ".cache/sbom.json: Python packages of the server with their hashes; Triton's wheels are pinned in serving/machine/install.py"
 
-audit: $(TOOLS)/ready $(READY) ## known vulnerabilities of the locks (pip-audit; asks PyPI over the internet)
+# With ADVISORIES the tests' record is made again, without the internet.
+audit: $(if $(ADVISORIES),$(READY_TEST),$(TOOLS)/ready $(READY)) ## known vulnerabilities of the locks (pip-audit; asks PyPI over the internet); ADVISORIES=clone of pypa/advisory-database: record them again
+ifneq ($(ADVISORIES),)
+	$(PY) -m tests.record_advisories $(ADVISORIES)
+	$(PY) -m tests.audit --recorded
+else
 	@for lock in server build; do $(TOOLS)/bin/pip-audit -r requirements-$$lock.lock --require-hashes --disable-pip --format json --output .cache/audit-$$lock.json; done; true
 	$(PY) -m tests.audit .cache/audit-server.json .cache/audit-build.json
+endif
 
 COMPILE = $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.10 --generate-hashes --no-annotate --no-header --quiet
 lock: $(READY) ## resolve pyproject.toml into the three requirements*.lock again

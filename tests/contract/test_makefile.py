@@ -105,6 +105,21 @@ def test_the_smaller_locks_agree_with_the_whole() -> None:
         assert not any(pin.startswith(f"{package}==") for pin in pins("requirements-server.lock"))
 
 
+def test_advisories_are_recorded_from_a_clone_and_the_internet_is_not_asked(clone: Path) -> None:
+    asked = would_run(clone, "audit", "ADVISORIES=../advisory-database").splitlines()
+    assert asked == [
+        ".venv/bin/python -m tests.record_advisories ../advisory-database",
+        ".venv/bin/python -m tests.audit --recorded",
+    ]
+
+
+def test_without_a_clone_pip_audit_asks_about_the_locks(clone: Path) -> None:
+    asked = would_run(clone, "audit")
+    assert "pip-audit -r requirements-$lock.lock --require-hashes" in asked
+    assert "-m tests.audit .cache/audit-server.json .cache/audit-build.json" in asked
+    assert "record" not in asked
+
+
 def test_rtx_gets_vllm_and_tensorrt_for_rtx_and_no_container(clone: Path) -> None:
     (clone / "requirements").mkdir()
     for name in ("vllm-gpu.txt", "rtx.txt", "gpu.txt"):
