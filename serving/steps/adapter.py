@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import secrets
@@ -209,10 +210,17 @@ class Metric:
             self._metric.observe(value)
 
 
-_families: list[Any] = []  # Triton forgets a metric whose family has been collected
-
-
 def _metric(name: str, description: str, kind: Any, **options: Any) -> Metric:
     family = pb_utils.MetricFamily(name=name, description=description, kind=kind)
-    _families.append(family)
-    return Metric(family.Metric(labels={}, **options))
+    metric = family.Metric(labels={}, **options)
+    for kept in (family, metric):
+        _never_collected(kept)
+    return Metric(metric)
+
+
+def _never_collected(kept: Any) -> None:
+    """Triton forgets a metric whose family has been collected, and the end of the interpreter collects both.
+
+    By then the stub has no more connection to Triton: it would end with a segmentation fault (Triton 2.51).
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
