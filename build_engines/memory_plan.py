@@ -383,10 +383,13 @@ def main() -> None:
     parser.add_argument("--gpu-gib", type=float, help="memory of the GPU (default: the target's)")
     arguments = parser.parse_args()
     target = TARGETS[arguments.target]
-    if arguments.precision:
-        target = target.with_precision(arguments.precision)
     known = reach.published(arguments.checkpoint)
-    target = target.hearing(known, arguments.audio_seconds)
+    try:
+        if arguments.precision:
+            target = target.with_precision(arguments.precision)
+        target = target.hearing(known, arguments.audio_seconds)
+    except BuildError as error:
+        sys.exit(f"error: {error}")
     gpu_memory = int(arguments.gpu_gib * GIB) if arguments.gpu_gib else None
     memory = plan(target, published(known), gpu_memory)
     print_plan(describe(memory), partial(require_fit, memory))

@@ -234,6 +234,20 @@ def test_an_unknown_precision_names_the_known_ones():
         H100.with_precision("fp7")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--target", "a100", "--precision", "fp8"), "error: PRECISION=fp8: a100 has compute capability 8.0"),
+        (("--target", "h100", "--precision", "fp7"), "error: PRECISION=fp7: h100 supports fp8, bf16"),
+        (("--target", "h100", "--audio-seconds", "601"), "error: AUDIO=601: a request may have 1 to 600 s"),
+    ],
+)
+def test_the_command_answers_what_a_target_cannot_do_in_one_sentence(words, said, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["memory_plan", *words])
+    with pytest.raises(SystemExit, match=said):
+        memory_plan.main()
+
+
 def test_limits_leave_room_for_the_longest_request_of_the_model_card():
     limits = H100.limits
     assert limits.max_sequence_tokens == 15_000 + 16_000 + 1024
