@@ -29,7 +29,7 @@ class FakeTriton:
     say=TEXT answers with the text; many=N in N responses; forever: until stopped; big=N: N bytes of speech a response;
     hz=N: of the speech; muse=TEXT: thoughts with each response; tokens=PROMPT,AUDIO: said at the end; mute=SENTENCE:
     the voice fails; error=SENTENCE fails; die breaks the stream off; wait: no response before `go` is set; linger: no
-    end of the stream before it; deaf: no stop is heard.
+    end of the stream before it; deaf: no stop is heard; deaf=N: nor are the first N.
     """
 
     def __init__(self) -> None:
@@ -39,6 +39,7 @@ class FakeTriton:
         self.stop_error = ""  # with what every stop is answered
         self.live = 0
         self._stopped: dict[str, asyncio.Event] = {}
+        self._unheard: Counter[str] = Counter()  # how many stops of a request are
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -78,7 +79,8 @@ class FakeTriton:
             request = service_pb2.ModelInferRequest.FromString(raw)
             if any(tensor.name == contract.STOP.name for tensor in request.inputs):
                 self.stops[request.model_name, request.id] += 1
-                if request.model_name == contract.LLM.name:
+                heard = self.stops[request.model_name, request.id] > self._unheard[request.id]
+                if request.model_name == contract.LLM.name and heard:
                     self._stopped.setdefault(request.id, asyncio.Event()).set()
                 if self.stop_error:
                     message = service_pb2.ModelStreamInferResponse(error_message=self.stop_error)
@@ -95,7 +97,7 @@ class FakeTriton:
         words = dict(word.partition("=")[::2] for word in (_prompt(request) or self.unprompted).split("|"))
         stopped = self._stopped.setdefault(request.id, asyncio.Event())
         if "deaf" in words:
-            stopped = asyncio.Event()
+            self._unheard[request.id] = int(words["deaf"] or 10**9)
         if "wait" in words:
             either = {asyncio.ensure_future(event.wait()) for event in (self._going, stopped)}
             try:

@@ -49,6 +49,15 @@ def test_token_counts_follow_the_two_halvings(samples: int, frames: int, tokens:
     assert audio.audio_token_count(samples) == tokens
 
 
+@pytest.mark.parametrize("samples", [321, 8_000, 16_001, 479_361, 479_999, 480_000])
+def test_a_window_is_padded_past_all_that_its_last_token_hears(samples: int) -> None:
+    """A convolution of width 3 and stride 2: encoder frame n hears mel frames 2n - 1 to 2n + 1."""
+    heard = 2 * (audio.encoder_frames(samples) - 1) + 1
+    fed = audio.fed_frames(samples)
+    assert fed % 2 == 0 and fed <= audio.WINDOW_FRAMES
+    assert fed > heard + 1 or fed == audio.WINDOW_FRAMES
+
+
 def test_windows_are_thirty_seconds_and_the_last_is_the_rest() -> None:
     lengths = [len(window) for window in audio.split_windows(np.zeros(75 * 16_000, np.float32))]
     assert lengths == [480_000, 480_000, 240_000]

@@ -32,6 +32,12 @@ REFUSED = {
         1,
         r"messages\[0\]: only a user",
     ),
+    "audio of the system": (
+        json.dumps([{"role": "system", "content": [AUDIO]}, {"role": "user", "content": "x"}]),
+        1,
+        r"messages\[0\]: only a user message holds audio, not one of system",
+    ),
+    "257 messages": (json.dumps([{"role": "user", "content": "x"}] * 257), 0, "messages: .* at most 256"),
     "more parts than clips": (json.dumps([{"role": "user", "content": [AUDIO, AUDIO]}]), 1, "2 audio part"),
     "more clips than parts": (json.dumps([{"role": "user", "content": "x"}]), 1, "0 audio part"),
     "deep nesting": ("[" * 100_000, 0, "not valid JSON"),
@@ -67,6 +73,10 @@ def test_a_malformed_conversation_is_refused(name: str) -> None:
     with pytest.raises(RequestError, match=cause) as refused:
         chat_messages.from_json(source, clips)
     assert refused.value.status == "INVALID_ARGUMENT"
+
+
+def test_a_conversation_may_have_256_messages() -> None:
+    assert len(chat_messages.from_json(json.dumps([{"role": "user", "content": "x"}] * 256), 0)) == 256
 
 
 def test_one_clip_stands_before_its_text_whatever_the_order() -> None:

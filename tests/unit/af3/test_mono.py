@@ -35,6 +35,19 @@ def test_what_an_encoder_padded_behind_a_clip_of_full_length_is_cut_off() -> Non
     assert len(half_a_second_more(2 + PADDING_S / 2, declared=False)) == 2 * SAMPLE_RATE
 
 
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_clip_may_be_as_long_as_the_limit_to_the_last_sample(declared: bool) -> None:
+    assert len(half_a_second_more(2, declared)) == 2 * SAMPLE_RATE
+
+
+@pytest.mark.parametrize("rate_hz", [11_025, 22_050, 44_100])
+def test_a_part_of_a_sample_at_16_khz_is_a_sample(rate_hz: int) -> None:
+    """As in Transformers: librosa rounds the length up."""
+    mono = Mono("audio[0]", rate_hz, 1, 600, None)
+    mono.add(np.zeros((rate_hz + 1, 1), np.float32))
+    assert len(mono.finished()) == -(-(rate_hz + 1) * SAMPLE_RATE // rate_hz)
+
+
 @pytest.mark.parametrize(("seconds", "declared", "shown"), [(2.05, True, "2.050"), (2.5, False, "2.5")])
 def test_a_longer_clip_is_refused(seconds: float, declared: bool, shown: str) -> None:
     with pytest.raises(RequestError, match=f"{shown} s is longer than the 2 s"):

@@ -295,6 +295,7 @@ class Id(str):
 def test_a_stopped_waiter_never_harms_those_that_run(scheduler: Scheduler, decoder: EchoDecoder) -> None:
     decoder.go_on.clear()
     running = submit(scheduler, *(generation(f"run{row}", [row], 50) for row in range(ROWS)))
+    assert decoder.decoding.wait(WAIT_S)  # from here on the scheduler looks at no stop
     submit(scheduler, generation(Id("first"), [1], 1), generation(Id("second"), [1], 1))
     scheduler.stop("second")
     Id.meanwhile = lambda: submit(scheduler, generation("third", [1], 1))

@@ -5,14 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from build_engines import tools
 from build_engines.code_graph import code_hashes
 from build_engines.encoder import export_encoder
 from build_engines.llm import calibration, decoder_files, qwen
 from build_engines.source import tokenizer_files
 from build_engines.stage import BuildError, Stage, is_current, read_stamp, require, run
+from build_engines.targets import TARGETS, cpu, nvidia
+from build_engines.tool_commands import Job
 
 
 class Killed(BaseException):
@@ -115,6 +119,34 @@ def test_what_is_baked_into_engines_decides_their_keys() -> None:
     )
     assert {"build_engines/source/think.py", "build_engines/source/checkpoint.py"} <= set(code_hashes([qwen]))
     assert {"af3/inputs/prompt.py", "af3/inputs/audio.py"} <= set(code_hashes([calibration]))
+
+
+DECIDED_BY = {
+    "tokenizer": ("build_engines/source/tokenizer_files.py", "build_engines/source/checkpoint.py"),
+    "audio_encoder": ("build_engines/encoder/export_encoder.py", "af3/inputs/audio.py"),
+    "llm": ("build_engines/llm/decoder_graph.py", "build_engines/llm/quantize.py", "af3/llm/decoder.py"),
+}
+DECIDED_BY_GPU = {
+    "tokenizer": DECIDED_BY["tokenizer"],
+    "encoder_onnx": DECIDED_BY["audio_encoder"],
+    "encoder_half": ("build_engines/encoder/tensorrt_build.py", "af3/encoder/tensorrt_encoder.py"),
+    "qwen": ("build_engines/source/think.py", "build_engines/source/checkpoint.py"),
+    "calibration": ("af3/inputs/prompt.py", "af3/inputs/chat_messages.py", "af3/inputs/audio.py"),
+    "trtllm_checkpoint": ("build_engines/llm/trtllm_checkpoint.py", "build_engines/llm/fp8.py"),
+    "audio_encoder": ("build_engines/encoder/tensorrt_build.py", "af3/encoder/tensorrt_encoder.py"),
+    "llm": ("build_engines/llm/trtllm.py",),
+}
+
+
+def test_a_stage_names_the_code_that_makes_it(tmp_path: Path) -> None:
+    checkpoint = Mock(sha256="same")
+    job = Job(TARGETS["h100"], tmp_path, tools.here(), tools.here())
+    on_gpu = [one for one, _ in nvidia.stages(job, nvidia.Sources(checkpoint))]
+    for stages, decided_by in ((cpu.stages(checkpoint, "fp32"), DECIDED_BY), (on_gpu, DECIDED_BY_GPU)):
+        assert {one.name for one in stages} == set(decided_by)
+        for one in stages:
+            missing = set(decided_by[one.name]) - set(code_hashes(one.code))
+            assert not missing, f"{one.name} is not built again when {missing} change"
 
 
 def test_another_tool_version_builds_the_stage_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

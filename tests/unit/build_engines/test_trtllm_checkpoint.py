@@ -143,6 +143,7 @@ def test_the_config_has_what_exporters_leave_out(written, llm):
     config = json.loads((written / "config.json").read_text())
     source = json.loads((llm / "config.json").read_text())
     assert config["qwen_type"] == "qwen2"
+    assert (config["dtype"], config["logits_dtype"]) == ("bfloat16", "float32")
     assert config["rotary_base"] == source["rope_theta"] == 1_000_000.0
     assert config["norm_epsilon"] == source["rms_norm_eps"]
     assert config["intermediate_size"] == source["intermediate_size"]

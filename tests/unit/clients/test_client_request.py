@@ -14,7 +14,7 @@ from tritonclient.utils import deserialize_bytes_tensor
 from af3.parameters import Parameters as ServerParameters
 from af3.parameters import parse_parameters
 from clients import AudioFlamingoError, Parameters, Samples
-from clients.request import messages_request, prompt_request
+from clients.request import deadline_s, messages_request, prompt_request
 
 
 def _request(audio=(), prompt="What is it?", timeout_s=None, request_id=None, **parameters):
@@ -89,6 +89,19 @@ def test_the_client_knows_the_parameters_that_the_server_knows():
 def test_the_deadline_is_told_to_the_server_in_microseconds():
     assert _request(timeout_s=1.5).parameters["timeout"].int64_param == 1_500_000
     assert "timeout" not in _request().parameters
+
+
+def test_the_servers_own_error_comes_before_the_call_is_given_up():
+    assert 5.5 <= deadline_s(5) <= 7
+    assert deadline_s(None) is None
+
+
+def test_a_parameter_of_none_is_left_to_the_server():
+    assert set(_request(max_tokens=None, stop=None).parameters) == set(_request().parameters)
+
+
+def test_the_server_is_asked_to_mark_the_end_of_an_answer():
+    assert _request().parameters["triton_enable_empty_final_response"].bool_param
 
 
 def test_every_request_has_an_id_of_its_own():

@@ -3,6 +3,7 @@
 Long because every case is asked over both.
 """
 
+import http.client
 import json
 import socket
 import struct
@@ -57,6 +58,19 @@ def test_an_error_has_one_status_and_one_sentence_and_is_counted_so(name: str, d
     assert grpc.status == status
     wait_until(lambda: counted(door, f'af3_requests_total{{status="{status}"}}') == before + 2)
     door.admission.lost_step = False  # the supervisor has replaced Triton
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", ERRORS)
+def test_a_failure_has_the_supervisor_look_at_once_and_a_refusal_does_not(
+    name: str, protocol: str, door: Door
+) -> None:
+    prompt, status = ERRORS[name]
+    door.admission.suspicious = False
+    assert ask(protocol, door, prompt).status == status
+    seen = door.admission.suspicious or door.admission.lost_step
+    assert seen == (status in ("UNAVAILABLE", "INTERNAL"))
+    door.admission.suspicious = door.admission.lost_step = False
 
 
 def refused(door: Door, **options: object) -> tuple[str, str]:
@@ -122,6 +136,17 @@ def test_a_client_that_leaves_is_counted_and_stopped_and_its_slot_freed(
     wait_until(lambda: counted(door, name) == before + 1)
     wait_until(lambda: door.admission.in_flight == 0)
     assert triton.live == 0
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_an_answer_is_stopped_until_the_llm_hears_it(protocol: str, own_triton: FakeTriton) -> None:
+    """A stop that comes before the LLM has the request is ignored there."""
+    with door_before(own_triton) as own:
+        leave(protocol, own, "forever|deaf=2")
+        wait_until(lambda: own.admission.in_flight == 0)
+    (found,) = own_triton.seen
+    assert own_triton.stops["llm", found] == 3
+    assert own_triton.live == 0
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -289,6 +314,21 @@ def test_another_clients_answer_cannot_be_stopped_by_its_id(door: Door, triton: 
     triton.go()
     assert [response.text for response in stream] == ["mine"]
     assert counted(door, 'af3_stops_total{found="no"}') >= 4
+
+
+def test_generate_gets_the_whole_answer(door: Door) -> None:
+    connection = http.client.HTTPConnection(door.host, door.ports.http, timeout=20)
+    for prompt, status in (("say=la |many=3", 200), ("die=2|many=5", 503)):
+        body = json.dumps({"prompt": prompt, "id": "mine"})
+        connection.request("POST", "/v2/models/audio_flamingo/generate", body)
+        reply = connection.getresponse()
+        found = json.loads(reply.read())
+        assert reply.status == status
+        if status == 200:
+            assert (found["text"], found["token_ids"], found["token_count"]) == ("la la la ", [0, 1, 2], 3)
+            assert (found["finish_reason"], found["id"]) == ("stop", "mine")
+        else:
+            assert found["error"].startswith("UNAVAILABLE: a part of the server failed")
 
 
 def test_a_unary_call_gets_the_whole_answer(door: Door) -> None:

@@ -119,6 +119,15 @@ def test_a_refused_client_that_waits_for_100_continue_need_not_send_its_body(doo
     assert b"RESOURCE_EXHAUSTED: the request has 99999999 bytes, the limit is 4194304" in found
 
 
+def test_a_server_that_lets_nobody_in_asks_for_no_body(door: Door) -> None:
+    head = post({"prompt": "say=hi"}, "Expect: 100-continue").partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    door.admission.draining = True
+    with connect(door) as connection:
+        connection.sendall(head)
+        assert to_the_end(connection).startswith(b"HTTP/1.1 503 ")
+    door.admission.draining = False
+
+
 @pytest.mark.parametrize("announced", [True, False], ids=["announced", "in chunks"])
 def test_a_client_that_sends_all_of_a_body_too_large_still_reads_why(announced: bool, door: Door) -> None:
     data = bytes(8 << 20)
@@ -286,7 +295,7 @@ def test_uploads_beyond_the_budget_are_refused_before_they_are_read(door: Door) 
     for place, connection in enumerate(held, 1):
         connection.sendall(post(b" " * (4 << 20))[:-1])
         wait_until(lambda place=place: door.relay.uploads.bytes == place * (4 << 20) - place)
-    with connect(door) as connection:
+    with connect(door, "127.0.0.4") as connection:
         connection.sendall(
             post(b" " * (3 << 20), "Expect: 100-continue").partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
         )
