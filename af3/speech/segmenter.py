@@ -50,8 +50,8 @@ _LONGEST = 400  # a longer "word" is cut anywhere; this much text without anythi
 
 # After these, and after a single letter ("J. S. Bach", "e.g."), a full stop does not end a sentence.
 _ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st sr jr vs etc approx ca cf inc ltd corp dept capt lt sgt hon gov sen rep feat ft arr hob vln"
-    " vla vc hn tpt tbn bsn timp sym symph".split()
+    "mr mrs ms dr prof st sr jr vs etc approx ca cf al inc ltd corp dept capt lt sgt hon gov sen rep feat ft arr hob"
+    " vln vla vc hn tpt tbn bsn timp sym symph".split()
 )
 # Nor after these when a number follows: "No. 5", "Jan. 5", but "No. It is not."
 _BEFORE_NUMBERS = frozenset(
@@ -72,6 +72,8 @@ _SENTENCE_MARKS = (".", "!", "?", "…", *_MARKS_WITHOUT_SPACE)
 _DASHES = (" –", " —", " -")
 _CLAUSE_MARKS = (",", ";", ":", *_DASHES)
 _RELATIONS = "=≈<>≤≥+×"  # no sentence begins with one: the dot before it is that of a note, ♩. = 60
+_CHORD_LETTERS = "ABCDEFGIVivb♭#♯"
+_CHORD_AND_DASH = re.compile(r"(?:^|[\s(])[b♭#♯]?[A-GIViv][^\s.,;:!?–—-]{0,9} [–—-]$")  # F - G - C
 _INITIALS = re.compile(r"([^\W\d_]\.)*[^\W\d_]")
 _NUMBER_OF_A_LIST = re.compile(r"\s*\d+\.")
 
@@ -179,7 +181,8 @@ class Segmenter:
             between_numbers = (
                 text.endswith(_DASHES) and text[:-2].rstrip()[-1:].isalnum() and _is_sign(character)
             )
-            return "clause" if length >= lengths.clause and not between_numbers else None
+            apart = not between_numbers and not (character in _CHORD_LETTERS and _CHORD_AND_DASH.search(text))
+            return "clause" if length >= lengths.clause and apart else None
         if length < lengths.words:
             return None
         if length >= lengths.words * 3 // 2:
@@ -190,7 +193,9 @@ class Segmenter:
     def _ends_a_sentence(self, next_character: str) -> bool:
         text = self._text.rstrip().rstrip(_CLOSERS)
         if not text.endswith("."):
-            return text.endswith(_SENTENCE_MARKS)
+            return text.endswith(_SENTENCE_MARKS) and not (
+                text[-1] == "!" and next_character in "=·×"
+            )  # n! = 6
         if next_character.islower() or next_character in _RELATIONS:
             return False
         last = text.split()[-1].lstrip(_OPENERS).rstrip(".")

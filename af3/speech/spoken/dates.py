@@ -79,14 +79,34 @@ def _lone_year(found: re.Match[str]) -> str:
     return found[0] if 2000 <= number < 2010 else year(number)
 
 
+def _dotted(date: re.Match[str]) -> str:
+    """31.12.2024: with dots, the day is first."""
+    day, month = int(date[1]), int(date[2])
+    return _day(MONTHS[month - 1], date[1], date[3]) if 1 <= month <= 12 and 1 <= day <= 31 else date[0]
+
+
+def _month(date: re.Match[str]) -> str:
+    """2024-05 → May 2024, but not the season 2004-05."""
+    if int(date[2]) == int(date[1][2:]) + 1:
+        return date[0]
+    return f"{MONTHS[int(date[2]) - 1]} {year(int(date[1]))}"
+
+
 _RULES = rules(
+    (
+        rf"(?<![\w/.,])(?<!\bam )(?<!\bvom )(?<!\bden )(\d{{1,2}})\.\s?(\d{{1,2}})\.\s?({_YEAR})(?![\w/]|\.\d)",
+        _dotted,
+    ),
+    (r"(?<![\w/.,-])((?:19|20)\d\d)-(0[1-9]|1[0-2])(?![\w/-]|[.,]\d)", _month),
+    (rf"\b((?:[Pp]ost|[Pp]re|[Ee]arly|[Ll]ate|[Mm]id)-)({_YEAR})(?!\w)", lambda m: m[1] + year(int(m[2]))),
+    (r"(?<=\b(?:BC|AD|CE))\s?[–—-]\s?(?=\d)|(?<=\bBCE)\s?[–—-]\s?(?=\d)", " to "),
     (
         r"(?<![\w/-])(?P<year>\d{4})(?P<by>[-/])(?P<month>\d\d)(?P=by)(?P<day>\d\d)"
         r"(?:[T ](?P<time>\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(?:Z|\+00:00)?)?(?![\w/-])",
         _iso,
     ),
     (
-        rf"\b({'|'.join(_SHORT)})\.?\s?[-–—]\s?({'|'.join(_SHORT)})\b(?!\.? \d)",
+        rf"\b({'|'.join(_SHORT)})\.?\s?[-–—]\s?({'|'.join(_SHORT)})\b(?!\.? \d{{1,2}}\b)\.?(?=(?: {_YEAR})|[^.]|$)",
         lambda m: f"{_SHORT[m[1]]} to {_SHORT[m[2]]}",
     ),
     (

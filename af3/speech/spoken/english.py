@@ -7,6 +7,7 @@ import re
 from af3.speech.spoken import (
     abbreviations,
     dates,
+    intervals,
     letter_a,
     maths,
     money,
@@ -26,6 +27,7 @@ _STEPS = (
     dates.say,
     times.say,
     money.say,
+    intervals.say,
     music.say,
     letter_a.say,
     numbers.say_ranges,

@@ -32,14 +32,28 @@ Delta Δ  Theta Θ  Lambda Λ  Xi Ξ  Pi Π  Sigma Σ  Upsilon Υ  Phi Φ  Psi �
 _NOTHING = "quad qquad left right big Big bigl bigr displaystyle limits nolimits".split()  # spaces and sizes
 _SIGNS = dict(zip(_TABLE[::2], _TABLE[1::2], strict=True)) | dict.fromkeys(_NOTHING, " ")
 _PLAIN = (
-    r"\\(?:text|textbf|textit|textrm|math[a-z]+|operatorname|mbox|boxed|bar|hat|vec|overline|underline)\*?"
+    r"\\(?:text|textbf|textit|textrm|math[a-z]+|operatorname|mbox|boxed|bar|hat|vec|tilde|dot|overline|underline)"
+    r"\*?"
 )
 _SUBSCRIPT = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _SUPERSCRIPT = str.maketrans("0123456789+-−n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻ⁿ")
+_ACCENTS = {
+    "bar": "\u0304",
+    "overline": "\u0304",
+    "hat": "\u0302",
+    "tilde": "\u0303",
+    "dot": "\u0307",
+    "vec": "\u20d7",
+}
+_ACCENT = rf"\\({'|'.join(_ACCENTS)})"
 # Innermost braces first; each round resolves one level, and ten are enough.
 _ROUNDS = 10
 _NESTED: tuple[Rule, ...] = rules(
     *(
+        (
+            _ACCENT + r"\s*\{\s*([a-zA-Z])\s*\}|" + _ACCENT + r"\s+([a-zA-Z])(?![a-zA-Z])",
+            lambda m: _accented(m),
+        ),
         (_PLAIN + r"\s*\{([^{}]*)\}", r"\1"),
         (r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", lambda m: f" {_term(m[1])}⁄{_term(m[2])} "),
         (r"\\[dt]?frac\s*(\d)\s*(\d)", r" \1⁄\2 "),
@@ -52,12 +66,18 @@ _NESTED: tuple[Rule, ...] = rules(
 )
 _POWER = re.compile(r"\^\s*(?:\{\s*([^{}]*?)\s*\}|(\\[a-zA-Z]+|[^\s{}\\]))")
 _INDEX = re.compile(r"_\s*(?:\{(\d{1,4})\}|(\d))")
-_LIMITS = re.compile(r"\\?(sum|prod|int|[∑∏∫])\s*_\s*\{?([^{}^]{1,20}?)\}?\s*\^\s*(?:\{([^{}]{1,20})\}|(\w))")
+_LIMITS = re.compile(
+    r"\\?(sum|prod|int|[∑∏∫])\s*_\s*\{?([^{}^]{1,20}?)\}?\s*\^\s*(?:\{([^{}]{1,20})\}|(\\[a-zA-Z]+|\w))"
+)
+_LIMIT = re.compile(r"\\lim\s*_\s*\{([^{}]{1,40})\}")
+# In an equation, L behind a number is a length and not litres.
+_VARIABLE = re.compile(r"(?<=\d)(?=[mgshlLVAWNJTKCF](?![a-zA-Z]))")
+_TO = r"\s*(?:\\(?:to|rightarrow)(?![a-zA-Z])|→)\s*"
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 _MICRO = re.compile(r"(?<=[\d\s])\\mu\s*(?=(?:\\(?:text|mathrm)\s*\{)?(?:[smgVAWFHJNTL]|Pa|Hz)\b)")
 _BESIDE_ITS_INDEX = re.compile(r" +(?=[₀-₉⁰-⁹¹²³_^])")
 _MAGNITUDE = re.compile(r"(?:\\left\s?)?(?:\||\\lvert\s)([^|]{1,20}?)(?:\\right\s?)?(?:\||\\rvert)")
-_MINUS = re.compile(r"(?<=[\w)}\s])-(?=[\w({\\])")
+_MINUS = re.compile(r"(?<=[\w)}\]\s])-(?=\s?[\w({\[\\])")
 _FACTORIAL = re.compile(r"(?<=[\w)])!(?!=)")
 
 
@@ -68,6 +88,8 @@ def replace_spans(text: str, keep: list[str]) -> str:
         formula = next(group for group in span.groups() if group is not None)
         if "\\text" not in formula:
             formula = _MINUS.sub("−", formula)
+            if "\\math" not in formula and re.search(r"[=^_≈]|\\(?:frac|approx)", formula):
+                formula = _VARIABLE.sub("·", formula)
         formula = _MAGNITUDE.sub(r" the absolute value of \1 ", formula)
         keep.append(to_unicode(_FACTORIAL.sub(" factorial ", formula)))
         return chr(0xE000 + len(keep) - 1)
@@ -78,9 +100,10 @@ def replace_spans(text: str, keep: list[str]) -> str:
 
 def to_unicode(formula: str) -> str:
     r"""`E = mc^{2}` → `E = mc²`, `\frac{1}{2}` → `1⁄2`. Unknown commands become their name."""
-    text = re.sub(r"\\[,;:! ]|\\(?=\n)|(?<!\\)[~&]", " ", formula).replace("\\\\", ", ")
+    text = re.sub(r"\\[,;:! ]|\\(?=\n)|(?<!\\)[~&]", " ", formula.replace("{,}", ",")).replace("\\\\", ", ")
     text = re.sub(r"\\([%$#_{}&])", r"\1", text) if "\\" in text else text
-    text = _LIMITS.sub(lambda m: f" {_SIGNS.get(m[1], m[1])} {m[2]} → {m[3] or m[4]}, ", text)
+    text = _LIMITS.sub(_between, text)
+    text = _LIMIT.sub(lambda m: f" the limit as {re.sub(_TO, ' goes to ', m[1])} of ", text)
     text = _MICRO.sub("µ", text)
     text = _INDEX.sub(lambda index: as_index(index[1] or index[2]), text)
     for _ in range(_ROUNDS):
@@ -94,9 +117,22 @@ def to_unicode(formula: str) -> str:
     return _BESIDE_ITS_INDEX.sub("", re.sub(r"[{}\\]", " ", text))
 
 
+def _between(found: re.Match[str]) -> str:
+    """The limits of a sum, a product or an integral."""
+    low, high = found[2].strip(), (found[3] or found[4]).strip()
+    if found[1] in ("int", "∫"):
+        return f" the integral from {low} to {high} of "
+    return f" {_SIGNS.get(found[1], found[1])} {low} → {high}, "
+
+
+def _accented(found: re.Match[str]) -> str:
+    """A letter with a sign above it, as Unicode writes it: \\bar{x} → x̄."""
+    return (found[2] or found[4]) + _ACCENTS[found[1] or found[3]]
+
+
 def _term(text: str) -> str:
     """What stands over or under a line: in brackets where it is a sum, or x + 1 over 2 would be x and a half."""
-    return f"({text})" if re.search(r".[+−±=<>-]", text) else text
+    return f"({text})" if re.search(r".[+−±=<>·-]", text) else text
 
 
 def as_index(digits: str) -> str:
@@ -104,7 +140,12 @@ def as_index(digits: str) -> str:
 
 
 def _power(power: re.Match[str]) -> str:
-    exponent: str = power[1] if power[1] is not None else power[2]
+    return as_power(power[1] if power[1] is not None else power[2])
+
+
+def as_power(exponent: str) -> str:
+    if exponent in ("st", "nd", "rd", "th"):
+        return exponent
     if exponent and all(character in "0123456789+-−n" for character in exponent):
         return exponent.translate(_SUPERSCRIPT)
     return f"^{exponent}" if len(exponent) <= 1 or exponent.startswith("\\") else f"^({exponent})"

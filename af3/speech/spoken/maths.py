@@ -19,8 +19,9 @@ _SIGNS = {
     "∵": "because", "√": "square root of", "∛": "cube root of", "∜": "fourth root of", "ℏ": "h bar", "&": "and",
     "@": "at", "§": "section", "¬": "not", "∧": "and", "∨": "or", "≅": "is approximately equal to", "↦": "maps to",
 }  # fmt: skip
-_POWERS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱˣ"
-_PLAIN_POWERS = str.maketrans(_POWERS, "0123456789+-nix")
+# Not ʰ, ʲ and ʷ, which write sounds.
+_POWERS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱˣᵃᵇᶜᵈᵉᶠᵍᵏᵐᵒᵖʳˢᵗᵘᵛʸᶻ"
+_PLAIN_POWERS = str.maketrans(_POWERS, "0123456789+-nixabcdefgkmoprstuvyz")
 _INDICES = "₀₁₂₃₄₅₆₇₈₉₊₋ₐₑₒₓₙₘₖᵢⱼₕₗₚₛₜ"
 _PLAIN_INDICES = str.maketrans(_INDICES, "0123456789+-aeoxnmkijhlpst")
 _FUNCTIONS = {
@@ -90,8 +91,35 @@ def _greek(found: re.Match[str]) -> str:
     )
 
 
+_ABOVE = {"\u0304": "bar", "\u0302": "hat", "\u0303": "tilde", "\u0307": "dot", "\u20d7": "vector"}
+_COMPOSED = "ȳŷẏẋ"  # letters of no language that are variables alone
+
+
+def _accented(found: re.Match[str]) -> str:
+    """x̄² → x bar squared."""
+    letter, sign = tuple(unicodedata.normalize("NFD", found[1]))
+    return f"{letter} {_ABOVE[sign]}{power(found[2]) if found[2] else ''} "
+
+
+def _minus(found: re.Match[str]) -> str:
+    return " minus " if re.search(r"[=≈∝<>]|\bequals\b", found.string) else found[0]
+
+
 _WORD_SIGNS = "".join(sign for sign in _SIGNS if sign not in "+=&@<>")
 _RULES = rules(
+    (rf"(?<![A-Za-z])([A-Za-z][{''.join(_ABOVE)}]|[{_COMPOSED}])([{_POWERS}]+)?(?![A-Za-z])", _accented),
+    (r"(?<![\w)])(?:³\s?√|\b3√)", "∛"),
+    (r"(?<![\w)])⁴\s?√", "∜"),
+    (r"(?<![\w)])ⁿ\s?√", "nth root of "),
+    (r"\b(sin|cos|tan)⁻¹", lambda m: f"inverse {_FUNCTIONS[m[1]]} "),
+    (r"⌊([^⌊⌋]{1,40})⌋", r"the floor of \1 "),
+    (r"⌈([^⌈⌉]{1,40})⌉", r"the ceiling of \1 "),
+    (r"‖([^‖]{1,40})‖", r"the norm of \1 "),
+    (r"(?<=[\w)])!(?=\s?[=·×*/)+−])(?!=)", " factorial "),
+    (r"Σ(?=\s?[a-zA-Z(])", lambda m: "the sum of " if "=" in m.string else m[0]),
+    (r"\b([a-z])['′](?=\s?[=≈<>])", r"\1 prime "),
+    (r"&&", "&"),
+    (r"(?<![\w.,])[-−]\s?(?=∞)", "minus "),
     (r"∂(\w*)/∂(\w+)", r"partial \1 over partial \2"),
     (r"\bd(\w?)/d([a-z])\b", r"d \1 over d \2"),
     (r"\b([a-zA-Z])['′](?=\()", r"\1 prime "),
@@ -147,6 +175,7 @@ _RULES = rules(
     (r"==", " equals "),
     (r"(?<=\d) - (?=\d)", " minus "),
     (r"(?<=[a-z\d)] )-(?= [a-z]\b)", "minus"),
+    (r"(?<=[\w)\]]) {1,2}- {1,2}(?=[\w(\[])", _minus),
     (r"(?<=[=(×+<>])-(?=[a-z]\b)|(?<=[=(×+<>] )-(?=[a-z]\b)", "minus "),
     (rf"[{re.escape(_WORD_SIGNS)}]", lambda m: f" {_SIGNS[m[0]]} "),
     (r"(?<=\S)@(?=\S+\.\w)", " at "),
@@ -157,6 +186,9 @@ _RULES = rules(
     (r"[\^_]", " "),
     (r"(?<=[^\W\d])(\.)(?=[a-z]{2,4}\b)", " dot "),
     (r"(squared|cubed|\bpower of \S{1,8})\s?/\s?(?=\w)", r"\1 over "),
+    (r"/ ?(?=(?:square|cube|fourth) root of)", " over "),
+    (r"(?<= sub \w )/ ?(?=[\w(])|(?<= sub \w\w )/ ?(?=[\w(])", "over "),
+    (r"(?<=[\w)])/(?=\()", lambda m: " over " if "equals" in m.string else m[0]),
     (r"(?<=[\w)]) / (?=[\w(])", lambda m: " over " if "equals" in m.string else m[0]),
     (r"(?<=\w)/(?=\w)", " slash "),
     (

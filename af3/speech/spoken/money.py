@@ -62,6 +62,10 @@ _RULES = rules(
         rf"(?P<sign>{_SIGN})(?P<low>{NUMBER})(?P<scale>[kKMB])?{_TO}(?P=sign)?(?={NUMBER})",
         lambda m: f"{m['low']}{' ' + _SCALES[m['scale']] if m['scale'] else ''} to {m['sign']}",
     ),
+    (
+        rf"({_SIGN})({NUMBER}) (million|billion|trillion){_TO}(?:\1)?(?={NUMBER} \3)",
+        r"\2 \3 to \1",
+    ),
     (rf"(?<![\w.,])[-−](?={_SIGN})", "minus "),
     (rf"(?<![A-Za-z])(?P<sign>{_SIGN}) ?(?P<amount>{NUMBER}){_SCALE}", _price),
     (rf"(?<![\w.,])(?P<amount>{NUMBER}){_SCALE} ?(?P<sign>[€£¥₹₩₽₺]|{'|'.join(_CODES)})(?![\w$])", _price),

@@ -23,7 +23,7 @@ _PART = re.compile(r"maj|Maj|min|dim|aug|sus|add|alt|dom|no|m|M|Δ|ø|°|\+|-|[#
 _DEGREE = r"(?:1[13]|[2345679])"
 _EXTENSION = (
     rf"(?:maj|Maj|min|dim|aug|sus|add|alt|dom|no|m|M|Δ|ø|°|\+|[#♯b♭](?={_DEGREE})|{_DEGREE}"
-    r"|\((?:[#♯b♭]|add|no|maj|\d){1,12}\))"
+    r"|\((?:[#♯b♭]|add|no|maj|\d|[, ]){1,12}\))"
 )
 _ANY_CHORD = rf"{_ROOT}{_EXTENSION}{{0,6}}(?:/(?:{_ROOT}|9))?"
 _CHORD = rf"(?P<root>{_ROOT})(?P<kind>{_EXTENSION}{{0,6}})(?:/(?P<bass>{_ROOT}|9))?"
@@ -39,14 +39,25 @@ _CHORDS_BEFORE = re.compile(
     rf"(?<![\w']){_NEIGHBOUR}[\s,–—|→>-]+(?:and )?$|(?:[Cc]hords?|[Kk]ey of|[Pp]rogression(?: of)?):? $"
 )
 _CHORDS_AFTER = re.compile(rf"(?:\s*[-–—|→,>]+\s*|\s+){_NEIGHBOUR}(?![\w'])| {_MUSICAL}\b")
+_COUNTED = re.compile(r"(?:^|[\s(~≈<>+−-])[\d.,:/]+ $")  # 5 A, at 7 Am
 _ROMAN = {"I": 1, "II": 2, "III": 3, "IV": 4, "V": 5, "VI": 6, "VII": 7}
-_ROMAN_CHORD = r"[b♭#♯]?(?:VII|VI|IV|V|III|II|I|vii|vi|iv|v|iii|ii|i)(?:°|ø|maj7|7|9)?"
-_NOTE_VALUES = {"♩": "quarter", "♪": "eighth", "\U0001d157": "half", "\U0001d15d": "whole"}
+_ROMAN_CHORD = r"[b♭#♯]?(?:VII|VI|IV|V|III|II|I|vii|vi|iv|v|iii|ii|i)(?:[°ø]7?|maj7|7|9)?"
+_ROMAN_CHORD += r"(?:/(?:VII|VI|IV|V|III|II|vii|vi|iv|v|iii|ii)(?![A-Za-z]))?"
+_NOTE_VALUES = {
+    "♩": "quarter", "♪": "eighth", "\U0001d157": "half", "\U0001d15d": "whole", "\U0001d161": "sixteenth",
+}  # fmt: skip
+_NOTE_SIGN = f"[{''.join(_NOTE_VALUES)}]"
 _ARROW = r"\s*(?:[-–—|]|→|->)\s*"
 _METRE = (
-    r"(?:time|meter|metre|signature|beat|rhythm|groove|waltz|feel|march|pattern|measure|measures|bar|bars)"
+    r"(?:time|meter|metre|signature|beats?|rhythms?|grooves?|waltz|feel|march|patterns?|measures?|bars?|shuffle|swing|"
+    r"polymeter|clave|jig|passages?|sections?|phrases?)"
 )
-_OF_METRE = re.compile(r"\b(?:met(?:er|re)s?|time signatures?)\b", re.IGNORECASE)
+# Words, certain metres, and groups of beats, beside which another fraction is a metre too.
+_OF_METRE = re.compile(
+    r"\b(?:met(?:er|re)s?|time signatures?|waltz|polymet(?:er|re)s?)\b"
+    r"|(?<![\d/])(?:4/4|6/8|12/8|9/8|2/4|7/4|5/4)(?![\d/])|\(\d(?:\+\d)+\)",
+    re.IGNORECASE,
+)
 _LENGTHS = {
     "1": "whole",
     "2": "half",
@@ -84,6 +95,8 @@ def _chord(root: str, kind: str, bass: str | None) -> str:
 
 def _say_chord(chord: re.Match[str]) -> str:
     root, kind, bass = chord["root"], chord["kind"], chord["bass"]
+    if _COUNTED.search(chord.string[: chord.start()][-12:]):
+        return chord[0]
     certain = _CERTAIN.search(kind) or ("m" in kind and (len(root) > 1 or root in "BCDFG"))
     inverted = bass and (len(root + kind + bass) > 2 or root + bass in _SLASH_CHORDS)
     if certain or (len(root) > 1 and (kind or bass)) or inverted or _is_among_chords(chord):
@@ -109,12 +122,10 @@ def _romans(chords: re.Match[str]) -> str:
     def degree(chord: re.Match[str]) -> str:
         sign, numeral, rest = chord.groups()
         number = str(_ROMAN[numeral.upper()])
-        quality = {"°": " diminished", "ø": " half diminished", "maj7": " major 7"}.get(
-            rest, f" {rest}" if rest else ""
-        )
-        return (_ACCIDENTALS[sign] + " " if sign else "") + number + quality
+        quality = rest.replace("°", "diminished ").replace("ø", "half diminished ").replace("maj", "major ")
+        return f"{_ACCIDENTALS[sign] + ' ' if sign else ''}{number} {quality}".strip()
 
-    said = re.sub(r"([b♭#♯])?([IViv]+)(°|ø|maj7|7|9)?", degree, chords[0])
+    said = re.sub(r"([b♭#♯])?([IViv]+)([°ø]7?|maj7|7|9|)", degree, chords[0]).replace("/", " of ")
     return re.sub(rf"{_ARROW}|,\s*", ", ", said)
 
 
@@ -137,7 +148,12 @@ _RULES = rules(
         r"(?<![\w♭♯.,-])(?:R|[♭♯#b]?\d{1,2})(?:[–-][♭♯#b]?\d{1,2}){2,}(?![\w♭♯]|[.,]\d|[–-]\d)",
         lambda m: re.sub("[–-]", ", ", m[0]),
     ),
-    (rf"(?<![\w♭♯])([A-G](?:{_SIGN}|b)?(?:maj|min|m|dim)?)\^(?=(?:7|9|11|13)(?!\w))", r"\1"),
+    (
+        rf"(?<![\w♭♯])([A-G](?:{_SIGN}|b)?(?:maj|min|m|dim)?)\^(?=(?:Δ7?|ø7?|°7?|7|9|11|13)(?!\w))",
+        r"\1",
+    ),
+    (rf"(?<![\w♭♯])([A-G](?:{_SIGN}|b)?)-(?=(?:Δ|maj)\d?(?!\w))", r"\1m"),
+    (rf"(?<![\w♭♯])([A-G](?:{_SIGN}|b)?)o(?=7(?!\w))", r"\1°"),
     (
         r"(?<![\w♭♯])([A-G])([♭♯#]?)([₀-₈])(?![\w])",
         lambda m: m[1] + m[2] + m[3].translate(_OCTAVE) if m[2] or m[3] > "₁" else m[0],
@@ -171,7 +187,10 @@ _RULES = rules(
         lambda m: _note(m[1], "b") + " ",
     ),
     (r"(?<=[♭♯b#] and )Ab\b|(?<=[♭♯b#], )Ab\b|(?<=key of )Ab\b|(?<=[Cc]hord )Ab\b|(?<=note )Ab\b", "A-flat"),
-    (rf"(?<![\w'’♭♯])(?<!\d )(?=[A-G](?:[#♯b♭𝄪𝄫]|{_EXTENSION}|/)){_CHORD}(?![\w♭♯𝄪𝄫#'’]|/\w|\+)", _say_chord),
+    (
+        rf"(?<![\w'’♭♯])(?![A-G]\+\+)(?=[A-G](?:[#♯b♭𝄪𝄫]|{_EXTENSION}|/)){_CHORD}(?![\w♭♯𝄪𝄫#'’]|/\w|\+)",
+        _say_chord,
+    ),
     (
         rf"(?<![A-Za-z])([A-Ga-g])({_SIGN})(?:(\d)(?!\d))?(?=([a-zA-Z]?))",
         lambda m: _note(m[1].upper(), m[2]) + (f" {m[3]}" if m[3] else "") + (" " if m[4] else ""),
@@ -186,7 +205,18 @@ _RULES = rules(
         r"(?<![\w♭♯])(?:[♭♯](?:VII|VI|IV|V|III|II|I|vii|vi|iv|v|iii|ii|i)|b(?:VII|VI|III|II))(?:maj7|°|ø|7|9)?(?![\w♭♯])",
         lambda m: _degrees(m[0]),
     ),
+    (rf"(?<![\w♭♯]){_ROMAN_CHORD}(?:, {_ROMAN_CHORD})*,? (?:and|or) {_ROMAN_CHORD}(?= chords?\b)", _romans),
     (rf"\b({_ROMAN_CHORD})(?= chords?\b)", _romans),
+    (
+        r"(?<![\w#&])#(?:VII|VI|IV|III|II|vii|vi|iv|iii|ii)(?:[°ø]7?|maj7|7)?(?![\w♭♯])",
+        lambda m: _degrees(m[0]),
+    ),
+    (r"(?<=[b♭]\d)(, ?|/| and | or )#(?=(?:4|5|9|11)\b)", r"\1sharp "),
+    (
+        r"(?<!\w)#(?=(?:4|5|9|11)(?: (?:chord|tension|extension|alteration|interval|degree)s?\b"
+        r"|(?:, ?| and | or )[b♭♯]\d))",
+        "sharp ",
+    ),
     (r"(?<![\w'’])([A-G])b([0-8])(?!\w)", lambda m: f"{_note(m[1], 'b')} {m[2]}"),
     (r"(?<=\d)\s*𝄪|𝄪", " double sharp "),
     ("𝄫", " double flat "),
@@ -209,19 +239,23 @@ _RULES = rules(
         r"|(?<=[468]/[48] to )(\d{1,2})/(2|4|8|16)(?![\w/])",
         lambda m: f"{m[1] or m[3]} {m[2] or m[4]}",
     ),
-    (r"(?<![\w./,-])(4|2|6|9|12|3|5|7)/(4|8|16|2)(?= (?:" + _METRE + r")\b|-time\b)", r"\1 \2"),
+    (r"(?<![\w./,-])(4|2|6|9|12|3|5|7|1[013579])/(4|8|16|2)(?= (?:" + _METRE + r")\b|-time\b)", r"\1 \2"),
     (r"(?i)\b((?:signature|met(?:er|re)) (?:is|of) )(\d{1,2})/(\d{1,2})", r"\1\2 \3"),
     (
-        r"(?<![\w./,-])([2-9]|1[0-9])/(2|4|8|16)(?![\w/]|[.,]\d| of\b)",
+        r"(?<![\w./,-])([2-9]|1[0-9])/(2|4|8|16)(?![\w/]|[.,]\d| (?:of|cup|inch|mile|hour|tea|table)s?\b)",
         lambda m: f"{m[1]} {m[2]}" if _OF_METRE.search(m.string) else m[0],
     ),
     (r"(?<=\b[Ii]n )(2|3|4|5|6|7|9|12)/(2|4|8|16)(?![\w/])(?! (?:of|cup|inch|mile|hour))", r"\1 \2"),
     (r"(?<=\b[Ii]n a )(2|3|4|5|6|7|9|12)/(2|4|8|16)(?![\w/])", r"\1 \2"),
     (
-        r"(?<![\w./,-])(4/4|2/2|6/8|12/8|9/8|2/4|6/4|5/4|7/4|4/8|15/8)(?![\w/]|[.,]\d)",
+        r"(?<![\w./,-])(4/4|2/2|6/8|12/8|9/8|2/4|6/4|5/4|7/4|4/8|1[01358]/8|1[79]/16)(?![\w/]|[.,]\d)",
         lambda m: m[1].replace("/", " "),
     ),
     # Lengths of notes and the tempo.
+    (
+        r"(?<![\w./,])1/(1|2|4|8|16|32|64)(?=(?:,? (?:and |or |to )?1/\d{1,2}){1,4}[- ](?:note|triplet|rest)s?\b)",
+        lambda m: _LENGTHS[m[1]],
+    ),
     (
         r"(?<![\w./,])1/(1|2|4|8|16|32|64)(?:st|nd|th)?[- ]"
         r"(?=(?:note|triplet|rest|grid|step|pulse|hi-hat|swing|delay)s?\b)",
@@ -229,11 +263,11 @@ _RULES = rules(
     ),
     (r"(?<![\w./,])(4|8|16|32|64)th[- ](?=notes?\b|triplets?\b|rests?\b)", lambda m: _LENGTHS[m[1]] + " "),
     (
-        r"([♩♪\U0001d157\U0001d15d])\s*(\.?)\s*=\s*",
+        rf"({_NOTE_SIGN})\s*(\.?)\s*=\s*",
         lambda m: f"{'dotted ' if m[2] else ''}{_NOTE_VALUES[m[1]]} note equals ",
     ),
     (
-        r"([♩♪\U0001d157\U0001d15d])\s*(\.?)(?=\s*≈|$|\s*[,;)])",
+        rf"({_NOTE_SIGN})\s*(\.?)(?=\s*≈|$|\s*[,;)])",
         lambda m: f"{'dotted ' if m[2] else ''}{_NOTE_VALUES[m[1]]} note",
     ),
     (r"[½¼⅛](?=[ -](?:note|rest|beat)s?\b)", lambda m: _LENGTHS["248"["½¼⅛".index(m[0])]]),
@@ -247,7 +281,13 @@ _RULES = rules(
             f"{m[1]} oh {'eights' if m[3] else '8'}" if m[1] else ("8 oh eights" if m[4] else "9 oh nines")
         ),
     ),
+    (r"(?<=\d)( ?(?:BPM|bpm|Bpm))\s?[–—-]\s?(?=\d)", r"\1 to "),
+    (r"(?<=\d)\+ ?(?:BPM|bpm|Bpm)\b", " plus beats per minute"),
     (r"(?<=\d) ?(?:BPM|bpm|Bpm)\b", " beats per minute"),
+    (
+        r"(?<![\w.,])(\d{1,2})[′'](?= (?:stop|rank|flute|pipe|bourdon|principal|diapason|reed|trumpet)s?\b)",
+        r"\1 foot",
+    ),
     (r"(?<=\d)-(?:BPM|bpm)\b", " beats per minute"),
     (r"\bN\.C\.", "no chord"),
 )

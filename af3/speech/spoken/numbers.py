@@ -65,7 +65,10 @@ def _version(found: re.Match[str]) -> str:
 def _range(found: re.Match[str]) -> str:
     first, last = (float(number.replace(",", "")) for number in (found["first"], found["last"]))
     spaced = found["dash"] != found["dash"].strip()
-    if "=" in found.string and found["dash"].strip() == "-":
+    equation = "=" in found.string and (
+        (spaced and first >= last) or re.match(r"\s?=", found.string[found.end() :])
+    )
+    if equation or ("=" in found.string and found["dash"].strip() == "-"):
         return f"{found['first']} minus {found['last']}"
     if first >= last and found["dash"].strip() == "-":
         return f"{found['first']} minus {found['last']}" if spaced else f"{found['first']} {found['last']}"
@@ -74,7 +77,7 @@ def _range(found: re.Match[str]) -> str:
 
 def _times(found: re.Match[str]) -> str:
     """Read a final "2x" as "2 times", but in an equation as "2 x"."""
-    return " x" if "=" in found.string else " times"
+    return " x" if re.search(r"=|\b(?:sin|cos|tan|log|ln|exp)\b", found.string) else " times"
 
 
 def roman_value(numeral: str) -> int:
@@ -99,6 +102,7 @@ _PHONES = rules(
     (r"(?<![\w.,/+-])(?:1[ .-])?\(?\d{3}\)?[ .-]\d{3}[-.]\d{4}(?![\w/-])", _spaced),
     (r"(?<![\w.,/+-])\d{3}-\d{4}(?![\w/-]|\s?(?:[kMG]?Hz|dB|ms|samples|words|BPM|bpm|years)\b)", _spaced),
     (r"(?<![\w-])1-(8\d\d)-(?=[A-Z]{3})", lambda m: f"1 {' '.join(m[1])} "),
+    (r"(?<![\w.,/+-])(?<!\d )0\d{2,4}[ -]\d{3,4}(?:[ -]\d{3,4})?(?![\w/-]|[.,]\d)", _spaced),
     # Thousands with spaces: certain with two groups, with one where a unit follows.
     (r"(?<![\w.,] )(?<![\w.,+-])\d{1,3}(?: \d{3}){2,}(?![\w,]| \d|\.\d{3})", lambda m: m[0].replace(" ", "")),
     (r"(?<=[=≈≤≥] )(\d{1,3}) (\d{3})(?![\w.,]?\d| \d)", r"\1\2"),
@@ -110,6 +114,8 @@ _PHONES = rules(
 )
 _RANGES = rules(
     (r"(?<=\d)\s?[~～]\s?(?=\d)", " to "),
+    (r"(?<=\d[x×])\s?[–—-]\s?(?=\d+(?:\.\d+)?[x×](?!\w))", " to "),
+    (r"(?<![\w.])\d{1,3}(?:['’]\d{3})+(?![\w'’])", lambda m: re.sub("['’]", "", m[0])),
     (r"(?<=\d(?:st|nd|rd|th))\s?[–—-]\s?(?=\d{1,3}(?:st|nd|rd|th)\b)", " to "),
     (
         rf"(?<![\w.,/:$€£-])(?P<first>{NUMBER})(?P<dash>\s?[–—]\s?|-|\s-\s)(?P<last>{NUMBER})(?![\d:/]|[.,]\d|-\d)",
@@ -171,7 +177,8 @@ _RULES = rules(
     (r"\b0x([0-9A-Fa-f]{1,8})\b", lambda m: f"hex {' '.join(m[1].upper())}"),
     (r"(?<![\w./])(16|24|32)/(44\.1|48|88\.2|96|176\.4|192)(?![\w/]|\.\d)", r"\1 \2"),  # bits and kilohertz
     (r"\b9/11\b", "9 11"),
-    (rf"(?<![\w./,:$€£])(\d+ )?(\d{{1,3}})/({_DENOMINATORS})(?![\w/,:]|\.\d)", _slashed),
+    (r"(?<![\w./,:$€£])(\d{1,2}\.\d{1,2})/(5|10|100)(?![\w/:]|[.,]\d)", r"\1 out of \2"),
+    (rf"(?<![\w./,:$€£])(\d+ )?(\d{{1,3}})/({_DENOMINATORS})(?![\w/:]|[.,]\d)", _slashed),
     (r"(?<=\d)(ˢᵗ|ⁿᵈ|ʳᵈ|ᵗʰ)", lambda m: {"ˢ": "st", "ⁿ": "nd", "ʳ": "rd", "ᵗ": "th"}[m[1][0]]),
     (r"(?<![\w.,/])(\d{1,3})/(\d{1,3})(?:nd|rd|th)s\b", lambda m: fraction(int(m[1]), max(2, int(m[2])))),
     (r"(?<![\w.,])(\d{1,3})(?:nd|rd|th)s\b", lambda m: ordinal(int(m[1])) + "s"),
@@ -179,6 +186,7 @@ _RULES = rules(
         r"(?<![\w.,])(\d{1,3}(?:,\d{3})*|\d{1,9})(?:st|nd|rd|th)\b",
         lambda m: ordinal(int(m[1].replace(",", ""))),
     ),
+    (r"(?<![\w.,])(\d+\.\d+|\d{2,3})K(?![\w-])", r"\1 thousand"),
     (rf"(?<![\w.,])({NUMBER})(k|M|bn|B)(?![\w-])", lambda m: f"{m[1]} {_SCALES[m[2]]}"),
     (
         r"(?<![\w.,])(\d+(?:\.\d+)?)[eE]([-−+]?)(\d{1,3})(?!\w)",
@@ -187,6 +195,8 @@ _RULES = rules(
         ),
     ),
     (r"(?<![\w.])(\d{3,4})\s?[x×]\s?(\d{3,4})(?![\w.])", r"\1 by \2"),  # pixels
+    (r"(?<=\d)x(?=10(?:\^|[⁰¹²³⁴-⁹⁻]))", " times "),
+    (r"\b(sin|cos|tan|log|ln|exp) ?(\d+)x\b", r"\1 \2 x"),
     (r"(?<=\d)[x×](?=\d)", lambda m: " by " if m[0] == "x" else " times "),
     (r"(?<=\d)\s[x×]\s(?=\d)", " times "),
     (r"(?<=\d)\s?[x×](?!\w|\s*[-−+=/^*<>≤≥)]|$)|(?<=\d)×$", " times"),

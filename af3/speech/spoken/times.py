@@ -13,7 +13,7 @@ from af3.speech.spoken.rules import apply, rules
 _AM_PM = r"(?:\s*[ap]\.?m\b\.?)"
 _TIME = rf"\d{{1,3}}(?::[0-5]\d){{1,2}}(?:[.,]\d{{1,3}})?(?i:{_AM_PM})?"
 _ALONE = r"(?<![\w:.,])"
-_NO_MORE = r"(?![\w:]|[.,]\d)"
+_NO_MORE = r"(?!\w|:\d|[.,]\d)"
 _RECORDED = re.compile(
     r"\b0{1,2}:[0-5]\d\b|\b(?:song|track|clip|audio|recording|video|film|movie|performance|piece|movement|chorus|verse|"
     r"refrain|bridge|intro|introduction|outro|solo|drop|break|breakdown|build-?up|crescendo|section|passage|melody|"
@@ -105,7 +105,7 @@ _RULES = rules(
         lambda m: (m[1] or m[2]).replace(":", " to "),
     ),
     (
-        rf"(?<![\w:.])(?P<first>{_TIME})\s*(?:[-–—~→]|-->?|\bto\b)\s*(?P<last>{_TIME})(?![\w:])",
+        rf"(?<![\w:.])(?P<first>{_TIME})\s*(?:[-–—~→]|-->?|\bto\b)\s*(?P<last>{_TIME})(?!\w|:\d)",
         _range,
     ),
     (

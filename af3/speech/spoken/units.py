@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from af3.speech.spoken.dates import ordinal
 from af3.speech.spoken.rules import NUMBER, apply, rules
 
 _PREFIXES = {
@@ -25,6 +26,7 @@ _BASES = {
 _NEVER_BARE = frozenset("A F H T S B".split())
 _OTHERS = {
     "dB": "decibel", "dBFS": "decibel full scale", "dBA": "decibel A", "dB(A)": "decibel A", "dBm": "decibel m",
+    "dB(C)": "decibel C", "dBC": "decibel C", "dB(Z)": "decibel Z",
     "dBu": "decibel u", "dBV": "decibel V", "dBTP": "decibel true peak", "dB SPL": "decibel SPL",
     "Vpp": "volt peak to peak", "LU": "loudness unit",
     "°C": "degree Celsius", "°F": "degree Fahrenheit", "°": "degree",
@@ -55,7 +57,6 @@ _ALONE = (
 ).split()
 
 _ANY_ALONE = "|".join(sorted(map(re.escape, _ALONE), key=len, reverse=True))
-_PARTS = {"100": "one hundredth", "500": "one five hundredth", "1000": "one thousandth"}
 
 
 def _names() -> dict[str, str]:
@@ -71,10 +72,25 @@ def _names() -> dict[str, str]:
 
 _NAMES = _names()
 _SYMBOL = "|".join(sorted(map(re.escape, _NAMES), key=len, reverse=True))
+_NAMES["K"] = "kelvin"  # only below a line: 5 K may be five thousand
 _POWER = r"(?:\^?(?:[⁻−-]?[123]\b)|⁻?[¹²³])"
 _ATOM = rf"(?:{_SYMBOL})(?:\^[⁻−-]?[123](?!\d)|⁻?[¹²³]|(?<=m)[23](?![\w.]))?"
-_UNIT = rf"{_ATOM}(?:(?:/|·|⋅| per )(?:{_ATOM})|\s?(?:{_SYMBOL})⁻[¹²³]){{0,3}}"
-_PIECE = re.compile(rf"(?P<sign>/| per |·|⋅|\s)?(?P<symbol>{_SYMBOL})(?P<power>\^?[⁻−-]?[123¹²³])?")
+_UNIT = rf"{_ATOM}(?:(?:/|·|⋅| per )(?:{_ATOM})|/K(?![\w(])|\s?(?:{_SYMBOL})⁻[¹²³]){{0,3}}"
+_PIECE = re.compile(rf"(?P<sign>/| per |·|⋅|\s)?(?P<symbol>{_SYMBOL}|K)(?P<power>\^?[⁻−-]?[123¹²³])?")
+# Compounds that are units even without a number: a part has two letters and a prefix, or there is a power.
+_LONG = "|".join(
+    sorted(
+        {re.escape(prefix + symbol) for symbol, (_, prefixes) in _BASES.items() for prefix in prefixes}
+        | {"Pa", "Hz", "mol", "rad", "bit", "dB", "Wh"},
+        key=len,
+        reverse=True,
+    )
+)
+_COMPOUND = (
+    rf"(?:{_LONG})[²³]?(?:[/·⋅](?:{_SYMBOL}|K)(?:⁻?[¹²³])?){{1,3}}"
+    rf"|(?:{_SYMBOL})[/·⋅](?:{_LONG})(?:⁻?[¹²³])?(?:[/·⋅](?:{_SYMBOL}|K)(?:⁻?[¹²³])?){{0,2}}"
+    rf"|(?:{_SYMBOL})(?:[/·⋅](?:{_SYMBOL})){{0,2}}[/·⋅](?:{_SYMBOL})⁻?[¹²³]"
+)
 _LENGTH = re.compile(r"(?:metre|foot|inch|mile|yard)s?$|feet$")
 
 
@@ -96,6 +112,8 @@ def _plural(name: str) -> str:
         " true peak",
         " peak to peak",
         " A",
+        " C",
+        " Z",
         " m",
         " u",
         " V",
@@ -144,15 +162,21 @@ def _quantity(found: re.Match[str]) -> str:
         return found[0]  # 1/3 octave
     if symbol in "mgsh" and re.match(r" [b-z](?:[²³]|\b)", after):
         return found[0]  # ½ m v²
-    one = number in ("1", "½", "¼", "¾") or joint == "-" or (symbol == "bit" and not joint)
+    one = number == "1" or number in _VULGAR or joint == "-" or (symbol == "bit" and not joint)
     sign = {"-": "minus ", "−": "minus ", "+": "plus ", "±": "plus or minus "}.get(found["sign"] or "", "")
     return f"{sign}{number} {unit_name(symbol, one)}"
+
+
+def _part(of: str) -> str:
+    """60 → one sixtieth."""
+    return ("" if of in ("100", "1000") else "one ") + ordinal(int(of))
 
 
 def _count(number: str, name: str) -> str:
     return f"{number} {name}" if number == "1" else f"{number} {name}s"
 
 
+_VULGAR = "½¼¾⅓⅔⅛⅜⅝⅞⅕"
 _PER = r"(?:day|week|month|year|second|octave|decade|track|person|channel|sample|beat)"
 _TIMES_TEN = r"\s?×\s?10(?:[⁰¹²³⁴-⁹⁻]{1,4}|\^[-−]?\d{1,3})"
 _SIGNED = r"(?:(?P<sign>(?<![\w.,)])[-−+±])\s?)?"
@@ -189,9 +213,14 @@ _RULES = rules(
         rf"(?<![\w.,])([-−–+])?∞\s?({_ANY_ALONE})(?![\w²³⁻/°])",
         lambda m: f"{'minus ' if m[1] and m[1] in '-−–' else ''}infinity {unit_name(m[2], False)}",
     ),
-    (r"(?<![\w.,/])1/(100|500|1000) ?(?:s|sec|second)\b", lambda m: f"{_PARTS[m[1]]} of a second"),
+    (r"(?<![\w.,/])1/(\d{1,5}) ?(?:s|sec|second)\b", lambda m: f"{_part(m[1])} of a second"),
+    (rf"/\(((?:{_SYMBOL}|K)[²³]?)[·⋅ ]((?:{_SYMBOL}|K)[²³]?)\)", r"/\1/\2"),
+    (r"(?<=/m²)[·⋅ ]?K(?!\w)", "/K"),
+    (rf"(?<![\w.,])(\d{{1,3}}),(\d{{1,2}})(?=\s?(?:{_SYMBOL}|%)(?![\w²³]))", r"\1.\2"),  # a decimal comma
+    (rf"(?<=\d)(\s?(?:{_SYMBOL}|[½¼¾]))\s?[–—]\s?(?=[-−+]?\d)", r"\1 to "),
+    (r"(?<=[⁰¹²³⁴-⁹])\s?[–—]\s?(?=\d)", " to "),
     (
-        rf"(?<!\w){_SIGNED}(?P<number>{NUMBER}(?:{_TIMES_TEN})?|10[⁰¹²³⁴-⁹⁻]{{1,4}}|\d*[½¼¾])"
+        rf"(?<!\w){_SIGNED}(?P<number>{NUMBER}(?:{_TIMES_TEN})?|10[⁰¹²³⁴-⁹⁻]{{1,4}}|\d*[{_VULGAR}])"
         rf"(?P<joint>[ -]?)(?P<unit>{_UNIT})(?![\w°²³⁻]|/(?!{_PER}\b)[a-zA-Z])",
         _quantity,
     ),
@@ -199,6 +228,7 @@ _RULES = rules(
         rf"(?<![\w/°])(?:{_ANY_ALONE})(?![\w²³⁻/°])",
         lambda m: unit_name(m[0], False),
     ),
+    (rf"(?<![\w/°])(?:{_COMPOUND})(?![\w²³⁻/°(])", lambda m: unit_name(m[0], False)),
     (rf"({NUMBER}) K(?=[.,;:)]|$| (?:to|and|or)\b)", r"\1 kelvin"),
     (
         r"(?<=\bin )(?:kg|cm|mm|km|ms|ns|mg|mV|mA|GB|MB|kB|mg/dL|mg/mL|mm/s|cm/s)\b",
@@ -211,7 +241,8 @@ _RULES = rules(
     (r"(?<=\d feet )(\d{1,2}(?:\.\d)?) in\b\.?", r"\1 inches"),
     (rf"({NUMBER})\s?%", r"\1 percent"),
     (rf"({NUMBER})\s?‰", r"\1 per mille"),
-    (r"(?<=\d)\s?°", " degrees"),
+    (r"(?<=π) ?rad\b", " radians"),
+    (r"(?<=\d)\s?°(?=([NSEW]?))", lambda m: " degrees" + (" " if m[1] else "")),
     (r"\bA4(?= paper)", "A 4"),
 )
 
