@@ -174,12 +174,23 @@ def test_a_client_that_is_gone_before_the_first_response_is_noticed(door: Door, 
     wait_until(lambda: door.admission.in_flight == 0, timeout_s=10)
 
 
+@pytest.mark.parametrize("later", [False, True], ids=["with it", "later"])
 @pytest.mark.parametrize(
     "after", [b"\r\n", b"\r\n\r\n", b"nonsense\r\n\r\n", b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"]
 )
-def test_bytes_after_a_request_do_not_end_its_answer(after: bytes, door: Door) -> None:
+def test_bytes_after_a_request_do_not_end_its_answer(
+    after: bytes, later: bool, door: Door, triton: FakeTriton
+) -> None:
+    triton.hold()
+    seen = len(triton.seen)
+    request = post({"prompt": "wait|say=whole|many=30"})
     with connect(door) as connection:
-        connection.sendall(post({"prompt": "say=whole|many=30"}) + after)
+        connection.sendall(request if later else request + after)
+        wait_until(lambda: len(triton.seen) > seen)
+        if later:
+            connection.sendall(after)
+            time.sleep(0.1)  # for the door to read them
+        triton.go()
         status, body = reply(connection)
     assert status == 200
     assert body.count(b"whole") == 30
