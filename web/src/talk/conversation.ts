@@ -2,6 +2,8 @@
  * One conversation over the Realtime API: events of the server in, what to do about them out.
  *
  * Nothing here touches the browser: `send` takes events for the server, `Ear` plays and shows.
+ *
+ * Long because every event changes the same state: turns, the answer that is heard, and what is measured of both.
  */
 
 import { fromBase64, pcm16Reader } from "../sound/pcm";
