@@ -119,13 +119,12 @@ def test_a_refused_client_that_waits_for_100_continue_need_not_send_its_body(doo
     assert b"RESOURCE_EXHAUSTED: the request has 99999999 bytes, the limit is 4194304" in found
 
 
-def test_a_server_that_lets_nobody_in_asks_for_no_body(door: Door) -> None:
+def test_a_server_that_lets_nobody_in_asks_for_no_body(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     head = post({"prompt": "say=hi"}, "Expect: 100-continue").partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
-    door.admission.draining = True
+    monkeypatch.setattr(door.admission, "draining", True)
     with connect(door) as connection:
         connection.sendall(head)
         assert to_the_end(connection).startswith(b"HTTP/1.1 503 ")
-    door.admission.draining = False
 
 
 @pytest.mark.parametrize("announced", [True, False], ids=["announced", "in chunks"])
@@ -194,6 +193,18 @@ def test_bytes_after_a_request_do_not_end_its_answer(
         status, body = reply(connection)
     assert status == 200
     assert body.count(b"whole") == 30
+
+
+def test_an_id_with_half_a_character_costs_no_slot(door: Door) -> None:
+    """JSON may write it, UTF-8 cannot: whatever is done with it must not be what gives the slot back."""
+    with connect(door) as connection:
+        connection.sendall(post(b'{"id": "\\ud800", "prompt": "say=hi"}'))
+        assert b'"id": "\\ud800"' in reply(connection)[1]
+    for _ in range(3):
+        with connect(door) as connection:
+            connection.sendall(post(b'{"id": "\\ud800", "prompt": "forever"}'))
+            assert connection.recv(64)
+    wait_until(lambda: door.admission.in_flight == 0)
 
 
 def test_http_1_0_gets_no_chunks_and_the_end_of_the_connection(door: Door) -> None:
