@@ -278,18 +278,25 @@ def test_a_waiting_request_that_is_stopped_ends_without_tokens(
 
 
 class Id(str):
-    """A request id that calls `meanwhile` once while it is compared, as another thread might submit just then."""
+    """A request id that calls `meanwhile` once when it is looked for, as another thread might submit just then."""
 
     meanwhile: Callable[[], object] | None = None
-    __hash__ = str.__hash__
+
+    def __hash__(self) -> int:
+        self._looked_for()
+        return str.__hash__(self)
 
     def __eq__(self, other: object) -> bool:
-        if Id.meanwhile and {str(self), str(other)} == {"first", "second"}:
+        self._looked_for()
+        return str.__eq__(self, other)
+
+    @staticmethod
+    def _looked_for() -> None:
+        if Id.meanwhile:
             arrives, Id.meanwhile = Id.meanwhile, None
             thread = threading.Thread(target=arrives)
             thread.start()
             thread.join(0.5)
-        return str.__eq__(self, other)
 
 
 def test_a_stopped_waiter_never_harms_those_that_run(scheduler: Scheduler, decoder: EchoDecoder) -> None:
@@ -298,9 +305,11 @@ def test_a_stopped_waiter_never_harms_those_that_run(scheduler: Scheduler, decod
     assert decoder.decoding.wait(WAIT_S)  # from here on the scheduler looks at no stop
     submit(scheduler, generation(Id("first"), [1], 1), generation(Id("second"), [1], 1))
     scheduler.stop("second")
-    Id.meanwhile = lambda: submit(scheduler, generation("third", [1], 1))
+    third = Heard()
+    Id.meanwhile = lambda: scheduler.submit(generation("third", [1], 1), third)
     decoder.go_on.set()
     assert [listener.answer() for listener in running] == [counting(row, 50) for row in range(ROWS)]
+    assert third.answer() == counting(1, 1)
 
 
 def test_many_threads_that_submit_and_stop_never_fail_an_answer(decoder: EchoDecoder) -> None:
