@@ -21,6 +21,7 @@ from af3.contract import MAX_CLIP_SECONDS
 from af3.errors import RequestError, invalid
 from af3.inputs import ffmpeg
 from af3.inputs.audio import SAMPLE_RATE
+from af3.inputs.chunk_repairs import plain_file
 from af3.inputs.file_kind import FLAC, MP3, UNKNOWN, FileKind, file_kind
 from af3.inputs.joined_parts import part_starts
 from af3.inputs.mono import Mono, refuse_too_long
@@ -62,7 +63,7 @@ def cpu_limit_s(file_bytes: int, max_seconds: float, least_s: int = 8) -> int:
 
 
 def decode_file(file: int, name: str, max_seconds: float, read_cut_short: bool = False) -> Clip:
-    """Like `decode`, from the descriptor of a file in memory; corrects a WAV's data size of 0 in place.
+    """Like `decode`, from the descriptor of a file in memory; corrects a data size of 0 in place.
 
     read_cut_short: read a truncated file as far as it goes, with a note, instead of refusing it.
     """
@@ -72,6 +73,10 @@ def decode_file(file: int, name: str, max_seconds: float, read_cut_short: bool =
     kind = file_kind(data)
     if not kind.is_sound and kind is not UNKNOWN:
         raise invalid(f"{name}: not a readable audio file: it is {kind.name}; {CONVERT}")
+    plain = plain_file(data, kind)
+    if plain is not None:
+        with _in_memory(plain) as repaired:
+            return decode_file(repaired, name, max_seconds, read_cut_short)
     starts = part_starts(data, kind)
     if len(starts) > 1 or (
         starts[0] and not kind.libsndfile
@@ -81,7 +86,7 @@ def decode_file(file: int, name: str, max_seconds: float, read_cut_short: bool =
     if found.missing and not read_cut_short:
         raise _cut_short(name, found.missing)
     if found.size_at is not None:
-        os.pwrite(file, found.size_at[1].to_bytes(4, "little"), found.size_at[0])
+        os.pwrite(file, found.size_at[1], found.size_at[0])
     del data
     reader = _Reader(file, name, kind, found, max_seconds, read_cut_short)
     pcm = reader.pcm()

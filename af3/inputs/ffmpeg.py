@@ -29,7 +29,7 @@ from af3.inputs.file_kind import FileKind
 DECODERS = (
     "aac,aac_latm,ac3,eac3,alac,amrnb,libopencore_amrnb,amrwb,libopencore_amrwb,flac,mp1float,mp2float,mp3float,mp1,mp2,mp3,opus,speex,vorbis,wavpack,"
     "tta,dca,truehd,mlp,pcm_dvd,pcm_bluray,real_144,real_288,cook,sipr,nellymoser,qcelp,evrc,truespeech,g729,g723_1,"
-    "atrac3,atrac3p,adpcm_swf,adpcm_afc,pcm_s8_planar,pcm_s16be_planar,pcm_s16le_planar,pcm_s24le_planar,"
+    "atrac3,atrac3p,adpcm_swf,adpcm_afc,adpcm_adx,8svx_fib,8svx_exp,s302m,pcm_s8_planar,pcm_s16be_planar,pcm_s16le_planar,pcm_s24le_planar,"
     "wmav1,wmav2,wmapro,wmavoice,wmalossless,g722,g726,g726le,gsm,gsm_ms,adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,adpcm_yamaha,"
     "pcm_alaw,pcm_mulaw,pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,"
     "pcm_f32be,pcm_f64le,pcm_f64be,pcm_s64le,pcm_s64be,dsd_lsbf,dsd_msbf,dsd_lsbf_planar,dsd_msbf_planar"

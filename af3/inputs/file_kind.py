@@ -59,6 +59,7 @@ WAVPACK = FileKind("WavPack", "wv")
 ADTS = FileKind("AAC (ADTS)", "aac")
 DSF = FileKind("DSF", "dsf")
 TRANSPORT_STREAM = FileKind("MPEG transport stream", "mpegts")
+SVX = FileKind("8SVX or 16SV", "iff", True)
 UNKNOWN = FileKind("not of a kind that is known")
 
 SOUND_STARTS = (
@@ -150,6 +151,8 @@ def _at_start(data: bytes, start: int) -> FileKind | None:
         return RF64
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return AIFF
+    if head[:4] == b"FORM" and head[8:12] in (b"8SVX", b"16SV"):
+        return SVX
     if head[:4] == b"FORM" and head[8:12] == b"MAUD":
         return FileKind("MAUD", "iff")
     if head[:4] == b"FRM8" and head[12:16] == b"DSD " and UNCOMPRESSED_DSD.search(data[start : start + 512]):
@@ -162,6 +165,8 @@ def _at_start(data: bytes, start: int) -> FileKind | None:
     for first, length in ((start, 188), (start + 4, 192)):
         if all(data[first + at * length : first + at * length + 1] == b"G" for at in range(3)):
             return TRANSPORT_STREAM
+    if head[:2] == b"\x80\x00" and data[start + int.from_bytes(head[2:4], "big") - 2 :][:6] == b"(c)CRI":
+        return FileKind("ADX", "adx")
     if _is_gsm(data, start):
         return FileKind("GSM 06.10", "gsm")
     return None

@@ -8,7 +8,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from af3.inputs import matroska, mp3_frames
+from af3.inputs import declared_sizes, matroska, mp3_frames
+from af3.inputs.declared_sizes import PLACEHOLDER_BYTES
 from af3.inputs.file_kind import (
     AIFF,
     ASF,
@@ -27,9 +28,6 @@ from af3.inputs.file_kind import (
     FileKind,
 )
 
-# A program that writes to a pipe cannot know the size and writes 0 or nearly 2 or 4 GiB (SoX 0x7ffff000, ElevenLabs
-# 0x7fffffff, ffmpeg 0xffffffff, others 2 000 000 000, with or without the header). No upload is that large.
-PLACEHOLDER_BYTES = 0x7000_0000
 TOLERATED_S = 0.01  # a size that is wrong by less than a mel frame loses nothing audible
 BEGINS, ENDS = 2, 4  # flags of an Ogg page
 OGG_HEADER_BYTES = 27
@@ -42,14 +40,14 @@ MOST_STEPS = 200_000  # objects that are looked at: bounds the time for hostile 
 class Survey:
     """missing: what is missing of a truncated file; None for a complete one. joined: libsndfile reads only its first
     part. frames: samples per channel, None when unknown.
-    size_at: offset of a WAV's data size of 0, which libsndfile believes, and the right size.
+    size_at: offset of the data size of 0 of a WAV or AU, which libsndfile believes, and the bytes that it should have.
     unclosed: the file ends like a live capture, or like one cut between two pages; they look the same.
     """
 
     missing: str | None = None
     joined: bool = False
     frames: int | None = None
-    size_at: tuple[int, int] | None = None
+    size_at: tuple[int, bytes] | None = None
     unclosed: bool = False
 
 
@@ -66,7 +64,7 @@ def survey(data: bytes, kind: FileKind) -> Survey:
     if kind.name == AIFF.name:
         return Survey(missing=_chunks(data, kind.offset + 12, ">4sI", b"SSND"))
     if kind.name == AU.name:
-        return Survey(missing=_au(data, kind.offset))
+        return _au(data, kind.offset)
     if kind.name == CAF.name:
         return Survey(missing=_chunks(data, kind.offset + 8, ">4sq", b"data"))
     if kind.name == MP4.name:
@@ -81,7 +79,7 @@ def survey(data: bytes, kind: FileKind) -> Survey:
         return Survey(missing=_dsf(data, kind.offset))
     if kind.name == MATROSKA.name:
         return Survey(missing=matroska.missing(data))
-    return Survey()
+    return Survey(missing=declared_sizes.missing(data, kind.name, kind.offset))
 
 
 def _wav(data: bytes, start: int) -> Survey:
@@ -93,7 +91,7 @@ def _wav(data: bytes, start: int) -> Survey:
         if chunk == b"data":
             present = len(data) - position - 8
             if size == 0 and present > 0:
-                return Survey(size_at=(position + 4, present))
+                return Survey(size_at=(position + 4, present.to_bytes(4, "little")))
             size = long_size if size == 0xFFFFFFFF and long_size else size
             tolerated = max(position + 8 - start, TOLERATED_S * bytes_per_s)
             if present + tolerated < size < PLACEHOLDER_BYTES:
@@ -122,12 +120,16 @@ def _chunks(data: bytes, position: int, layout: str, samples: bytes) -> str | No
     return "no samples after the header"
 
 
-def _au(data: bytes, start: int) -> str | None:
+def _au(data: bytes, start: int) -> Survey:
     if len(data) < start + 24:
-        return "no samples after the header"
+        return Survey(missing="no samples after the header")
     begins, size = struct.unpack_from(">II", data, start + 4)
     present = len(data) - start - begins
-    return f"{present} of {size} bytes of samples" if present + begins < size < PLACEHOLDER_BYTES else None
+    if size == 0 and present > 0:
+        return Survey(size_at=(start + 8, present.to_bytes(4, "big")))
+    if present + begins < size < PLACEHOLDER_BYTES:
+        return Survey(missing=f"{present} of {size} bytes of samples")
+    return Survey()
 
 
 def _ogg(data: bytes, position: int) -> Survey:

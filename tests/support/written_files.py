@@ -188,6 +188,8 @@ COMMANDS = {
     "ff.rm": "ffmpeg -y -v error -i c.wav -c:a real_144 OUT",
     "ff.mmf": "ffmpeg -y -v error -i c.wav OUT",
     "ff.ast": "ffmpeg -y -v error -i c.wav OUT",
+    "ff.adx": "ffmpeg -y -v error -i c.wav OUT",
+    "ff_s302m.ts": f"{FF} -t 0.4 -ar 48000 -c:a s302m -strict -2 OUT",
     "ff.wtv": f"{FF} -b:a 64k OUT",
     "ff.swf": f"{FF} -c:a libmp3lame -b:a 64k OUT",
     "ff_nelly.flv": "ffmpeg -y -v error -i c.wav -c:a nellymoser OUT",

@@ -45,7 +45,22 @@ def test_the_pauses_of_amr_are_heard_as_long_as_they_were(name: str, pauses_s: i
     assert len(decode((FOLDER / name).read_bytes(), "audio[0]")) == (SECONDS + pauses_s) * 16_000
 
 
-@pytest.mark.parametrize("name", ["ff.w64", "sox.w64", "ff_float.w64", "ff.wma", "ff_wmav1.wma", "ff.avi"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ff.w64",
+        "sox.w64",
+        "ff_float.w64",
+        "ff.wma",
+        "ff_wmav1.wma",
+        "ff.avi",
+        "ff.voc",
+        "sox.voc",
+        "ff.wv",
+        "ff.tta",
+    ]
+    + ["sox.sph", "sox.sox", "ff.flv", "ff_nelly.flv", "sox.8svx", "sox.maud", "ff.mmf", "ff.ast"],
+)
 def test_a_file_whose_header_says_more_than_is_there_is_refused(name: str) -> None:
     data = (FOLDER / name).read_bytes()
     with pytest.raises(RequestError, match="the file is cut short"):
