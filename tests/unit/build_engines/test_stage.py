@@ -16,6 +16,7 @@ from build_engines.llm import calibration, decoder_files, qwen
 from build_engines.source import tokenizer_files
 from build_engines.stage import BuildError, Stage, is_current, read_stamp, require, run
 from build_engines.targets import TARGETS, cpu, nvidia
+from build_engines.targets import any as any_gpu
 from build_engines.tool_commands import Job
 
 
@@ -121,28 +122,42 @@ def test_what_is_baked_into_engines_decides_their_keys() -> None:
     assert {"af3/inputs/prompt.py", "af3/inputs/audio.py"} <= set(code_hashes([calibration]))
 
 
-DECIDED_BY = {
+EVERYWHERE = {
     "tokenizer": ("build_engines/source/tokenizer_files.py", "build_engines/source/checkpoint.py"),
     "audio_encoder": ("build_engines/encoder/export_encoder.py", "af3/inputs/audio.py"),
+}
+SPLIT = ("build_engines/llm/qwen.py", "build_engines/source/think.py", "build_engines/source/checkpoint.py")
+TENSORRT = ("build_engines/encoder/tensorrt_build.py", "af3/encoder/tensorrt_encoder.py")
+ON_CPU = EVERYWHERE | {
     "llm": ("build_engines/llm/decoder_graph.py", "build_engines/llm/quantize.py", "af3/llm/decoder.py"),
 }
-DECIDED_BY_GPU = {
-    "tokenizer": DECIDED_BY["tokenizer"],
-    "encoder_onnx": DECIDED_BY["audio_encoder"],
-    "encoder_half": ("build_engines/encoder/tensorrt_build.py", "af3/encoder/tensorrt_encoder.py"),
-    "qwen": ("build_engines/source/think.py", "build_engines/source/checkpoint.py"),
+ON_GPU = EVERYWHERE | {
+    "encoder_onnx": EVERYWHERE["audio_encoder"],
+    "encoder_half": TENSORRT,
+    "qwen": SPLIT,
     "calibration": ("af3/inputs/prompt.py", "af3/inputs/chat_messages.py", "af3/inputs/audio.py"),
     "trtllm_checkpoint": ("build_engines/llm/trtllm_checkpoint.py", "build_engines/llm/fp8.py"),
-    "audio_encoder": ("build_engines/encoder/tensorrt_build.py", "af3/encoder/tensorrt_encoder.py"),
+    "audio_encoder": TENSORRT,
     "llm": ("build_engines/llm/trtllm.py",),
+}
+ON_VLLM = EVERYWHERE | {"llm": SPLIT, "adapters": ("build_engines/llm/lora.py", SPLIT[1])}
+ON_RTX = ON_VLLM | {
+    "encoder_onnx": EVERYWHERE["audio_encoder"],
+    "encoder_half": TENSORRT[:1],
+    "audio_encoder": ("build_engines/encoder/rtx_build.py", TENSORRT[1]),
 }
 
 
 def test_a_stage_names_the_code_that_makes_it(tmp_path: Path) -> None:
     checkpoint = Mock(sha256="same")
     job = Job(TARGETS["h100"], tmp_path, tools.here(), tools.here())
-    on_gpu = [one for one, _ in nvidia.stages(job, nvidia.Sources(checkpoint))]
-    for stages, decided_by in ((cpu.stages(checkpoint, "fp32"), DECIDED_BY), (on_gpu, DECIDED_BY_GPU)):
+    sources = any_gpu.Sources(checkpoint, {"own": Mock(sha256="same")})
+    for stages, decided_by in (
+        (cpu.stages(checkpoint, "fp32"), ON_CPU),
+        ([one for one, _ in nvidia.stages(job, nvidia.Sources(checkpoint))], ON_GPU),
+        (any_gpu.stages(sources), ON_VLLM),
+        ([one for one, _ in any_gpu.placed_stages(sources, "rtx", tmp_path)], ON_RTX),
+    ):
         assert {one.name for one in stages} == set(decided_by)
         for one in stages:
             missing = set(decided_by[one.name]) - set(code_hashes(one.code))
