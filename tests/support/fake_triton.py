@@ -18,9 +18,10 @@ import grpc.aio
 from tritonclient.grpc import service_pb2
 
 from af3 import contract
-from serving.address import Ports
+from serving.address import KEY_HEADER, Ports
 
 SERVICE = "/inference.GRPCInferenceService/"
+KEY = f"triton-grpc-protocol-{KEY_HEADER}"
 
 
 class FakeTriton:
@@ -37,6 +38,7 @@ class FakeTriton:
         self.seen: dict[str, service_pb2.ModelInferRequest] = {}
         self.stops: Counter[tuple[str, str]] = Counter()
         self.stop_error = ""  # with what every stop is answered
+        self.keys: Counter[str] = Counter()  # how many calls brought which
         self.live = 0
         self._stopped: dict[str, asyncio.Event] = {}
         self._unheard: Counter[str] = Counter()  # how many stops of a request are
@@ -75,6 +77,7 @@ class FakeTriton:
         await self._server.start()
 
     async def stream(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> None:
+        self.keys[str(dict(context.invocation_metadata() or ()).get(KEY, ""))] += 1
         async for raw in requests:
             request = service_pb2.ModelInferRequest.FromString(raw)
             if any(tensor.name == contract.STOP.name for tensor in request.inputs):

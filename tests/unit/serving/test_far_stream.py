@@ -83,6 +83,18 @@ def test_a_failure_is_told(prompt: str, status: int, said: bytes, door: Door) ->
     wait_until(lambda: door.admission.in_flight == 0)
 
 
+def test_small_and_large_requests_and_stops_all_bring_tritons_key(own_triton: FakeTriton) -> None:
+    with Door(TritonAddress(own_triton.ports, "secret"), HOST, claim(Ports(0, 0, 0), HOST)) as own:
+        own.admission.ready = True
+        assert ask(own, "say=hi")[0] == ask(own, "say=hi", "A" * 4000)[0] == 200
+        with connect(own) as connection:
+            connection.sendall(post({"prompt": "forever"}))
+            assert connection.recv(64)
+        wait_until(lambda: own.admission.in_flight == 0)
+    assert own_triton.stops
+    assert list(own_triton.keys) == ["secret"]
+
+
 def test_a_failure_in_the_middle_is_told(door: Door) -> None:
     _, body = ask(door, "say=x|many=9|die=5")
     assert body.count(b'"text": "x"') == 5

@@ -89,6 +89,17 @@ def test_stops_without_end_reach_triton_a_few_times(door: Door, triton: FakeTrit
         wait_until(lambda: door.admission.in_flight == 0)
 
 
+def test_an_error_on_a_stream_names_the_request_it_is_of(door: Door) -> None:
+    with grpc.insecure_channel(door.url, options=OWN) as channel:
+        stream = OpenStream(channel)
+        asked = {"good": "say=hi", "bad": "error=INVALID_ARGUMENT: no", "gone": "die", "x" * 129: "say=hi"}
+        for client_id, prompt in asked.items():
+            stream.send(prompt, client_id)
+        found = {one.infer_response.id: bool(one.error_message) for one in (stream.next() for _ in asked)}
+        assert found == {client_id: client_id != "good" for client_id in asked}
+        stream.cancel()
+
+
 def test_idle_streams_block_nobody(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few hundred on one connection, and more than the door keeps: health and questions pass."""
     monkeypatch.setattr(door._grpc.service._streams, "_most", 50)
