@@ -326,11 +326,6 @@ def test_mutual_tls_lets_in_only_who_the_ca_has_signed(triton: Server, certifica
         assert subprocess.run(["curl", "--silent", "--fail", *words], timeout=30, check=False).returncode != 0
 
 
-def test_half_of_the_tls_options_is_an_error() -> None:
-    with pytest.raises(tls.TlsError, match="both --tls-cert and --tls-key"):
-        tls.from_options(None, None, Path("ca.pem"))
-
-
 def test_the_histograms_count_what_passed(door: Door) -> None:
     scrape.wait_until(lambda: idle(door))
     before = scrape.settled(door)

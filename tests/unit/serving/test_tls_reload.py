@@ -11,7 +11,7 @@ import pytest
 
 from serving.address import Ports, claim
 from serving.door.door import Door, TritonAddress
-from serving.door.tls import Tls, TlsError
+from serving.door.tls import Tls, TlsError, from_options
 from tests.support.fake_triton import FakeTriton
 
 HOST = "127.0.0.1"
@@ -103,3 +103,21 @@ def test_clients_of_another_authority_are_let_in_and_those_of_the_old_one_no_mor
         assert reaches(door, trusted, folder / "client-new.pem")
         assert not reaches(door, trusted, folder / "client-old.pem")
         assert not reaches(door, trusted)
+
+
+FILE = Path("file.pem")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [(FILE, None, None), (None, FILE, None), (None, None, FILE), (FILE, None, FILE), (None, FILE, FILE)],
+)
+def test_half_of_the_tls_options_is_an_error(files: tuple[Path | None, Path | None, Path | None]) -> None:
+    with pytest.raises(TlsError, match="both --tls-cert and --tls-key"):
+        from_options(*files)
+
+
+def test_tls_options_are_all_or_none_and_the_authority_of_clients() -> None:
+    assert from_options(None, None, None) is None
+    assert from_options(FILE, FILE, None) == Tls(FILE, FILE)
+    assert from_options(FILE, FILE, FILE) == Tls(FILE, FILE, FILE)
