@@ -105,7 +105,7 @@ def test_an_id_in_use_is_refused(tiny: Leaf) -> None:
 
 @pytest.mark.parametrize("victim", ["vLLM's engine", "the process before it"])
 def test_a_killed_engine_fails_what_is_in_flight_and_leaves_no_process(victim: str, tiny: Leaf) -> None:
-    leaf = tiny if victim == "vLLM's engine" else Leaf(tiny.engines)
+    leaf = Leaf(tiny.engines)  # its own: others need `tiny` afterwards
     below = children(leaf.engine.pid)
     answer = leaf.submit("doomed", "Go on.", **LONG)
     assert answer.first.wait(60)
