@@ -125,14 +125,27 @@ class Left:
         self._files = sum(map(_files, server.launcher()))
 
     def check(self, scene: Scene, name: str) -> None:
-        """No process that is nobody's child, no more of a kind than before, no file more."""
+        """Wait until no process is nobody's child, none of a kind is there more than before, and no file."""
         wait(lambda: scene.in_flight() == 0, f"{name}: requests were still in flight", GONE_S)
+        with suppress(AssertionError):  # what is too much is said below
+            wait(lambda: not self.too_much(), name, GONE_S)
+        assert not (more := self.too_much()), f"{name}: {more}"
+
+    def too_much(self) -> str:
+        """What there is more of than before; one that has just ended counts until its parent has noticed."""
+        if orphans := self.orphans():
+            return f"processes {orphans} are still there"
+        if more := _kinds(self._server) - self._kinds:
+            return f"{dict(more)} more"
+        if (shared := _shared(self._server)) > self._shared:
+            return f"{self._shared} → {shared} files in /dev/shm"
+        if (files := sum(map(_files, self._server.launcher()))) > self._files + TOLERATED_FILES:
+            return f"{self._files} → {files} handles"
+        return ""
+
+    def gone(self, name: str) -> None:
+        """Wait until no process of a server that has ended is left."""
         wait(lambda: not self.orphans(), f"{name}: processes were still there", GONE_S)
-        more = _kinds(self._server) - self._kinds
-        assert not more, f"{name}: {dict(more)} more"
-        shared, files = _shared(self._server), sum(map(_files, self._server.launcher()))
-        assert shared <= self._shared, f"{name}: {self._shared} → {shared} files in /dev/shm"
-        assert files <= self._files + TOLERATED_FILES, f"{name}: {self._files} → {files} handles"
 
     def orphans(self) -> list[int]:
         """Processes that are still there, and no longer below the launcher."""
@@ -186,7 +199,7 @@ def kill_launcher(scene: Scene) -> str:
     second = Launched(folder, *ports)
     try:
         ready_s = time.monotonic() - began
-        wait(lambda: not left.orphans(), "the first server's processes were still there", GONE_S)
+        left.gone("the first server")
         remaining = [name for name in held if Path("/dev/shm", name).exists()]
         assert held and not remaining, remaining
         beside = Scene(second, scene.quick)
@@ -207,7 +220,7 @@ def stop_and_start(scene: Scene) -> str:
         assert ask(Scene(other, scene.quick), "gRPC") == "answered"
         code, _ = other.stop()
         assert code == 0, other.said()
-        assert not left.orphans()
+        left.gone("a server that was stopped")
         assert not list(Path("/dev/shm").glob(f"af3-*-{other.process.pid}-*"))
         times.append(time.monotonic() - began)
     return f"{count} cycles, {max(times):.0f} s the longest: no process, nothing in /dev/shm"
