@@ -66,7 +66,10 @@ class BrowserCheck:
         """
         if "*" in self._origins or origin.lower() in self._origins:
             return True
-        return urlsplit(origin).netloc == host and _is_address(urlsplit(f"//{host}").hostname or "")
+        try:
+            return urlsplit(origin).netloc == host and _is_address(urlsplit(f"//{host}").hostname or "")
+        except ValueError:  # no URL: half a pair of brackets
+            return False
 
 
 def _is_address(host: str) -> bool:

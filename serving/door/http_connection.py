@@ -17,6 +17,7 @@ from uvicorn.protocols.http import httptools_impl
 
 from serving.door.body_receiver import BLOCK_BYTES, LARGE_BYTES, BodyReceiver
 from serving.door.body_thread import BodyThread, Loan
+from serving.door.http_parts import BoundedParts, Refused
 
 HEAD_BYTES = 32 << 10
 HEAD_S = 30.0
@@ -26,7 +27,7 @@ LINGER_S = 2.0
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Connection(httptools_impl.HttpToolsProtocol):
+class Connection(BoundedParts):
     """One TCP connection. `most` of the class is how many there may be, `most_of_address` of one address;
     `blocks`: where large bodies are received, `bodies`: the thread that receives those that are not encrypted; of
     every server its own.
@@ -106,7 +107,9 @@ class Connection(httptools_impl.HttpToolsProtocol):
         self._head_bytes = 0
         self._stop_head_timer()
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
-            raise ValueError(TOO_LONG)  # the parser stops, and calls send_400_response
+            raise Refused(TOO_LONG)
+        if sum(name == b"host" for name, _ in self.headers) > 1:
+            raise Refused("the request has two Host headers; send one")
         before = self.cycle
         super().on_headers_complete()
         extensions = self.scope.setdefault("extensions", {})
@@ -121,7 +124,9 @@ class Connection(httptools_impl.HttpToolsProtocol):
         collect = getattr(self.cycle, "collect", None)
         if collect is None or self.cycle.response_complete:
             super().on_body(body)
-        elif not collect(body, len(body)):
+            return
+        self.count_body(len(body))
+        if not collect(body, len(body)):
             self.cycle.collect = None  # type: ignore[attr-defined]
             self.cycle.message_event.set()
 
@@ -172,10 +177,13 @@ class Connection(httptools_impl.HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        self._in_head = True
+        self._in_head = not self.only_head_came
 
     def send_400_response(self, msg: str) -> None:
         """Bytes that are not HTTP. After a request that is being answered they are ignored."""
+        if self.pipeline:
+            self._end_with_waiting()
+            return
         if self.answering and self.cycle.more_body and not self.cycle.response_started:
             self.cycle.disconnected = True  # the request itself is broken, in a chunk of its body
             self.cycle.message_event.set()
@@ -194,6 +202,14 @@ class Connection(httptools_impl.HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
+
+    def _end_with_waiting(self) -> None:
+        """Answer the requests that came whole, then close: a refusal now would stand amid another's answer."""
+        self._deaf = True
+        if self.cycle.more_body:
+            self.pipeline.popleft()  # the newest is the one that is broken
+        self.cycle = self.pipeline[0][0] if self.pipeline else self.current
+        self.cycle.keep_alive = False
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """The client has closed its side. It may still wait for the answer, or be gone; only writing tells which."""
