@@ -87,10 +87,15 @@ SCENE = """
 """
 
 
+WAIT_S = 20  # a machine with other work may be slow; without the limits no probe is ever answered
+
+
 def health(url: str) -> bool:
     with grpc.insecure_channel(url, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         try:
-            return bool(channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=5) == b"\x08\x01")
+            return bool(
+                channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=WAIT_S) == b"\x08\x01"
+            )
         except grpc.RpcError:
             return False
 
