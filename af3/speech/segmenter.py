@@ -75,7 +75,7 @@ _RELATIONS = "=≈<>≤≥+×"  # no sentence begins with one: the dot before it
 _CHORD_LETTERS = "ABCDEFGIVivb♭#♯"
 _CHORD_AND_DASH = re.compile(r"(?:^|[\s(])[b♭#♯]?[A-GIViv][^\s.,;:!?–—-]{0,9} [–—-]$")  # F - G - C
 _INITIALS = re.compile(r"([^\W\d_]\.)*[^\W\d_]")
-_NUMBER_OF_A_LIST = re.compile(r"\s*\d+\.")
+_NUMBER_OF_A_LIST = re.compile(r"\s*(?:\d+|[IVX]{1,5})\.")
 
 
 class Segmenter:

@@ -78,8 +78,8 @@ _RULES = rules(
     (r"\bAC/DC\b", "AC DC"),
     (r"\b1/f(?= (?:noise|spectrum|fluctuations?)\b)", "1 over f"),
     (
-        r"(?<=\d)[\"″](?= (?:TRS|TS|jack|plug|socket|cable|connector|tape|vinyl|single|record|LP|EP|disc|speaker|woofer"
-        r"|screen|cymbal|tom|snare|reel)s?\b)",
+        r"(?<=\d)[\"″](?= (?:\d{1,2}-track|TRS|TS|jack|plug|socket|cable|connector|tape|vinyl|single|record|LP|EP|disc"
+        r"|speaker|woofer|screen|cymbal|tom|snare|reel)s?\b)",
         " inch",
     ),
     (r"\bop\. ?(?=\d)", "opus "),

@@ -124,7 +124,11 @@ _RULES = rules(
         rf"\b(\d{{1,2}})(?:st|nd|rd|th)? ({_MONTH})(?: ({_YEAR}))?(?!\w)",
         lambda m: f"{ordinal(int(m[1]))} of {m[2]}" + (f" {year(int(m[3]))}" if m[3] else ""),
     ),
-    (r"(?<=\d0s)[-–—](?=\d{4}s)", " to "),
+    (r"(?<=\d0s)\s?[-–—]\s?(?=(?:\d\d|['’‘])\d0s)", " to "),
+    (
+        rf"(?<![\w.,/-])({_YEAR})\s?[-–—]\s?(?=(?:[Pp]resent|today|now)\b)",
+        lambda m: f"{year(int(m[1]))} to ",
+    ),
     (r"(?<=\d\d0s)\s?[-–—]\s?['’]?([2-9]0)s\b", lambda m: f" to {decade(int(m[1]))}"),
     (r"(?<![\w.,])['’‘]?((?:1\d|20)\d0)['’]?s\b", lambda m: decade(int(m[1]))),
     (r"(?<![\w.,])['’‘]00s\b", "two thousands"),

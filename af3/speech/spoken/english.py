@@ -7,6 +7,7 @@ import re
 from af3.speech.spoken import (
     abbreviations,
     dates,
+    degrees,
     intervals,
     letter_a,
     maths,
@@ -28,6 +29,7 @@ _STEPS = (
     times.say,
     money.say,
     intervals.say,
+    degrees.say,
     music.say,
     letter_a.say,
     numbers.say_ranges,

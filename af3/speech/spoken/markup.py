@@ -54,6 +54,7 @@ _RULES: tuple[tuple[str, Say], ...] = (
     (r"_", " "),  # ... and names_like_this are words
     ("₋", "_"),
     (r"(?<=\b[PpE]\()([^()|\n]{1,20}?) ?\| ?([^()|\n]{1,20})(?=\))", r"\1 given \2"),  # a probability
+    (r"(?<![\w|])\|([A-Za-z][\w()₀-₉ +−-]{0,16})\|(?=[²³]|\^| ?[=<>≤≥≈])", r"the absolute value of (\1)"),
     (r"(?<![\w|])\|([a-zα-ωXYZH](?:[\w()₀-₉ +−-]{0,12}[\w)])?)\|(?![\w|])", r"the absolute value of \1"),
     (r"[ \t]*\|[ \t]*", ", "),  # cells of a table
     (

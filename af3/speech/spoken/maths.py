@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from af3.speech.spoken.dates import ordinal
 from af3.speech.spoken.rules import apply, rules
 
 _SIGNS = {
@@ -101,6 +102,11 @@ def _accented(found: re.Match[str]) -> str:
     return f"{letter} {_ABOVE[sign]}{power(found[2]) if found[2] else ''} "
 
 
+def _root(found: re.Match[str]) -> str:
+    """¹²√ → twelfth root of."""
+    return f"{ordinal(int(found[1].translate(_PLAIN_POWERS)))} root of "
+
+
 def _minus(found: re.Match[str]) -> str:
     return " minus " if re.search(r"[=≈∝<>]|\bequals\b", found.string) else found[0]
 
@@ -109,8 +115,9 @@ _WORD_SIGNS = "".join(sign for sign in _SIGNS if sign not in "+=&@<>")
 _RULES = rules(
     (rf"(?<![A-Za-z])([A-Za-z][{''.join(_ABOVE)}]|[{_COMPOSED}])([{_POWERS}]+)?(?![A-Za-z])", _accented),
     (r"(?<![\w)])(?:³\s?√|\b3√)", "∛"),
-    (r"(?<![\w)])⁴\s?√", "∜"),
     (r"(?<![\w)])ⁿ\s?√", "nth root of "),
+    (r"(?<![\w)])([⁰¹²³⁴-⁹]{1,2})√", _root),
+    (r"\b(f_?s|F_?s|SR|sr|N)/(2|4|8)(?![\w/])", r"\1 over \2"),
     (r"\b(sin|cos|tan)⁻¹", lambda m: f"inverse {_FUNCTIONS[m[1]]} "),
     (r"⌊([^⌊⌋]{1,40})⌋", r"the floor of \1 "),
     (r"⌈([^⌈⌉]{1,40})⌉", r"the ceiling of \1 "),

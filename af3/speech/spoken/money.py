@@ -13,9 +13,13 @@ _NAMES = {
     "€": ("euro", "euros", "cent"), "£": ("pound", "pounds", ""), "¥": ("yen", "yen", ""),
     "₹": ("rupee", "rupees", ""), "₩": ("won", "won", ""), "₽": ("rouble", "roubles", ""),
     "₿": ("bitcoin", "bitcoins", ""), "₺": ("lira", "lira", ""), "₫": ("dong", "dong", ""),
+    "R$": ("real", "reais", ""), "JP¥": ("yen", "yen", ""), "CHF": ("Swiss franc", "Swiss francs", ""),
+    "CA$": ("Canadian dollar", "Canadian dollars", "cent"), "AU$": ("Australian dollar", "Australian dollars", "cent"),
+    "NZ$": ("New Zealand dollar", "New Zealand dollars", "cent"),
+    "HK$": ("Hong Kong dollar", "Hong Kong dollars", "cent"),
     "₪": ("shekel", "shekels", ""), "₴": ("hryvnia", "hryvnias", ""),
 }  # fmt: skip
-_CODES = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
+_CODES = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "CHF": "CHF"}
 _PER = {"h": "hour", "mo": "month", "yr": "year", "kg": "kilogram", "km": "kilometre"}
 _SCALES = {
     "k": "thousand", "K": "thousand", "m": "million", "M": "million", "mn": "million", "B": "billion",
@@ -54,6 +58,7 @@ def _point(amount: str) -> str:
 
 
 _RULES = rules(
+    (r"\bRs\.? ?(?=\d)", "₹"),
     (rf"\b({'|'.join(_CODES)}) ?(?=\d)", lambda m: _CODES[m[1]]),
     (rf"€ ?({_EUROPEAN})(?![\w,.]\d|\w)", lambda m: f"€{_point(m[1])}"),
     (rf"(?<![\w.,])({_EUROPEAN}) ?(?=€|EUR\b)", lambda m: _point(m[1])),
@@ -68,7 +73,10 @@ _RULES = rules(
     ),
     (rf"(?<![\w.,])[-−](?={_SIGN})", "minus "),
     (rf"(?<![A-Za-z])(?P<sign>{_SIGN}) ?(?P<amount>{NUMBER}){_SCALE}", _price),
-    (rf"(?<![\w.,])(?P<amount>{NUMBER}){_SCALE} ?(?P<sign>[€£¥₹₩₽₺]|{'|'.join(_CODES)})(?![\w$])", _price),
+    (
+        rf"(?<![\w.,])(?P<amount>{NUMBER}){_SCALE} ?(?P<sign>[€£¥₹₩₽₺]|\$(?!\d)|{'|'.join(_CODES)})(?![\w$])",
+        _price,
+    ),
     (rf"(?<![\w.,])({NUMBER}) ?¢", lambda m: f"{m[1]} cent{'' if m[1] == '1' else 's'}"),
     (
         r"\b(dollars?|euros?|pounds?|yen|cents?|\d+)/(hour|h|day|week|month|mo|year|yr|kg|km|person|user|song|track)\b",

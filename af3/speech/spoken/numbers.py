@@ -43,6 +43,8 @@ def _vulgar(found: re.Match[str]) -> str:
 
 def _slashed(found: re.Match[str]) -> str:
     whole, above, below = found[1] or "", int(found[2]), int(found[3])
+    if above == below and below in (5, 10, 100):
+        return f"{whole} {above} out of {below}".strip()
     if above >= below > 12:
         return f"{above} {below}"
     if above >= below:
@@ -128,6 +130,7 @@ _RANGES = rules(
     ),
 )
 _RULES = rules(
+    (r"~\s?(?=\d{1,3}/\d|[½⅓⅔¼¾⅕⅛])", "about "),
     (
         r"\b[vV](?!\d+[–—-])(\d+(?:\.\d+){0,3})(?![\w.]|\.\d)(?<!\.)|\b[vV](\d+(?:\.\d+){1,3})(?=\.(?:\s|$))",
         lambda m: f"version {(m[1] or m[2]).replace('.', ' point ')}",
@@ -178,6 +181,7 @@ _RULES = rules(
     (r"(?<![\w./])(16|24|32)/(44\.1|48|88\.2|96|176\.4|192)(?![\w/]|\.\d)", r"\1 \2"),  # bits and kilohertz
     (r"\b9/11\b", "9 11"),
     (r"(?<![\w./,:$€£])(\d{1,2}\.\d{1,2})/(5|10|100)(?![\w/:]|[.,]\d)", r"\1 out of \2"),
+    (r"(?<=√)(\d{1,3})/(\d{1,3})(?![\w/:]|[.,]\d)", r"\1 over \2"),
     (rf"(?<![\w./,:$€£])(\d+ )?(\d{{1,3}})/({_DENOMINATORS})(?![\w/:]|[.,]\d)", _slashed),
     (r"(?<=\d)(ˢᵗ|ⁿᵈ|ʳᵈ|ᵗʰ)", lambda m: {"ˢ": "st", "ⁿ": "nd", "ʳ": "rd", "ᵗ": "th"}[m[1][0]]),
     (r"(?<![\w.,/])(\d{1,3})/(\d{1,3})(?:nd|rd|th)s\b", lambda m: fraction(int(m[1]), max(2, int(m[2])))),
@@ -186,7 +190,7 @@ _RULES = rules(
         r"(?<![\w.,])(\d{1,3}(?:,\d{3})*|\d{1,9})(?:st|nd|rd|th)\b",
         lambda m: ordinal(int(m[1].replace(",", ""))),
     ),
-    (r"(?<![\w.,])(\d+\.\d+|\d{2,3})K(?![\w-])", r"\1 thousand"),
+    (r"(?<![\w.,])(\d+\.\d+|\d{2,3}(?=K(?:\+|[.,;:)]|$| (?!gold)[a-z])))K(?![\w-])", r"\1 thousand"),
     (rf"(?<![\w.,])({NUMBER})(k|M|bn|B)(?![\w-])", lambda m: f"{m[1]} {_SCALES[m[2]]}"),
     (
         r"(?<![\w.,])(\d+(?:\.\d+)?)[eE]([-−+]?)(\d{1,3})(?!\w)",
@@ -195,6 +199,8 @@ _RULES = rules(
         ),
     ),
     (r"(?<![\w.])(\d{3,4})\s?[x×]\s?(\d{3,4})(?![\w.])", r"\1 by \2"),  # pixels
+    # The frets of a chord: x32010.
+    (r"(?<!\w)(?=x{1,2}\d)[x\d]{6}(?!\w)", lambda m: " ".join(m[0])),
     (r"(?<=\d)x(?=10(?:\^|[⁰¹²³⁴-⁹⁻]))", " times "),
     (r"\b(sin|cos|tan|log|ln|exp) ?(\d+)x\b", r"\1 \2 x"),
     (r"(?<=\d)[x×](?=\d)", lambda m: " by " if m[0] == "x" else " times "),

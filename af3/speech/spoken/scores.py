@@ -71,7 +71,7 @@ _RULES = rules(
     (r"\b15m[ab]\b", "quindicesima"),
     (r"\bK\. ?(?=\d)|\bKV ?(?=\d)", "K "),
     (
-        r"(?<![\w♭♯#–-])([A-G])([♭♯#b]?)(\d)\s?[–—-]\s?([A-G])([♭♯#b]?)(\d)(?![\w♭♯#]|\s?[–-])",
+        r"(?<![\w♭♯#–-])([A-G])([♭♯#b]?)([\d₀-₈])\s?[–—-]\s?([A-G])([♭♯#b]?)([\d₀-₈])(?![\w♭♯#]|\s?[–-])",
         lambda m: f"{m[1]}{m[2]}{m[3]} to {m[4]}{m[5]}{m[6]}",
     ),
     (r"\b([DS])\. ?(?=\d{2,3}\b)", r"\1 "),  # catalogues of Schubert's and Liszt's works

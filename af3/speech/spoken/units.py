@@ -34,7 +34,7 @@ _OTHERS = {
     "msec": "millisecond", "ft": "foot", "yd": "yard", "mi": "mile", "lb": "pound", "lbs": "pound", "oz": "ounce",
     "gal": "gallon", "ha": "hectare", "psi": "pound per square inch", "mmHg": "millimetre of mercury",
     "mph": "mile per hour", "kph": "kilometre per hour", "kmh": "kilometre per hour", "kn": "knot",
-    "rpm": "revolution per minute", "RPM": "revolution per minute",
+    "ips": "inch per second", "IPS": "inch per second", "rpm": "revolution per minute", "RPM": "revolution per minute",
     "fps": "frame per second", "FPS": "frame per second",
     "bps": "bit per second", "kbps": "kilobit per second", "Kbps": "kilobit per second", "Mbps": "megabit per second",
     "Gbps": "gigabit per second", "kb": "kilobit", "Mb": "megabit", "Gb": "gigabit", "KB": "kilobyte",
@@ -46,7 +46,7 @@ _OTHERS = {
     "Å": "ångström", "au": "astronomical unit", "atm": "atmosphere", "oct": "octave", "octave": "octave",
 }  # fmt: skip
 _INVARIABLE = frozenset({"hertz", "lux", "siemens", "molar"})
-_IRREGULAR = {"foot": "feet", "henry": "henrys", "full scale": "full scale"}
+_IRREGULAR = {"foot": "feet", "inch": "inches", "henry": "henrys", "full scale": "full scale"}
 # Units even without a number: "in kHz", "the dB scale".
 _ALONE = (
     "Hz kHz MHz GHz mHz dB dBFS dBA Ω kΩ MΩ µs µm µg µV µA µF µW µJ µN µH µT µS µl µL "
@@ -162,6 +162,8 @@ def _quantity(found: re.Match[str]) -> str:
         return found[0]  # 1/3 octave
     if symbol in "mgsh" and re.match(r" [b-z](?:[²³]|\b)", after):
         return found[0]  # ½ m v²
+    if len(symbol) == 1 and not joint and re.match(r"\s?[+*^]", after):
+        return found[0]  # 2N + 1
     one = number == "1" or number in _VULGAR or joint == "-" or (symbol == "bit" and not joint)
     sign = {"-": "minus ", "−": "minus ", "+": "plus ", "±": "plus or minus "}.get(found["sign"] or "", "")
     return f"{sign}{number} {unit_name(symbol, one)}"
@@ -207,6 +209,8 @@ _RULES = rules(
         r"(?<![\w.,])(\d{1,2})[′'’] ?(\d{1,2})(?:[″\"”]|''|(?=\s|[.,;]|$))",
         lambda m: f"{m[1]} {'foot' if m[1] == '1' else 'feet'} {m[2]}",
     ),
+    (r"(?<![\w.,/])(\d* ?[½¼¾⅛⅜⅝⅞]|\d+/\d+) ?(?:″|\"(?=[ )\].,;]|$))", r"\1 inch"),
+    (r"(?<![\w.])[-−–]inf\b", "minus infinity"),
     (r"(?<![\w.,])(\d+(?:\.\d+)?)″", lambda m: f"{m[1]} inch{'' if m[1] == '1' else 'es'}"),
     (r"(?<=\d)\s?°\s(?=(?:turn|angle|rotation|phase|arc|field|view|bend)s?\b)", " degree "),
     (
