@@ -7,8 +7,8 @@ the caller keeps the first `audio_token_count(length)` of each row.
 A window is padded to just past its end instead of to 30 s: the same embeddings (see af3/encoder/onnx_encoder.py) for a
 fraction of the work. There are two forms, both checked against Transformers:
 
-- `RaggedEncoder`, for TensorRT: plain operators of opset 20 (the newest that TensorRT 10 reads) and a mask, so that
-  windows of different lengths can share a call.
+- `RaggedEncoder`, for TensorRT: plain operators of opset 20 (the newest that TensorRT 10 reads), no convolution of 400
+  samples in FP32 (TensorRT may lack a kernel), and a mask, so that windows of different lengths can share a call.
 - `AlignedEncoder`, for ONNX Runtime: its fused attention, which stores no score matrix, and no mask; all windows of
   a call have the same length.
 """
@@ -40,6 +40,7 @@ Rotation = Literal["formula", "table"]
 
 OPSET = 20
 FFT_SAMPLES = 400
+FRAME_HOPS = 3  # that hold one frame
 DYNAMIC = torch.export.Dim.DYNAMIC
 MASKED = -1e9  # added to the attention score of a key past the end of its window
 
@@ -51,27 +52,55 @@ class LogMel(nn.Module):
     slaney mels, log10 clamped to 8 below the loudest value of the window, (x + 4) / 4.
     """
 
-    dft: Tensor  # [402, 1, 400]: cosines, then sines
+    dft: Tensor
     mel: Tensor  # [mels, 201]
 
     def __init__(self, mel_filters: np.ndarray) -> None:
         super().__init__()
-        time = torch.arange(FFT_SAMPLES, dtype=torch.float64)
-        angle = 2 * math.pi / FFT_SAMPLES * torch.arange(FFT_SAMPLES // 2 + 1)[:, None] * time
-        window = torch.hann_window(FFT_SAMPLES, dtype=torch.float64)
-        dft = torch.cat([angle.cos(), -angle.sin()]) * window
-        self.register_buffer("dft", dft[:, None].float())
+        self.register_buffer("dft", self.shaped(windowed_dft()))
         self.register_buffer("mel", torch.from_numpy(mel_filters.T.copy()).float())
+
+    def shaped(self, dft: Tensor) -> Tensor:
+        """The weights of `spectrum`, [402, 1, 400]."""
+        return dft[:, None]
+
+    def spectrum(self, padded: Tensor) -> Tensor:
+        """Samples with 200 more at each end, [W, S + 400] → real and imaginary parts, [W, 402, S / 160]."""
+        return functional.conv1d(padded[:, None], self.dft, stride=HOP)[:, :, :-1]
 
     def forward(self, pcm: Tensor) -> Tensor:
         half = FFT_SAMPLES // 2
-        padded = functional.pad(pcm[:, None], (half, half), mode="reflect")
-        spectrum = functional.conv1d(padded, self.dft, stride=HOP)[:, :, :-1]
-        real, imaginary = spectrum.split(FFT_SAMPLES // 2 + 1, dim=1)
+        padded = functional.pad(pcm[:, None], (half, half), mode="reflect")[:, 0]
+        real, imaginary = self.spectrum(padded).split(FFT_SAMPLES // 2 + 1, dim=1)
         power = self.mel @ (real * real + imaginary * imaginary)
         loudness = power.clamp(min=1e-10).log10()
         floor = loudness.amax(dim=(1, 2), keepdim=True) - 8.0
         return (torch.maximum(loudness, floor) + 4.0) / 4.0
+
+
+class LogMelByProducts(LogMel):
+    """The same with the DFT as one product of matrices.
+
+    A frame is the next three hops (the last 80 of their 480 samples count nothing), so no sample is gathered.
+    """
+
+    def shaped(self, dft: Tensor) -> Tensor:
+        """[480, 402]"""
+        return functional.pad(dft, (0, FRAME_HOPS * HOP - FFT_SAMPLES)).T.contiguous()
+
+    def spectrum(self, padded: Tensor) -> Tensor:
+        windows, frames = padded.shape[0], padded.shape[1] // HOP - (FRAME_HOPS - 1)
+        hops = padded[:, : (frames + FRAME_HOPS - 1) * HOP].reshape(windows, frames + FRAME_HOPS - 1, HOP)
+        rows = torch.cat([hops[:, first : first + frames] for first in range(FRAME_HOPS)], dim=2)
+        return (rows @ self.dft).transpose(1, 2)
+
+
+def windowed_dft() -> Tensor:
+    """Cosines, then sines, under a periodic Hann window: float32 [402, 400]."""
+    time = torch.arange(FFT_SAMPLES, dtype=torch.float64)
+    angle = 2 * math.pi / FFT_SAMPLES * torch.arange(FFT_SAMPLES // 2 + 1)[:, None] * time
+    window = torch.hann_window(FFT_SAMPLES, dtype=torch.float64)
+    return (torch.cat([angle.cos(), -angle.sin()]) * window).float()
 
 
 class MaskedAttention(nn.Module):
@@ -133,6 +162,7 @@ class WaveformEncoder(nn.Module):
     position table to the input's length, derives a window's end from its sample count, and pools by a mean of pairs.
     """
 
+    log_mel_by: type[LogMel]
     attention: type[nn.Module]
     rotation_by: Rotation
     mixes_lengths: bool  # windows of different lengths may share a call
@@ -146,7 +176,7 @@ class WaveformEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.rotation = rotation
-        self.log_mel = LogMel(mel_filters)
+        self.log_mel = self.log_mel_by(mel_filters)
         self.tower = tower
         self.projector = projector
         layers = cast(list[af3_model.AudioFlamingo3EncoderLayer], tower.layers)
@@ -175,6 +205,7 @@ def heard(frames: int, pcm_lengths: Tensor) -> Tensor:
 class RaggedEncoder(WaveformEncoder):
     """For TensorRT: windows of any lengths in one call; frames past the end of a window are masked."""
 
+    log_mel_by = LogMelByProducts
     attention = MaskedAttention
     rotation_by = "table"
     mixes_lengths = True
@@ -192,6 +223,7 @@ class RaggedEncoder(WaveformEncoder):
 class AlignedEncoder(WaveformEncoder):
     """For ONNX Runtime: all windows of a call have one length; frames past it are cut before the first layer."""
 
+    log_mel_by = LogMel
     attention = FusedAttention
     rotation_by = "formula"
     mixes_lengths = False

@@ -7,6 +7,7 @@ from queue import Queue
 import numpy as np
 import pytest
 import torch
+from transformers import WhisperFeatureExtractor
 
 from af3.encoder.embedding_cache import CachedEncoder
 from af3.encoder.interface import Window
@@ -163,6 +164,21 @@ def test_a_swapped_window_index_gives_other_embeddings() -> None:
     places = (1, 0, 2)
     swapped = [Window(window.samples, place) for window, place in zip(windows, places, strict=True)]
     assert relative_error(np.concatenate(engine_of("next").encode(swapped)), reference) > WRONG
+
+
+@pytest.mark.parametrize("by", [export_encoder.LogMel, export_encoder.LogMelByProducts])
+@pytest.mark.parametrize("samples", [640, 16_000, 479_680, 480_000])
+def test_both_forms_of_log_mel_are_the_feature_extractors(
+    by: type[export_encoder.LogMel], samples: int
+) -> None:
+    extractor = WhisperFeatureExtractor(feature_size=128)
+    pcm = np.stack([clip(30.0)[:samples], 1e-3 * clip(30.0)[-samples:]])
+    expected = extractor(list(pcm), sampling_rate=16_000, padding=False, return_tensors="np")[
+        "input_features"
+    ]
+    found = by(extractor.mel_filters)(torch.from_numpy(pcm)).numpy()
+    assert found.shape == (2, 128, samples // 160)
+    assert np.abs(found - expected).max() < 2e-4
 
 
 @pytest.mark.parametrize("form", [export_encoder.AlignedEncoder, export_encoder.RaggedEncoder])
