@@ -174,7 +174,7 @@ def _describe_gpu(arguments: argparse.Namespace, target: Target, output: Path) -
         gigabytes = (geometry.encoder_weights + geometry.llm_weights) * memory_plan.BF16_BYTES / 1e9
         print(LICENCE_NOTICE.format(name=arguments.checkpoint))
         print(f"to download: checkpoint {gigabytes:.1f} GB, image about {tools.IMAGE_GB} GB, once")
-    memory = memory_plan.plan(job.target, geometry)
+    memory = memory_plan.plan(job.target, geometry, compiled_voice=job.voice is not None)
     print(memory_plan.describe(memory))
     memory_plan.require_fit(memory)
     print(tool_commands.describe(job, geometry))
@@ -204,7 +204,7 @@ def _build_gpu(arguments: argparse.Namespace, target: Target, output: Path) -> N
     geometry = nvidia.geometry(source)
     if clips:
         calibration.require_enough(clips, geometry.llm_weights)
-    memory = memory_plan.plan(job.target, geometry, found.memory_bytes)
+    memory = memory_plan.plan(job.target, geometry, found.memory_bytes, compiled_voice=job.voice is not None)
     print(memory_plan.describe(memory))
     memory_plan.require_fit(memory)
     adapter = think.open_adapter(source) if arguments.think else None

@@ -31,7 +31,7 @@ ENCODER_FRAMES_PER_WINDOW = 1500
 MEL_FRAMES_PER_WINDOW = 3000
 MEL_BINS = 128
 WINDOW_SAMPLES = 480_000
-LOG_MEL_BYTES = (402 * 400 + MEL_BINS * 201) * FP32_BYTES  # DFT and mel filters stay FP32
+LOG_MEL_BYTES = (402 * 480 + MEL_BINS * 201) * FP32_BYTES  # DFT and mel filters stay FP32
 
 # TensorRT's kernels address a tensor with 32 bits (TensorRT #1948, #4408, TensorRT-LLM #2204, #2422).
 MOST_ELEMENTS = (1 << 31) - 1
@@ -42,8 +42,12 @@ KV_CACHE_FRACTION = 0.60
 # `embedding_cache_mib` in audio_encoder/configs/gpu.pbtxt (a test compares them): 24 minutes of audio.
 EMBEDDING_CACHE_BYTES = GIB // 4
 CUDA_CONTEXT_BYTES = GIB // 2  # estimate: context and kernels of one process
-# tritonserver with the LLM, the Python stub of audio_encoder, and the MPS server; speech runs on the CPU
-CUDA_PROCESSES = 3
+# tritonserver with the LLM, the Python stub of audio_encoder, and the MPS server; that of `tts` with a compiled voice
+CUDA_PROCESSES = ("LLM", "encoder", "MPS")
+CUDA_PROCESSES_WITH_VOICE = ("LLM", "encoder", "voice", "MPS")
+# estimate: three engines of a VITS voice as large as facebook/mms-tts-eng. TensorRT for RTX reserves 0.43 GiB for them
+# (`python -m tests.full_size --tensorrt`).
+VOICE_BYTES = 3 * GIB // 4
 LLM_RUNTIME_BYTES = GIB // 2  # estimate: sampling, logits, workspace and CUDA graphs of the executor
 LENGTH_BYTES = 8  # int64, of pcm_lengths and of window_index
 
@@ -146,12 +150,18 @@ class MemoryPlan:
     encoder_activations: int
     encoder_buffers: int
     embedding_cache: int
+    voice: int
     contexts: int
 
     @property
     def free(self) -> int:
         llm = self.llm_weights + self.prompt_table + self.backend_copies + self.llm_activations
-        return self.gpu_memory - llm - self.cuda_pool - self.encoder - self.contexts
+        return self.gpu_memory - llm - self.cuda_pool - self.encoder - self.voice - self.contexts
+
+    @property
+    def processes(self) -> tuple[str, ...]:
+        """Those with a CUDA context."""
+        return CUDA_PROCESSES_WITH_VOICE if self.voice else CUDA_PROCESSES
 
     @property
     def encoder(self) -> int:
@@ -177,8 +187,8 @@ class MemoryPlan:
     def shortage(self) -> str | None:
         """Why these limits do not fit, or None.
 
-        The KV cache must hold one longest request. When the LLM loads before the encoder, its cache is a share of more
-        memory, and the rest must still hold the encoder.
+        The KV cache must hold one longest request. When the LLM loads before the encoder and the voice, its cache is a
+        share of more memory, and the rest must still hold them.
         """
         elements = self.target.prompt_table_rows * self.geometry.hidden_size
         if elements > MOST_ELEMENTS:
@@ -191,18 +201,22 @@ class MemoryPlan:
                 f"the KV cache would hold {self.kv_tokens} tokens, fewer than the "
                 f"{self.target.limits.max_sequence_tokens} of one longest request (max_sequence_tokens)"
             )
-        encoder = self.encoder + CUDA_CONTEXT_BYTES
-        left = int((self.free + encoder) * (1 - KV_CACHE_FRACTION))
-        if left < encoder:
-            return (
-                f"the audio encoder needs {gib(encoder)}, and the KV cache leaves {gib(left)} when the LLM "
-                "loads first"
-            )
+        later, names = self.encoder + CUDA_CONTEXT_BYTES, "the audio encoder needs"
+        if self.voice:
+            later, names = later + self.voice + CUDA_CONTEXT_BYTES, "the audio encoder and the voice need"
+        left = int((self.free + later) * (1 - KV_CACHE_FRACTION))
+        if left < later:
+            return f"{names} {gib(later)}, and the KV cache leaves {gib(left)} when the LLM loads first"
         return None
 
 
-def plan(target: Target, geometry: Geometry, gpu_memory: int | None = None) -> MemoryPlan:
-    """Compute the plan for a target. gpu_memory: bytes, by default the target's."""
+def plan(
+    target: Target, geometry: Geometry, gpu_memory: int | None = None, *, compiled_voice: bool = False
+) -> MemoryPlan:
+    """Compute the plan for a target. gpu_memory: bytes, by default the target's.
+
+    compiled_voice: the server has a VITS voice, which TensorRT runs; every other voice runs on the CPU.
+    """
     bits = BITS_PER_WEIGHT[target.llm_precision]
     weights = geometry.quantised_weights * bits // 8 + geometry.bf16_weights * BF16_BYTES
     table = target.prompt_table_rows * geometry.hidden_size * BF16_BYTES
@@ -222,7 +236,8 @@ def plan(target: Target, geometry: Geometry, gpu_memory: int | None = None) -> M
         encoder_activations=encoder_bytes(target.encoder_windows, geometry),
         encoder_buffers=buffer_bytes(target.encoder_windows, geometry),
         embedding_cache=EMBEDDING_CACHE_BYTES,
-        contexts=CUDA_PROCESSES * CUDA_CONTEXT_BYTES,
+        voice=VOICE_BYTES if compiled_voice else 0,
+        contexts=len(CUDA_PROCESSES_WITH_VOICE if compiled_voice else CUDA_PROCESSES) * CUDA_CONTEXT_BYTES,
     )
 
 
@@ -235,7 +250,9 @@ def require_fit(memory: MemoryPlan) -> None:
     where = f"build_engines/targets/{target.name}.py"
     raise BuildError(
         f"{target.name} with {target.llm_precision} weights does not fit {gib(memory.gpu_memory)}: "
-        f"{memory.shortage}. " + (_lower(remedy, where) if remedy else _no_limit_helps(target))
+        f"{memory.shortage}. "
+        + (_lower(remedy, where) if remedy else _no_limit_helps(target))
+        + (", or take VOICE=kokoro, which runs on the CPU" if memory.voice else "")
     )
 
 
@@ -264,8 +281,12 @@ def describe(memory: MemoryPlan) -> str:
         ),
         ("encoder buffers", memory.encoder_buffers, "samples and embeddings of one call"),
         ("embedding cache", memory.embedding_cache, "clips heard before, at most"),
-        ("speech", 0, "runs on the CPU"),
-        ("CUDA contexts", memory.contexts, f"estimate, {CUDA_PROCESSES} processes: LLM, encoder, MPS"),
+        ("voice", memory.voice, "estimate, a compiled VITS voice" if memory.voice else "runs on the CPU"),
+        (
+            "CUDA contexts",
+            memory.contexts,
+            f"estimate, {len(memory.processes)} processes: {', '.join(memory.processes)}",
+        ),
         (
             "KV cache",
             memory.kv_cache,
@@ -308,7 +329,8 @@ def _smaller_limit(memory: MemoryPlan) -> str | None:
     target = memory.target
 
     def fits(candidate: Target) -> bool:
-        return plan(candidate, memory.geometry, memory.gpu_memory).shortage is None
+        voice = memory.voice > 0
+        return plan(candidate, memory.geometry, memory.gpu_memory, compiled_voice=voice).shortage is None
 
     for slots in range(target.limits.max_batch_size - 1, 0, -1):
         limits = target.limits.model_copy(update={"max_batch_size": slots})

@@ -1,6 +1,6 @@
 """Do engines of the full-size model build within memory? python -m tests.full_size FOLDER [--decoder-layers 28]
 
-python -m tests.full_size --tensorrt builds the encoder alone, with TensorRT for RTX: three minutes, 9 GB of memory.
+python -m tests.full_size --tensorrt builds, with TensorRT for RTX, every graph that TensorRT gets, and nothing else.
 
 Writes a random checkpoint in AF3's own sizes (8.3 B parameters in bf16, 16.6 GB, layer by layer), builds its CPU
 engines with `python -m build_engines`, and prints time, peak memory and the figures of the verification. Takes tens
@@ -111,7 +111,7 @@ def build(checkpoint: Path, precision: str, output: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.full_size", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", help="left there to be looked at")
-    parser.add_argument("--tensorrt", action="store_true", help="the encoder, with TensorRT for RTX")
+    parser.add_argument("--tensorrt", action="store_true", help="encoder and voice, with TensorRT for RTX")
     parser.add_argument(
         "--target", choices=TARGETS, default="h100", help="whose profiles (default: %(default)s)"
     )

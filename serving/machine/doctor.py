@@ -66,7 +66,7 @@ def check_disk(folder: Path, needed_gb: int) -> Finding:
     found = f"{free / GB:.0f} GB free in {folder}"
     if free >= needed_gb * GB:
         return Finding("disk", "ok", found)
-    remedy = f"{needed_gb} GB are needed; make room, or set HF_HOME and OUTPUT to another disk"
+    remedy = f"{needed_gb} GB are needed; make room, or put the clone and HF_HOME on another disk"
     return Finding("disk", "missing", found, remedy)
 
 

@@ -6,7 +6,6 @@ shapes, not the speed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,10 +26,3 @@ def build(onnx: Path, profiles: Sequence[Bounds]) -> Built:
 def encoder_profiles(target: Target, placed: bool = False) -> list[Bounds]:
     """The profiles that Polygraphy is given for a target."""
     return rtx_build.bounds(tensorrt_build.profiles(target), placed)
-
-
-def voice_profile(bounds: Sequence[str]) -> Bounds:
-    """Shapes as Polygraphy reads them, `name:[1,2]` at least, best and most."""
-    name = bounds[0].partition(":")[0]
-    least, best, most = (tuple(map(int, re.findall(r"\d+", bound.partition(":")[2]))) for bound in bounds)
-    return {name: (least, best, most)}

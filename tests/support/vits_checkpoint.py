@@ -11,7 +11,6 @@ CHARACTERS = "k'zyuxwvtsrqponmljihgfedcba -"
 
 def save_checkpoint(folder: Path, **changes: object) -> Path:
     """A VITS of 60 000 parameters, with the parts of facebook/mms-tts-eng."""
-    torch.manual_seed(0)
     config = VitsConfig(
         vocab_size=len(CHARACTERS),
         hidden_size=16,
@@ -33,6 +32,12 @@ def save_checkpoint(folder: Path, **changes: object) -> Path:
         depth_separable_num_layers=2,
         **changes,
     )
+    return save_random(folder, config)
+
+
+def save_random(folder: Path, config: VitsConfig) -> Path:
+    """A VITS of these sizes with random weights and the tokenizer above."""
+    torch.manual_seed(0)
     model = VitsModel(config)
     for attention in (layer.attention for layer in model.text_encoder.encoder.layers):
         torch.nn.init.normal_(attention.emb_rel_k)  # else the relative positions would hardly count

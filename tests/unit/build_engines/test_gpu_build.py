@@ -329,6 +329,7 @@ def test_a_dry_run_with_a_voice_prints_its_commands_and_downloads_nothing(tmp_pa
     assert run_command_line(monkeypatch, programs, *source, *voice) == 0
     printed = capsys.readouterr().out
     assert "latents:[1,192,156]" in printed
+    assert "a compiled VITS voice" in printed
     for name in ("text", "flow", "decoder"):
         assert f"--output {tmp_path}/out/voice/{name}.plan" in printed
     assert ["docker", "run"] not in [words[:2] for words in standins.calls(programs)]

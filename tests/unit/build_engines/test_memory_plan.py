@@ -108,7 +108,7 @@ def test_the_prompt_table_has_a_slot_for_every_request():
 
 
 def test_every_part_that_is_shown_is_counted_and_every_byte_has_a_part():
-    memory = plan(TARGETS["l40s"].hearing(reach.AUDIO_FLAMINGO_NEXT), WITH_ROTATION)
+    memory = plan(TARGETS["l40s"].hearing(reach.AUDIO_FLAMINGO_NEXT), WITH_ROTATION, compiled_voice=True)
     shown = {
         name: getattr(memory, name)
         for name in vars(memory)
@@ -125,6 +125,43 @@ def test_every_part_that_is_shown_is_counted_and_every_byte_has_a_part():
             .replace("backend", "backend's")
         )
         assert words.replace("contexts", "CUDA contexts") in rows, (words, rows)
+
+
+def test_a_compiled_voice_and_its_process_are_counted():
+    """`model_repository/tts` runs a VITS voice on the GPU, in a process of its own; the plan said: on the CPU."""
+    without, beside = plan(H100, AUDIO_FLAMINGO_3), plan(H100, AUDIO_FLAMINGO_3, compiled_voice=True)
+    assert without.voice == 0
+    assert without.free - beside.free == beside.voice + memory_plan.CUDA_CONTEXT_BYTES
+    assert "runs on the CPU" in describe(without)
+    assert "runs on the CPU" not in describe(beside)
+    assert "4 processes: LLM, encoder, voice, MPS" in describe(beside)
+
+
+@pytest.mark.parametrize("seconds", [30, 120, 600, 1800])
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_a_compiled_voice_fits_or_a_limit_is_named(target, seconds):
+    asked = target.hearing(reach.AUDIO_FLAMINGO_NEXT, seconds)
+    beside = plan(asked, WITH_ROTATION, compiled_voice=True)
+    if (target.name, seconds) not in {("l4", 600), ("a10g", 600)}:
+        require_fit(beside)
+        return
+    with pytest.raises(
+        BuildError, match=r"lower max_batch_size from 8 to \d, or take VOICE=kokoro"
+    ) as refused:
+        require_fit(beside)
+    fewer = with_slots(asked, int(re.search(r"8 to (\d)", str(refused.value))[1]))
+    require_fit(plan(fewer, WITH_ROTATION, compiled_voice=True))
+
+
+def test_a_voice_that_loads_after_the_llm_needs_room_that_the_cache_leaves():
+    a100 = TARGETS["a100"]
+    fits = next(
+        size * GIB // 4
+        for size in range(4 * 30, 4 * 80)
+        if plan(a100, AUDIO_FLAMINGO_3, size * GIB // 4).shortage is None
+    )
+    refused = plan(a100, AUDIO_FLAMINGO_3, fits, compiled_voice=True).shortage
+    assert "the audio encoder and the voice need" in refused
 
 
 def test_the_pool_of_triton_is_as_large_as_the_plan_says():
@@ -196,7 +233,7 @@ def test_the_table_shows_every_part_and_the_requests():
         "KV cache",
         "activations",
         "encoder",
-        "speech",
+        "voice",
         "10 min clips",
     ):
         assert part in text
