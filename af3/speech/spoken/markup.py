@@ -20,6 +20,7 @@ def _placed(letter: str, text: str) -> str:
 # Repetitions are bounded, so that the work stays linear in the text.
 _RULES: tuple[tuple[str, Say], ...] = (
     (r"<su(b|p)>\s*([\w+−-]{1,12})\s*</su(?:b|p)>", lambda m: _placed(m[1], m[2])),
+    (r"\blog_\{?(\d{1,2})\}?", lambda m: f"log{latex.as_index(m[1])}"),
     (r"(?<!\S):[a-z][a-z_]{2,40}:(?!\S)", " "),  # the name of an emoji
     (r"(?<=\S) +[•‣·] +(?=\S)", ", "),  # items in a line
     (r"<!--.{0,400}?-->|</?[a-zA-Z](?![\w+.-]{0,80}[:@])[^<>\n]{0,200}>", " "),  # HTML
@@ -54,6 +55,7 @@ _RULES: tuple[tuple[str, Say], ...] = (
     (r"_", " "),  # ... and names_like_this are words
     ("₋", "_"),
     (r"(?<=\b[PpE]\()([^()|\n]{1,20}?) ?\| ?([^()|\n]{1,20})(?=\))", r"\1 given \2"),  # a probability
+    (r"(?<![\w|])\|\|([^\s|][^|\n]{0,18}?)\|\|(?![A-Za-z|])", r"‖\1‖"),
     (r"(?<![\w|])\|([A-Za-z][\w()₀-₉ +−-]{0,16})\|(?=[²³]|\^| ?[=<>≤≥≈])", r"the absolute value of (\1)"),
     (r"(?<![\w|])\|([a-zα-ωXYZH](?:[\w()₀-₉ +−-]{0,12}[\w)])?)\|(?![\w|])", r"the absolute value of \1"),
     (r"[ \t]*\|[ \t]*", ", "),  # cells of a table
@@ -65,7 +67,7 @@ _RULES: tuple[tuple[str, Say], ...] = (
 )
 _COMPILED = tuple((re.compile(pattern, re.DOTALL), replacement) for pattern, replacement in _RULES)
 _EMOJI_STYLE = re.compile("[^\\x00-\\x7f]\ufe0f")  # a character shown as an emoji
-_KEPT_SYMBOLS = frozenset("°♭♮𝄪𝄫♩♪\U0001d157\U0001d15d\U0001d161^№")
+_KEPT_SYMBOLS = frozenset("°♭♮⇌⇄☉𝄪𝄫♩♪\U0001d157\U0001d15d\U0001d161^№")
 # Symbols, modifiers, invisible and private-use characters, of which emoji consist.
 _DROPPED_CATEGORIES = frozenset({"So", "Sk", "Cc", "Cf", "Cs", "Co", "Cn", "Me"})
 _VARIATION = "\ufe0e\ufe0f"
@@ -88,6 +90,7 @@ _NOTE_VALUE = re.compile("(?<![=≈])(?<![=≈] )[♩♪\U0001d157\U0001d15d\U00
 _PANDOC_INDEX = re.compile(r"(?<=[A-Za-z)])~(\d{1,3})~")
 # Hyphens and dashes of other widths: models write U+2011, the hyphen at which no line breaks.
 _DASHES = str.maketrans({"‐": "-", "‑": "-", "﹣": "-", "‒": "–", "―": "—"})
+_TRIANGLE = re.compile(r"△(?=[A-Z]{3}\b)")
 _CIRCLED = re.compile("[①-⓿❶-➓]")
 _OTHER_DIGITS = re.compile(r"[^\W\D0-9]")  # of Arabic, Devanagari and other scripts
 _WIDE_MARKS = re.compile("[，：；](?=\\S)")
@@ -99,6 +102,7 @@ def plain(text: str) -> str:
     text = _APOSTROPHE.sub("'", _EMOJI_STYLE.sub("", unicodedata.normalize("NFC", text))).translate(_DASHES)
     text = _WIDE_MARKS.sub(lambda mark: f"{mark[0]} ", _CIRCLED.sub(_circled, text))
     text = _OTHER_DIGITS.sub(lambda digit: str(unicodedata.digit(digit[0], "")), text)
+    text = _TRIANGLE.sub("triangle ", text)
     for sign, plainer in _NOTE_SIGNS:
         text = text.replace(sign, plainer)
     text = _THIN_SPACE.sub(",", text)

@@ -19,6 +19,10 @@ _SIGNS = {
     "∅": "the empty set", "∠": "angle", "⊥": "perpendicular to", "∥": "parallel to", "∴": "therefore",
     "∵": "because", "√": "square root of", "∛": "cube root of", "∜": "fourth root of", "ℏ": "h bar", "&": "and",
     "@": "at", "§": "section", "¬": "not", "∧": "and", "∨": "or", "≅": "is approximately equal to", "↦": "maps to",
+    "⇌": "in equilibrium with", "⇄": "in equilibrium with", "⊕": "circled plus", "⊗": "circled times",
+    "∘": "composed with", "∮": "the contour integral of", "∬": "the double integral of", "⟶": "to", "⟹": "implies",
+    "⊃": "superset of", "⊇": "superset of", "∖": "minus", "≃": "is approximately equal to", "≜": "is defined as",
+    "≲": "less than about", "≳": "greater than about", "☉": "sun", "ᵀ": "transpose",
 }  # fmt: skip
 # Not ʰ, ʲ and ʷ, which write sounds.
 _POWERS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱˣᵃᵇᶜᵈᵉᶠᵍᵏᵐᵒᵖʳˢᵗᵘᵛʸᶻ"
@@ -62,7 +66,9 @@ def _superscript(found: re.Match[str]) -> str:
 
 def _substance(formula: str) -> str:
     """H₂O → H 2 O."""
-    return " " + " ".join(re.findall(r"\d+|[A-Za-z]", formula.translate(_PLAIN_INDICES))) + " "
+    return (
+        " " + " ".join(re.findall(r"\d+|[A-Za-z]", formula.replace(")", " ").translate(_PLAIN_INDICES))) + " "
+    )
 
 
 def _charge(found: re.Match[str]) -> str:
@@ -80,6 +86,13 @@ def _index(found: re.Match[str]) -> str:
 def _integral(found: re.Match[str]) -> str:
     low, high = found[1].translate(_PLAIN_INDICES), found[2].translate(_PLAIN_POWERS)
     return f"the integral from {low} to {high} of "
+
+
+def _over(found: re.Match[str]) -> str:
+    """∑ᵢ₌₁ⁿ → the sum from i = 1 to n of."""
+    name = "product" if found[1] == "∏" else "sum"
+    low, high = found[2].replace("₌", "=").translate(_PLAIN_INDICES), found[3].translate(_PLAIN_POWERS)
+    return f"the {name} {'from' if high else 'over'} {low}{f' to {high}' if high else ''} of "
 
 
 def _greek(found: re.Match[str]) -> str:
@@ -113,7 +126,10 @@ def _minus(found: re.Match[str]) -> str:
 
 _WORD_SIGNS = "".join(sign for sign in _SIGNS if sign not in "+=&@<>")
 _RULES = rules(
-    (rf"(?<![A-Za-z])([A-Za-z][{''.join(_ABOVE)}]|[{_COMPOSED}])([{_POWERS}]+)?(?![A-Za-z])", _accented),
+    (
+        rf"(?<![A-Za-z{_LETTERS}])([A-Za-z{_LETTERS}][{''.join(_ABOVE)}]|[{_COMPOSED}])([{_POWERS}]+)?(?![A-Za-z])",
+        _accented,
+    ),
     (r"(?<![\w)])(?:³\s?√|\b3√)", "∛"),
     (r"(?<![\w)])ⁿ\s?√", "nth root of "),
     (r"(?<![\w)])([⁰¹²³⁴-⁹]{1,2})√", _root),
@@ -121,12 +137,20 @@ _RULES = rules(
     (r"\b(sin|cos|tan)⁻¹", lambda m: f"inverse {_FUNCTIONS[m[1]]} "),
     (r"⌊([^⌊⌋]{1,40})⌋", r"the floor of \1 "),
     (r"⌈([^⌈⌉]{1,40})⌉", r"the ceiling of \1 "),
-    (r"‖([^‖]{1,40})‖", r"the norm of \1 "),
+    (r"‖([^‖]{1,40})‖", r"the norm of (\1)"),
     (r"(?<=[\w)])!(?=\s?[=·×*/)+−])(?!=)", " factorial "),
     (r"Σ(?=\s?[a-zA-Z(])", lambda m: "the sum of " if "=" in m.string else m[0]),
     (r"\b([a-z])['′](?=\s?[=≈<>])", r"\1 prime "),
     (r"&&", "&"),
     (r"(?<![\w.,])[-−]\s?(?=∞)", "minus "),
+    (
+        r"∂([²³])(\w)/∂(\w)([²³])",
+        lambda m: f"partial{power(m[1])} {m[2]} over partial {m[3]}{power(m[4])}",
+    ),
+    (rf"([∑∏Σ])([{_INDICES}₌]+)([{_POWERS}]*)\s?", _over),
+    (r"(?<=[A-Z0-9a-z)])\^(\d?)([+−-])(?![\w(.])", lambda m: f" {m[1]} {'plus' if m[2] == '+' else 'minus'}"),
+    (r"\b(Cl|Br|OH|NO3|HCO3)-(?=[\s,.;)]|$)", r"\1 minus"),
+    (r"(?<=\w) [~∼] (?=[A-Z][A-Za-z]{0,8}\()", " is distributed as "),
     (r"∂(\w*)/∂(\w+)", r"partial \1 over partial \2"),
     (r"\bd(\w?)/d([a-z])\b", r"d \1 over d \2"),
     (r"\b([a-zA-Z])['′](?=\()", r"\1 prime "),
@@ -149,15 +173,15 @@ _RULES = rules(
     (r"(?<=\w)\s?:=\s?", " is defined as "),
     (rf"\b({_FORMULAS})(?:\b|(?=[⁺⁻]))", lambda m: _substance(m[1])),
     (
-        rf"(?<!\w)(?=\S*[₀-₉])((?:\(?{_ELEMENT}[₀-₉]*\)?[₀-₉]*){{2,}}|[HONFCBPS][₂-₉]|Cl₂|Br₂)(?!(?!e\b)[a-z]|[₀-₉])",
-        lambda m: _substance(m[1].replace("(", "").replace(")", "")),
+        rf"(?<![A-Za-z_₀-₉])(?=\S*[₀-₉])((?:\(?{_ELEMENT}[₀-₉]*\)?[₀-₉]*){{2,}}|[HONFCBPS][₂-₉]|Cl₂|Br₂)(?!(?!e\b)[a-z]|[₀-₉])",
+        lambda m: _substance(m[1]),
     ),
     (rf"(?<!\w)([{_POWERS}]+)(?=[A-Z])", lambda m: m[1].translate(_PLAIN_POWERS) + " "),  # ¹⁴C
     (r"(?<![A-Za-z])log(2|10)(?=\W)", r" log base \1 "),
     (r" ([²³]?)([⁺⁻])(?!\w)", _charge),
     (rf"([^\W\d_{_INDICES}]+|\))([{_INDICES}]+)", _index),
     (r"(?<![^\W_])([^\W\d_]+)_(\w+)", lambda m: f"{m[1]} sub {m[2]} "),
-    (rf"([^\W_{_POWERS}]+|[)\]°])([{_POWERS}]+)", _superscript),
+    (rf"([^\W_{_POWERS}]+|[)\]°∇∂])([{_POWERS}]+)", _superscript),
     (r"(?<=[\w)\]])\s?\^\s?(\([^()]{1,40}\)|[-−]?\w+)", lambda m: power(m[1]) + " "),
     (rf"(?<![{_LETTERS}])(?:[{_LETTERS}]|[Α-Ω]{{2}})(?![{_LETTERS}])", _greek),
     (
@@ -199,7 +223,8 @@ _RULES = rules(
     (r"(?<=[\w)]) / (?=[\w(])", lambda m: " over " if "equals" in m.string else m[0]),
     (r"(?<=\w)/(?=\w)", " slash "),
     (
-        r"(?<![\w'’-])A(?= (?:over|slash|sub|times|equals|squared|cubed|to the power|is (?:approx|prop|not equal)))",
+        r"(?<![\w'’-])A(?= {1,2}(?:over|transpose|slash|sub|times|equals|squared|cubed|to the power"
+        r"|is (?:approx|prop|not equal)))",
         "A-",  # the letter, see `letter_a`
     ),
     (r"(?<=\w)[′](?=\W|$)", " prime "),

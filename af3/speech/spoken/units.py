@@ -43,7 +43,8 @@ _OTHERS = {
     "Khz": "kilohertz", "khz": "kilohertz", "Mhz": "megahertz", "hz": "hertz", "HZ": "hertz", "db": "decibel",
     "kS": "kilosample", "MS": "megasample",
     "mM": "millimolar", "µM": "micromolar", "nM": "nanomolar",
-    "Å": "ångström", "au": "astronomical unit", "atm": "atmosphere", "oct": "octave", "octave": "octave",
+    "Å": "ångström", "au": "astronomical unit", "kpc": "kiloparsec", "Mpc": "megaparsec", "ly": "light-year",
+    "atm": "atmosphere", "oct": "octave", "octave": "octave",
 }  # fmt: skip
 _INVARIABLE = frozenset({"hertz", "lux", "siemens", "molar"})
 _IRREGULAR = {"foot": "feet", "inch": "inches", "henry": "henrys", "full scale": "full scale"}
@@ -75,7 +76,8 @@ _SYMBOL = "|".join(sorted(map(re.escape, _NAMES), key=len, reverse=True))
 _NAMES["K"] = "kelvin"  # only below a line: 5 K may be five thousand
 _POWER = r"(?:\^?(?:[⁻−-]?[123]\b)|⁻?[¹²³])"
 _ATOM = rf"(?:{_SYMBOL})(?:\^[⁻−-]?[123](?!\d)|⁻?[¹²³]|(?<=m)[23](?![\w.]))?"
-_UNIT = rf"{_ATOM}(?:(?:/|·|⋅| per )(?:{_ATOM})|/K(?![\w(])|\s?(?:{_SYMBOL})⁻[¹²³]){{0,3}}"
+_UNIT = rf"{_ATOM}(?:(?:/|·|⋅| per )(?:{_ATOM})|/K(?![\w(])|[·⋅ ]?K⁻¹|\s?(?:{_SYMBOL})⁻[¹²³]"
+_UNIT += rf"|\s(?:{_SYMBOL})\^[−-][123](?!\d)){{0,3}}"
 _PIECE = re.compile(rf"(?P<sign>/| per |·|⋅|\s)?(?P<symbol>{_SYMBOL}|K)(?P<power>\^?[⁻−-]?[123¹²³])?")
 # Compounds that are units even without a number: a part has two letters and a prefix, or there is a power.
 _LONG = "|".join(
@@ -87,7 +89,7 @@ _LONG = "|".join(
     )
 )
 _COMPOUND = (
-    rf"(?:{_LONG})[²³]?(?:[/·⋅](?:{_SYMBOL}|K)(?:⁻?[¹²³])?){{1,3}}"
+    rf"(?:{_LONG})(?:[ ·](?:{_SYMBOL})⁻[¹²³]){{1,2}}|(?:{_LONG})[²³]?(?:[/·⋅](?:{_SYMBOL}|K)(?:⁻?[¹²³])?){{1,3}}"
     rf"|(?:{_SYMBOL})[/·⋅](?:{_LONG})(?:⁻?[¹²³])?(?:[/·⋅](?:{_SYMBOL}|K)(?:⁻?[¹²³])?){{0,2}}"
     rf"|(?:{_SYMBOL})(?:[/·⋅](?:{_SYMBOL})){{0,2}}[/·⋅](?:{_SYMBOL})⁻?[¹²³]"
 )
@@ -221,11 +223,11 @@ _RULES = rules(
     (rf"/\(((?:{_SYMBOL}|K)[²³]?)[·⋅ ]((?:{_SYMBOL}|K)[²³]?)\)", r"/\1/\2"),
     (r"(?<=/m²)[·⋅ ]?K(?!\w)", "/K"),
     (rf"(?<![\w.,])(\d{{1,3}}),(\d{{1,2}})(?=\s?(?:{_SYMBOL}|%)(?![\w²³]))", r"\1.\2"),  # a decimal comma
-    (rf"(?<=\d)(\s?(?:{_SYMBOL}|[½¼¾]))\s?[–—]\s?(?=[-−+]?\d)", r"\1 to "),
+    (rf"(?<=\d)(\s?(?:{_UNIT}|[½¼¾]))\s?[–—]\s?(?=[-−+]?\d)", r"\1 to "),
     (r"(?<=[⁰¹²³⁴-⁹])\s?[–—]\s?(?=\d)", " to "),
     (
         rf"(?<!\w){_SIGNED}(?P<number>{NUMBER}(?:{_TIMES_TEN})?|10[⁰¹²³⁴-⁹⁻]{{1,4}}|\d*[{_VULGAR}])"
-        rf"(?P<joint>[ -]?)(?P<unit>{_UNIT})(?![\w°²³⁻]|/(?!{_PER}\b)[a-zA-Z])",
+        rf"(?P<joint>[ -]?)(?P<unit>{_UNIT})(?![\w°²³⁻]|/(?!{_PER}\b)[a-zA-Z]|\.[a-z]\.)",
         _quantity,
     ),
     (
@@ -233,7 +235,7 @@ _RULES = rules(
         lambda m: unit_name(m[0], False),
     ),
     (rf"(?<![\w/°])(?:{_COMPOUND})(?![\w²³⁻/°(])", lambda m: unit_name(m[0], False)),
-    (rf"({NUMBER}) K(?=[.,;:)]|$| (?:to|and|or)\b)", r"\1 kelvin"),
+    (rf"({NUMBER}) K(?=[.,;:)]|$| \(| (?:to|and|or)\b)", r"\1 kelvin"),
     (
         r"(?<=\bin )(?:kg|cm|mm|km|ms|ns|mg|mV|mA|GB|MB|kB|mg/dL|mg/mL|mm/s|cm/s)\b",
         lambda m: unit_name(m[0], False),
