@@ -2,7 +2,8 @@
 
 Imported only where CUDA's Python bindings are installed: with TensorRT 10.11 in the pinned container, or with TensorRT
 for RTX. It has never run, for want of a GPU. `tests/unit/af3/test_encoder_tensorrt.py` tests its caller with a
-stand-in, and that both libraries have every name used here.
+stand-in, and that TensorRT for RTX has every name used here; `tests/contract/test_recorded_names.py` holds the names to
+lists of TensorRT 10.11 and of CUDA's bindings.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import pytest
 from build_engines.encoder import tensorrt_build
 from build_engines.llm import trtllm
 from build_engines.targets import TARGETS
+from build_engines.voice import tensorrt_voice
 from serving.address import Ports
 from serving.host import engine_choice, launch, triton
 from serving.machine import install
@@ -86,7 +87,20 @@ def test_every_flag_of_polygraphy_is_one_it_takes(name):
         commands.append(tensorrt_build.compare_command(HERE, index, profile, HERE))
     for command in commands:
         known = RECORDED[f"polygraphy {command[1]}"]
-        assert {word.removeprefix("--") for word in command if word.startswith("--")} <= set(known)
+        assert flags(command) <= set(known)
+
+
+def flags(command: list[str]) -> set[str]:
+    return {word.removeprefix("--") for word in command if word.startswith("--")}
+
+
+def test_every_flag_that_builds_and_compares_a_voice_is_one_polygraphy_takes():
+    shapes = tensorrt_voice.Shapes(192, 14)
+    commands = tensorrt_voice.reference_commands(HERE, shapes)
+    commands += tensorrt_voice.engine_commands(HERE, HERE, shapes)
+    assert {command[1] for command in commands} == {"run", "convert"}
+    for command in commands:
+        assert flags(command) <= set(RECORDED[f"polygraphy {command[1]}"]), command
 
 
 @pytest.mark.parametrize("name", TARGETS)
