@@ -68,16 +68,16 @@ def parse_parameters(given: dict[str, Any], longest_answer: int = LONGEST_ANSWER
     longest_answer: the engines' limit in tokens. Raises RequestError that names every unknown or out-of-range
     parameter.
     """
-    try:
-        parameters = Parameters(**{name: value for name, value in given.items() if name not in TRITON_OWN})
-    except ValidationError as error:
-        raise invalid("; ".join(map(_sentence, error.errors()))) from None
-    if parameters.max_tokens > longest_answer:
+    tokens = given.get("max_tokens")
+    if isinstance(tokens, int) and tokens > longest_answer:
         raise invalid(
-            f"parameter 'max_tokens': {parameters.max_tokens} is more than the {longest_answer} tokens of this model's "
+            f"parameter 'max_tokens': {tokens} is more than the {longest_answer} tokens of this model's "
             "longest answer; lower it"
         )
-    return parameters
+    try:
+        return Parameters(**{name: value for name, value in given.items() if name not in TRITON_OWN})
+    except ValidationError as error:
+        raise invalid("; ".join(map(_sentence, error.errors()))) from None
 
 
 def _sentence(problem: Any) -> str:

@@ -78,9 +78,9 @@ def from_json(text: str, clips: int) -> list[Message]:
     Raises RequestError that names the wrong part, and when audio parts and clips differ in number.
     """
     try:
-        turns = json.loads(text)
+        turns = _without_nulls(json.loads(text))
         _refuse_clips_inside(turns)
-        messages = _Conversation(messages=turns).messages
+        messages = _Conversation.model_validate({"messages": turns}).messages
     except ValidationError as error:
         raise invalid(_sentence(error)) from None
     except (ValueError, RecursionError):  # also numbers and nesting beyond what Python parses
@@ -93,6 +93,23 @@ def from_json(text: str, clips: int) -> list[Message]:
             f"messages: {parts} audio part(s) for {clips} clip(s) in audio; each clip needs one {{'type': 'audio'}}"
         )
     return messages
+
+
+def _without_nulls(turns: object) -> object:
+    """Without null where a turn or a part has no such field, as rows of a table spell it (Hugging Face datasets)."""
+    if not isinstance(turns, list):
+        return turns
+    found = [_filled(turn) for turn in turns]
+    for turn in found:
+        if isinstance(turn, dict) and isinstance(turn.get("content"), list):
+            turn["content"] = [_filled(part) for part in turn["content"]]
+    return found
+
+
+def _filled(given: object) -> object:
+    if not isinstance(given, dict):
+        return given
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _refuse_clips_inside(turns: object) -> None:

@@ -140,3 +140,17 @@ def test_a_system_message_replaces_the_default_one() -> None:
 def test_half_of_a_surrogate_pair_is_refused_where_it_stands() -> None:
     with pytest.raises(RequestError, match=r"messages\[0\]: character 1 of its text"):
         chat_messages.from_json('[{"role": "user", "content": "a\\ud800"}]', 0)
+
+
+def test_null_is_a_field_that_is_not_there() -> None:
+    """Rows of a table, as Hugging Face datasets keep conversations, have every field of every part."""
+    parts = [{**AUDIO, "text": None, "path": None}, {**text("What?"), "audio": None}]
+    given = [{"role": "user", "content": parts, "name": None}]
+    plain = [{"role": "user", "content": [AUDIO, text("What?")]}]
+    assert chat_messages.from_json(json.dumps(given), 1) == chat_messages.from_json(json.dumps(plain), 1)
+
+
+@pytest.mark.parametrize("turn", [{"role": None, "content": "x"}, {"role": "user", "content": None}, None])
+def test_null_where_something_is_needed_is_refused(turn: object) -> None:
+    with pytest.raises(RequestError, match=r"messages\[0\]"):
+        chat_messages.from_json(json.dumps([turn]), 0)

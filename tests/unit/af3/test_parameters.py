@@ -59,3 +59,10 @@ def test_stop_is_one_string_or_a_json_list() -> None:
 
 def test_an_http_id_is_not_an_unknown_parameter() -> None:
     assert parse_parameters({"id": "abc", "top_k": 3}).top_k == 3
+
+
+@pytest.mark.parametrize("tokens", [1025, 5000, 2**62])
+def test_too_long_an_answer_is_refused_with_the_limit_of_this_model(tokens: int) -> None:
+    """Not with that of the family, at which it would be refused again."""
+    with pytest.raises(RequestError, match="more than the 1024 tokens of this model's longest answer"):
+        parse_parameters({"max_tokens": tokens}, 1024)
