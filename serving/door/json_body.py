@@ -165,6 +165,8 @@ def _restore(value: Any, nonce: str, found: list[LongString], depth: int) -> Any
     if depth == 0:
         raise too_deep()
     if isinstance(value, dict):
+        if any(key.startswith(nonce) for key in value):
+            raise invalid(f"a key of the JSON has more than {LONG_STRING} bytes; shorten it")
         return {key: _restore(item, nonce, found, depth - 1) for key, item in value.items()}
     if isinstance(value, list):
         return [_restore(item, nonce, found, depth - 1) for item in value]

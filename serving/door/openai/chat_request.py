@@ -29,7 +29,7 @@ from serving.door.openai.chat_fields import (
     RefusalContent,
     TextContent,
 )
-from serving.door.openai.field_checks import SHOWN, field_error, take_out
+from serving.door.openai.field_checks import SHOWN, field_error, take_out, without_nulls
 from serving.door.openai.openai_errors import WRONG_VALUE, FieldError, model_not_found, unsupported
 from serving.door.openai.sound_formats import CODED, coder
 from serving.door.openai.spoken_answers import SpokenAnswers
@@ -123,6 +123,7 @@ def _checked(given: Mapping[str, Any]) -> ChatRequest:
 def _checked_message(message: Any, place: str) -> Any:
     if not isinstance(message, dict):
         return message
+    message = without_nulls(message)
     role = message.get("role")
     if isinstance(role, str) and role in ROLES_NOT_DONE:
         raise unsupported(f"{place}.role", f"{role!r}: {ROLES_NOT_DONE[role]}")
@@ -137,6 +138,7 @@ def _checked_message(message: Any, place: str) -> Any:
 def _checked_part(part: Any, place: str) -> Any:
     if not isinstance(part, dict):
         return part
+    part = without_nulls(part)
     kind = part.get("type")
     if isinstance(kind, str) and kind in PARTS_NOT_DONE:
         raise unsupported(place, f"a part of type {kind!r}: {PARTS_NOT_DONE[kind]}")
@@ -232,15 +234,18 @@ def _message(
 
 def _said_before(message: AssistantMessage, place: str, spoken: SpokenAnswers) -> str:
     if message.audio is not None:
-        said = message.audio.transcript or spoken.transcript(message.audio.id, current_caller().name)
+        said = message.audio.transcript
         if said is None:
+            said = spoken.transcript(message.audio.id, current_caller().name)
+        if said is None and not message.content:
             raise FieldError(
                 f"{place}.audio: '{message.audio.id[:SHOWN]}' is not kept here, or no longer;"
                 " send its transcript as content",
                 f"{place}.audio.id",
                 "audio_not_found",
             )
-        return said
+        if said is not None:
+            return said
     if isinstance(message.content, str):
         return message.content
     if message.content is not None:

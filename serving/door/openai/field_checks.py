@@ -27,12 +27,23 @@ def take_out(
     """`given` without the fields that ask for nothing. Raises FieldError for one that asks for what is not done."""
     kept = {}
     for name, value in given.items():
+        if any("\ud800" <= one <= "\udfff" for one in name):
+            raise FieldError(
+                f"{place}{name[:SHOWN]}: half of a surrogate pair in the name of a field; send valid Unicode",
+                f"{place}{name[:SHOWN]}",
+                WRONG_VALUE,
+            )
         if name in not_done:
             if value is not None and not any(_same(value, neutral) for neutral in not_done[name].neutral):
                 raise unsupported(f"{place}{name}", not_done[name].why)
         elif name not in without_effect:
             kept[name] = value
     return kept
+
+
+def without_nulls(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Clients that know one kind of object for all roles or parts send null for what this one has not."""
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def field_error(error: ValidationError) -> FieldError:

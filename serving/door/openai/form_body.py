@@ -18,6 +18,8 @@ MAX_PARTS = 64
 MAX_VALUE = 64 << 10  # bytes of a field that is not a file
 MAX_HEADERS = 16
 MAX_HEADER = 4096
+CHARSETS = {"utf-8": "UTF-8", "utf8": "UTF-8", "us-ascii": "ASCII", "iso-8859-1": "ISO-8859-1"}
+PLAIN = ("", "7bit", "8bit", "binary")
 
 
 @dataclass
@@ -32,8 +34,12 @@ def parse_form(content_type: str, body: bytearray) -> Form:
     """Takes milliseconds for a body of megabytes; to be called in a thread. Raises RequestError."""
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
-    if kind != b"multipart/form-data" or not boundary:
+    if kind != b"multipart/form-data":
         raise invalid(f"Content-Type '{content_type[:64]}' is not read here; send multipart/form-data")
+    if not boundary:
+        raise invalid(
+            "Content-Type multipart/form-data names no boundary; let your HTTP library set the header"
+        )
     reader = _Reader(body)
     try:
         parser = MultipartParser(
@@ -94,6 +100,8 @@ class _Reader:
     def _end(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         name = options.get(b"name", b"").decode("utf-8", "replace")
+        if not name:
+            raise invalid(f"part {self._parts} of the form has no name in its Content-Disposition; name it")
         if name == "file":
             if self.form.file is not None:
                 raise FieldError("file: stands twice; send one file a request", "file", "invalid_value")
@@ -106,11 +114,28 @@ class _Reader:
                 name[:64],
                 "invalid_value",
             )
-        try:
-            text = bytes(content).decode()
-        except UnicodeDecodeError:
-            raise FieldError(f"{name[:64]}: not UTF-8 text", name[:64], "invalid_value") from None
+        text = self._text(name[:64], bytes(content))
         self.form.values.setdefault(name.removesuffix("[]"), []).append(text)
+
+    def _text(self, name: str, content: bytes) -> str:
+        """The value of a field, in the charset that its part names: Java's clients name ISO-8859-1."""
+        coding = self._headers.get(b"content-transfer-encoding", b"").decode("latin-1").strip().lower()
+        if coding not in PLAIN:
+            raise FieldError(
+                f"{name}: Content-Transfer-Encoding '{coding[:32]}' is not read; send it plain",
+                name,
+                "invalid_value",
+            )
+        _, options = parse_options_header(self._headers.get(b"content-type", b""))
+        charset = options.get(b"charset", b"utf-8").decode("latin-1").lower()
+        if charset not in CHARSETS:
+            raise FieldError(
+                f"{name}: charset '{charset[:32]}' is not read; send UTF-8", name, "invalid_value"
+            )
+        try:
+            return content.decode(CHARSETS[charset])
+        except UnicodeDecodeError:
+            raise FieldError(f"{name}: not {CHARSETS[charset]} text", name, "invalid_value") from None
 
     def _content(self) -> memoryview:
         if len(self._spans) == 1:

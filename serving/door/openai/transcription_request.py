@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -38,6 +40,11 @@ NUMBERS: Mapping[str, type] = {
     "top_k": int,
     "repetition_penalty": float,
     "timeout": int,
+}
+# As JSON writes numbers: Python would also read digits of every script, 1_000 and inf.
+WRITTEN: Mapping[type, re.Pattern[str]] = {
+    int: re.compile(r"[+-]?\d{1,19}", re.ASCII),
+    float: re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE),
 }
 TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
@@ -136,11 +143,11 @@ def _check_granularity(form: Form, reply: ReplyFormat) -> None:
 
 
 def _number(name: str, text: str) -> float | int:
-    try:
-        return NUMBERS[name](text)  # type: ignore[no-any-return]
-    except ValueError:
+    value = NUMBERS[name](text) if WRITTEN[NUMBERS[name]].fullmatch(text) else math.nan
+    if not math.isfinite(value):
         kind = "a whole number" if NUMBERS[name] is int else "a number"
-        raise FieldError(f"{name}: {text[:32]!r} is not {kind}", name, WRONG_VALUE) from None
+        raise FieldError(f"{name}: {text[:32]!r} is not {kind}", name, WRONG_VALUE)
+    return value  # type: ignore[no-any-return]
 
 
 def _truth(name: str, text: str) -> bool:
