@@ -20,6 +20,7 @@ ROLES: dict[str, tuple[str, ...]] = {
 }
 # Names of the API before it was final, and of text alone.
 OLD_KINDS = {"audio": ("input_audio", "output_audio"), "text": ("input_text", "output_text")}
+SHORTEST_S = 0.02  # of a clip
 MOST_ITEMS = 1_000
 MOST_CHARACTERS = 40_000  # of all texts the model is asked with; it reads 16 000 tokens
 MOST_MESSAGES = 200  # the server reads 256 of one request
@@ -132,7 +133,17 @@ def _part(given: Any, role: str, name: str, audio: AudioFormat) -> Part:
             raise EventError(
                 f"{name} needs 'audio', base64 of {audio.kind}", "missing_required_parameter", name
             )
-        return Part("input_audio", text, Clip(audio.to_pcm(from_base64(sound, f"{name}.audio")), audio.hz))
+        clip = Clip(audio.to_pcm(from_base64(sound, f"{name}.audio")), audio.hz)
+        if clip.seconds <= SHORTEST_S:  # it would fail every answer from now on
+            raise EventError(
+                f"{name}.audio: {1000 * clip.seconds:.0f} ms of sound; more than"
+                f" {1000 * SHORTEST_S:.0f} ms can be heard",
+                "invalid_value",
+                f"{name}.audio",
+            )
+        return Part("input_audio", text, clip)
+    if kind == "input_text" and text is None:
+        raise EventError(f"{name} needs 'text'", "missing_required_parameter", f"{name}.text")
     return Part(kind, text or "")  # type: ignore[arg-type]  # one of `allowed`
 
 

@@ -231,11 +231,15 @@ class RealtimeSession:
             raise EventError("response.metadata is not a JSON object", "invalid_type", "response.metadata")
         if items is not None and not isinstance(items, list):
             raise EventError("response.input is not a list of items", "invalid_type", "response.input")
+        if given.get("conversation") not in (None, "auto", "none"):
+            raise EventError(
+                "response.conversation is neither 'auto' nor 'none'", "invalid_value", "response.conversation"
+            )
         instructions = given.get("instructions")
         return AnswerOptions(
             metadata=metadata,
             items=None if items is None else [self._given_item(item) for item in items],
-            kept=given.get("conversation", "auto") != "none",
+            kept=given.get("conversation") != "none",
             unasked=instructions if isinstance(instructions, str) else "",
         )
 

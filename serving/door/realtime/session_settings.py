@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,7 +20,7 @@ FIRST_VOICE = "default"  # what a session shows that names none
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
 class FormatSettings(_Part):
@@ -71,7 +71,7 @@ class SessionSettings(_Part):
     type: Literal["realtime"] = "realtime"
     output_modalities: list[Literal["text", "audio"]] = Field(default=["audio"], min_length=1, max_length=2)
     instructions: str = Field(default="", max_length=LONGEST_INSTRUCTIONS)
-    max_output_tokens: int | Literal["inf"] = "inf"
+    max_output_tokens: Annotated[int, Field(ge=1)] | Literal["inf"] = "inf"
     temperature: float | None = Field(default=None, ge=0, le=2)
     audio: AudioSettings = AudioSettings()
 
@@ -185,15 +185,21 @@ def _type_changes(before: Event, value: Event) -> bool:
 def checked(shown: Event, name: str) -> SessionSettings:
     """Raises EventError that names the first value that is wrong."""
     _refuse_odd_numbers(shown, name)
-    given = {key: value for key, value in shown.items() if value is not None}
-    if isinstance(given.get("audio"), dict):  # `null` there means: as it is by default
-        given["audio"] = {key: value for key, value in given["audio"].items() if value is not None}
     try:
-        return SessionSettings.model_validate(given)
+        return SessionSettings.model_validate(_without_nulls(shown))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join([name, *(str(step) for step in first["loc"] if step != "int")])
         raise EventError(f"{place}: {first['msg']}", "invalid_value", place) from None
+
+
+def _without_nulls(given: Event) -> Event:
+    """`null` means: as it is by default; of turn_detection it means off."""
+    return {
+        key: _without_nulls(value) if isinstance(value, dict) else value
+        for key, value in given.items()
+        if value is not None or key == "turn_detection"
+    }
 
 
 def _refuse_odd_numbers(value: Any, name: str) -> None:
