@@ -35,7 +35,8 @@ def to_request(model: str, given: dict[str, Any]) -> tuple[WireRequest, str]:
     client_id = given.pop(ID, None)
     if not isinstance(client_id, str | None):
         raise invalid(f"id: {_shown(client_id)} is not a string; put it in quotes")
-    nested = given.pop(NESTED, None) or {}
+    nested = given.pop(NESTED, None)
+    nested = {} if nested is None else nested
     if not isinstance(nested, dict):
         raise invalid(f"parameters: {_shown(nested)} is not a JSON object")
     if twice := given.keys() & nested.keys():

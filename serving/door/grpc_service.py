@@ -19,12 +19,12 @@ from serving.door.grpc_connections import GrpcTraffic
 from serving.door.grpc_guard import HEALTH_SERVICE
 from serving.door.grpc_stream import GrpcStream, OpenStreams, headers_of, question
 from serving.door.relay import Relay
-from serving.door.request_check import PUBLIC_MODELS
+from serving.door.request_check import PUBLIC_MODELS, refuse_other_version
 from serving.door.stall_watch import StallWatch
 from serving.door.upstream import SERVICE
 from serving.door.wire_check import unreadable
 
-SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"  # HealthCheckResponse{status: 1} and {status: 2}
+SERVING, NOT_SERVING, UNKNOWN = b"\x08\x01", b"\x08\x02", b"\x08\x03"  # HealthCheckResponse{status: …}
 HEALTH_POLL_S = 1.0
 KNOWN_SERVICES = {"", SERVICE.strip("/"), *PUBLIC_MODELS}
 NAMED = {
@@ -72,36 +72,41 @@ class GrpcService(grpc.GenericRpcHandler):
         return service_pb2.ServerReadyResponse(ready=self._relay.admission.serving).SerializeToString()
 
     async def _metadata(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        return await self._pass_on("ServerMetadata", request, context)
+        return await self._pass_on("ServerMetadata", b"", context)  # which has no fields
 
     async def _check_health(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        try:
-            # HealthCheckRequest is this message on the wire: one string, field 1.
-            name = service_pb2.ModelReadyRequest.FromString(request).name
-        except DecodeError:
-            await abort(context, unreadable())
+        name = await _health_of(request, context)
         if name not in KNOWN_SERVICES:
             await abort(context, RequestError("NOT_FOUND", f"there is no service '{name[:64]}'"))
-        return SERVING if self._relay.admission.serving else NOT_SERVING
+        return self._health
 
     async def _watch_health(self, request: bytes, context: grpc.aio.ServicerContext) -> None:
-        """The state now, and whenever it changes."""
+        """The state now, and whenever it changes. Of a service that is unknown that is a state, and no error."""
+        known = await _health_of(request, context) in KNOWN_SERVICES
         sent: bytes | None = None
         while True:
-            now = await self._check_health(request, context)
+            now = self._health if known else UNKNOWN
             if now != sent:
                 await context.write(now)
                 sent = now
             await asyncio.sleep(HEALTH_POLL_S)
 
+    @property
+    def _health(self) -> bytes:
+        return SERVING if self._relay.admission.serving else NOT_SERVING
+
     def _of_model(self, method: str) -> Handler:
         async def handle(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
             try:
-                name = NAMED[method].FromString(request).name
+                asked = NAMED[method].FromString(request)
             except DecodeError:
                 await abort(context, unreadable())
-            if name not in DESCRIBED:
-                await abort(context, RequestError("NOT_FOUND", f"there is no model '{name[:64]}'"))
+            if asked.name not in DESCRIBED or (not asked.name and method != "ModelStatistics"):
+                await abort(context, RequestError("NOT_FOUND", f"there is no model '{asked.name[:64]}'"))
+            try:
+                refuse_other_version(asked.version)
+            except RequestError as error:
+                await abort(context, error)
             return await self._pass_on(method, request, context)
 
         return handle
@@ -134,3 +139,12 @@ class GrpcService(grpc.GenericRpcHandler):
             error = await stream.serve()
         if error is not None:
             await abort(context, error)
+
+
+async def _health_of(request: bytes, context: grpc.aio.ServicerContext) -> str:
+    """The service that a HealthCheckRequest names."""
+    try:
+        # It is this message on the wire: one string, field 1.
+        return str(service_pb2.ModelReadyRequest.FromString(request).name)
+    except DecodeError:
+        await abort(context, unreadable())

@@ -20,17 +20,16 @@ ENSEMBLES = {
 }
 PUBLIC_MODELS = tuple(ENSEMBLES)
 MAX_PARAMETERS = 32
+MAX_DIMENSIONS = 8  # of an input; the ensembles' have one
+# Triton takes these out of a request, and nothing here heeds them.
+TRITONS_OWN = frozenset("binary_data_output id priority sequence_end sequence_id sequence_start".split())
 SHOWN = 64  # characters of a name that are repeated to the client
 
 
 def check(request: service_pb2.ModelInferRequest, contents: int, client_id: str) -> None:
     """Raise RequestError for a request that Triton must not see. contents: how many raw_input_contents it has."""
     refuse_inner_model(request.model_name)
-    if request.model_version not in ("", "1"):
-        raise RequestError(
-            "NOT_FOUND",
-            f"version '{request.model_version[:SHOWN]}' is not served; leave it out, or ask for 1",
-        )
+    refuse_other_version(request.model_version)
     if len(client_id) > contract.MAX_REQUEST_ID:
         raise invalid(
             f"the request id has {len(client_id)} characters, at most {contract.MAX_REQUEST_ID} are kept"
@@ -40,6 +39,11 @@ def check(request: service_pb2.ModelInferRequest, contents: int, client_id: str)
     _check_names("output", request.outputs, {tensor.name for tensor in ensemble.outputs})
     if len(request.parameters) > MAX_PARAMETERS:
         raise invalid(f"more than {MAX_PARAMETERS} parameters; send fewer")
+    for name, parameter in request.parameters.items():
+        _check_parameter(name, parameter.string_param)
+    for tensor in request.inputs:
+        if len(tensor.shape) > MAX_DIMENSIONS:
+            raise invalid(f"input '{tensor.name}' has {len(tensor.shape)} dimensions; send it with one")
     if contents > len(request.inputs):
         raise invalid(f"{contents} raw_input_contents for {len(request.inputs)} inputs; send one for each")
 
@@ -50,6 +54,14 @@ def refuse_inner_model(name: str) -> None:
         raise RequestError(
             "NOT_FOUND",
             f"model '{name[:SHOWN]}' is not served to clients; ask {' or '.join(PUBLIC_MODELS)}",
+        )
+
+
+def refuse_other_version(version: str) -> None:
+    """Raise RequestError for another version of a model than the one there is."""
+    if version not in ("", "1"):
+        raise RequestError(
+            "NOT_FOUND", f"version '{version[:SHOWN]}' is not served; leave it out, or ask for 1"
         )
 
 
@@ -68,6 +80,14 @@ def allowed_s(limits: Limits, transport_s: float | None, request: service_pb2.Mo
             raise invalid(f"parameter 'timeout': {found}; must be a positive number of microseconds")
         given.append(microseconds / 1e6)
     return min(seconds for seconds in given if seconds is not None)
+
+
+def _check_parameter(name: str, text: str) -> None:
+    if name in TRITONS_OWN:
+        raise invalid(f"parameter '{name}' has no effect here; leave it out")
+    if "\0" in name + text:  # Triton reads C strings: it would take what stands before for the whole
+        shown = name.replace("\0", "\\0")[:SHOWN]
+        raise invalid(f"parameter '{shown}': a NUL character in it or in its name; leave the character out")
 
 
 def _check_names(
