@@ -1,6 +1,6 @@
 """Format × writer × oddity: what is read is what ffmpeg hears, in length and in samples.
 
-tests/support/written_files.py wrote the committed files; tests/support/odd_files.py changes them.
+tests/support/written_files.py wrote the committed files; odd_files.py changes them, odd_headers.py makes others.
 """
 
 from pathlib import Path
@@ -12,9 +12,10 @@ from af3.inputs.clip_decoder import ClipDecoder
 from af3.inputs.decoding import decode
 from tests.support.ffmpeg_reference import correlation, heard
 from tests.support.odd_files import odd_files
+from tests.support.odd_headers import odd_headers
 from tests.support.written_files import COMMANDS, FOLDER, SECONDS
 
-ODD = odd_files()
+ODD = odd_files() | odd_headers()
 MP3_FRAME = 1152 * 16_000 // 44_100 + 2  # samples at 16 kHz
 # libsndfile's samples, which are Transformers', differ from ffmpeg's by the frame at a seam or a cut.
 A_FRAME_OFF = {"mp3_bare_id3_between.mp3", "mp3_last_frame_cut.mp3", "loas_from_within_a_frame.loas"}
