@@ -252,6 +252,8 @@ _RULES = rules(
         lambda m: m[1].replace("/", " "),
     ),
     # Lengths of notes and the tempo.
+    (r"(?<![\w./,])1/(1|2|4|8|16|32)T\b", lambda m: f"{_LENGTHS[m[1]]} note triplet"),
+    (r"(?<![\w./,])1/(1|2|4|8|16|32)D\b", lambda m: f"dotted {_LENGTHS[m[1]]} note"),
     (
         r"(?<![\w./,])1/(1|2|4|8|16|32|64)(?=(?:,? (?:and |or |to )?1/\d{1,2}){1,4}[- ](?:note|triplet|rest)s?\b)",
         lambda m: _LENGTHS[m[1]],

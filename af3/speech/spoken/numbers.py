@@ -105,6 +105,7 @@ _PHONES = rules(
     (r"(?<![\w.,/+-])\d{3}-\d{4}(?![\w/-]|\s?(?:[kMG]?Hz|dB|ms|samples|words|BPM|bpm|years)\b)", _spaced),
     (r"(?<![\w-])1-(8\d\d)-(?=[A-Z]{3})", lambda m: f"1 {' '.join(m[1])} "),
     (r"(?<![\w.,/+-])(?<!\d )0\d{2,4}[ -]\d{3,4}(?:[ -]\d{3,4})?(?![\w/-]|[.,]\d)", _spaced),
+    (r"(?<=\bISBN )[\d-]{10,17}", _spaced),
     # Thousands with spaces: certain with two groups, with one where a unit follows.
     (r"(?<![\w.,] )(?<![\w.,+-])\d{1,3}(?: \d{3}){2,}(?![\w,]| \d|\.\d{3})", lambda m: m[0].replace(" ", "")),
     (r"(?<=[=≈≤≥] )(\d{1,3}) (\d{3})(?![\w.,]?\d| \d)", r"\1\2"),
@@ -115,7 +116,7 @@ _PHONES = rules(
     (r"(?i)(?<=\bcall )\d{3}\b|(?<=\bdial )\d{3}\b", _spaced),
 )
 _RANGES = rules(
-    (r"(?<=\d)\s?[~～]\s?(?=\d)", " to "),
+    (r"(?<=\d)[~～](?=\d)|(?<=\d) [~～] (?=\d)", " to "),
     (r"(?<=\d[x×])\s?[–—-]\s?(?=\d+(?:\.\d+)?[x×](?!\w))", " to "),
     (r"(?<![\w.])\d{1,3}(?:['’]\d{3})+(?![\w'’])", lambda m: re.sub("['’]", "", m[0])),
     (r"(?<=\d(?:st|nd|rd|th))\s?[–—-]\s?(?=\d{1,3}(?:st|nd|rd|th)\b)", " to "),
