@@ -144,3 +144,25 @@ def test_any_text_can_be_said(text: str) -> None:
     said = in_english(plain(text))
     assert "  " not in said
     assert set(spoken_by_letters(text)) <= set(" '-abcdefghijklmnopqrstuvwxyz")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.sampled_from([row[0] for row in ROWS]), min_size=1, max_size=6),
+    st.sampled_from([" ", "\n", ". "]),
+    st.data(),
+)
+def test_written_forms_come_whole_however_they_are_cut_and_wherever_they_stall(
+    forms: list[str], between: str, data: st.DataObject
+) -> None:
+    text = between.join(forms)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
+    pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    whole, cut, stalling = Segmenter(), Segmenter(), Segmenter()
+    assert [segment for piece in pieces for segment in cut.push(piece)] + cut.flush() == whole.push(
+        text
+    ) + whole.flush()
+    found = [segment for piece in pieces for segment in stalling.push(piece) + stalling.stalled()]
+    said = "".join(segment.source for segment in found + stalling.flush())
+    assert text.startswith(said)
+    assert plain(text[len(said) :]) == ""
