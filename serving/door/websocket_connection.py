@@ -41,6 +41,8 @@ class WebSocketConnection(websockets_sansio_impl.WebSocketsSansIOProtocol):
         self._tiny = Bucket(TINY_PER_MINUTE, time.monotonic())
 
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         self._came += data
         self._parse()
 
@@ -94,6 +96,7 @@ class WebSocketConnection(websockets_sansio_impl.WebSocketsSansIOProtocol):
         close = self.conn.close_sent
         assert close is not None
         self._deaf = self.close_sent = True
+        self._came = b""
         self.queue.put_nowait({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_timer = self.loop.call_later(LINGER_S, self.transport.close)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import resource
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
@@ -20,6 +22,7 @@ UPGRADE = (
     b"GET /v1/realtime HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
 )
+MOST_AFTER_THE_END = 100 << 20
 MANY = websocket_connection.TINY_PER_MINUTE + 1000
 
 
@@ -101,6 +104,22 @@ def test_a_handshake_with_too_many_headers_is_answered(extra: bytes, door: Door)
     with socket.create_connection((HOST, door.ports.http), timeout=30) as connection:
         connection.sendall(UPGRADE + extra + b"\r\n")
         assert read(connection).startswith(b"HTTP/1.1 431 ")
+
+
+def test_what_still_comes_after_the_end_is_not_kept(door: Door) -> None:
+    """The door is in this process: what it kept would be seen in its size."""
+    block = frame(PING) * 100_000
+    size, sent = resident_bytes(), 0
+    with session(door) as connection, suppress(OSError):  # the server closes at last
+        while sent < MOST_AFTER_THE_END:
+            connection.sendall(block)
+            sent += len(block)
+    assert sent > MOST_AFTER_THE_END // 8
+    assert resident_bytes() - size < sent // 2
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def test_the_door_answers_others_meanwhile(door: Door) -> None:
