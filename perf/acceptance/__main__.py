@@ -43,7 +43,7 @@ def main() -> int:
         steps = [step for step in steps if step.name == arguments.only]
         if not steps:
             parser.error(f"--only {arguments.only}: no step has this name")
-    missing = doctor.missing_to_build(arguments.target)
+    missing = doctor.missing_to_build(arguments.target, plan.DISK_GB)
     if TARGETS[arguments.target].llm_precision == "fp8":
         clips = arguments.calibration or calibration.DEFAULT_CLIPS
         missing += calibration.missing_clips(clips, memory_plan.AUDIO_FLAMINGO_3.llm_weights)

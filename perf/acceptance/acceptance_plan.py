@@ -14,6 +14,8 @@ TINY = "checkpoints/af3-tiny"
 CHECKPOINT = "nvidia/audio-flamingo-3-hf"
 PORT = 8001
 STREAMS = (1, 8, 64)
+# Two sets of the real engines with their parts (the second in BF16), vLLM with its files, checkpoint and image.
+DISK_GB = 180
 # Of the questions whose answer may differ. af3-tiny is small and greedy: BF16 turns a near tie now and then.
 LEAST_SAME = {"tiny": 0.75, "fp8": 0.8, "transformers": 0.6}
 

@@ -158,9 +158,9 @@ def check_server_image(target: str) -> Finding:
     return Finding("server image", "ok", name)
 
 
-def missing_to_build(target: str) -> list[Finding]:
+def missing_to_build(target: str, disk_gb: int = GPU_DISK_GB) -> list[Finding]:
     """List what this machine lacks for `make engines GPU=TARGET`, in the order of installation."""
-    found = [*check_gpu(target), *check_container(), check_disk(Path.cwd(), GPU_DISK_GB)]
+    found = [*check_gpu(target), *check_container(), check_disk(Path.cwd(), disk_gb)]
     return [finding for finding in found if finding.state == "missing"]
 
 

@@ -66,6 +66,30 @@ def test_the_gpu_image_is_the_one_that_builds_the_engines():
     assert f"{IMAGE_VARIABLE}={IMAGE}\n" in text
 
 
+def test_nvidias_own_entrypoint_starts_the_gpu_image():
+    """It switches CUDA's forward compatibility on where the driver is older than the image."""
+    [entrypoint] = re.findall(r"^ENTRYPOINT (.*)$", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)
+    first, *command = json.loads(entrypoint)
+    assert first == COMPOSE["services"]["engines"]["entrypoint"][0] == "/opt/nvidia/nvidia_entrypoint.sh"
+    assert command[:3] == ["python3", "-m", "serving.host.launch"]
+
+
+def test_compose_builds_engines_with_make_in_an_environment_outside_the_repository():
+    """The one in the repository is the host's; NVIDIA's image has no make, and whoever builds may not write to /."""
+    engines, text = COMPOSE["services"]["engines"], (DOCKER / "Dockerfile").read_text()
+    _, make, *goals = engines["entrypoint"]
+    assert [make, *goals[:2]] == ["make", "setup", "engines"]
+    assert re.search(r"apt-get install .*\bmake\b", text)
+    [venv] = [Path(word.removeprefix("VENV=")) for word in goals if word.startswith("VENV=")]
+    mounted = {
+        inside: outside for outside, inside in (volume.split(":")[:2] for volume in engines["volumes"])
+    }
+    assert mounted[engines["working_dir"]] == ".."
+    assert not venv.is_relative_to(engines["working_dir"])
+    assert mounted[str(venv.parent)] in COMPOSE["volumes"]
+    assert f"--mode 1777 {venv.parent} " in text
+
+
 @pytest.mark.parametrize("name", ["server", "server-any"])
 def test_the_compose_file_gives_the_gpu_the_memory_and_the_time_it_needs(name):
     server = COMPOSE["services"][name]

@@ -7,16 +7,22 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from build_engines import tool_commands
+from build_engines.memory_plan import AUDIO_FLAMINGO_3
 from build_engines.targets import TARGETS
-from build_engines.tools import Tools
+from build_engines.tool_commands import Job
+from build_engines.tools import IMAGE_GB, Tools
+from perf.acceptance import __main__ as acceptance_main
 from perf.acceptance import acceptance_plan as plan
 from perf.acceptance import image_checks, kills, runner
 from perf.acceptance.acceptance_plan import Step
 from perf.acceptance.compare_answers import compare
 from perf.place import Place
+from serving.machine import doctor, doctor_vllm
 
 REPOSITORY = Path(__file__).parents[3]
 RECORDED = json.loads((REPOSITORY / "tests/contract/recorded_options.json").read_text())["trtllm-build"]
@@ -128,6 +134,23 @@ def test_a_dry_run_starts_nothing_and_says_what_is_missing(tmp_path):
     assert "tiny-engines" in done.stdout
     assert "MISSING  GPU" in done.stdout
     assert not (tmp_path / "a").exists()
+
+
+def test_room_for_every_set_of_engines_is_asked_for_before_the_first_is_built(tmp_path, monkeypatch, capsys):
+    """`make engines` asks for 90 GB; a second set in BF16 and vLLM do not fit there."""
+    sets = [
+        sum(tool_commands.disk_bytes(Job(target, tmp_path, Tools(), Tools()), AUDIO_FLAMINGO_3).values())
+        for target in (TARGETS["h100"], TARGETS["h100"].with_precision("bf16"))
+    ]
+    needed_gb = sum(sets) / 1e9 + IMAGE_GB + doctor_vllm.DISK_GB  # the checkpoint is in the last
+    assert doctor.GPU_DISK_GB < needed_gb <= plan.DISK_GB
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=doctor.GPU_DISK_GB * 10**9))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(
+        "sys.argv", ["acceptance", "--target", "h100", "--dry-run", "--folder", str(tmp_path)]
+    )
+    assert acceptance_main.main() == 0
+    assert f"{plan.DISK_GB} GB are needed" in capsys.readouterr().out
 
 
 def test_answers_are_compared_token_by_token():
