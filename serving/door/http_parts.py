@@ -19,6 +19,8 @@ TRAILER_BYTES = 32 << 10
 MOST_WAITING = 64
 FREE_CHUNKS = 4096
 CHUNK_BYTES = 64  # on average, of a body with more chunks than that
+FREE_BYTES = 1 << 20  # beside the contents of a body, of which there may be as many again
+NO_CONTENTS = "the chunks of the body have more extensions than contents; send none"
 INVALID = "Invalid HTTP request received."
 
 
@@ -31,7 +33,7 @@ class BoundedParts(httptools_impl.HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._past_head = False
-        self._trailer_bytes = self._chunks = self._chunk_bytes = 0
+        self._trailer_bytes = self._chunks = self._chunk_bytes = self._read_bytes = 0
         self.current: Any = None  # the cycle that is being answered; `cycle` is that of the newest request
         super().connection_made(transport)
         self.flow = _Flow(transport, lambda: bool(self.pipeline))
@@ -48,11 +50,15 @@ class BoundedParts(httptools_impl.HttpToolsProtocol):
                 self.handle_websocket_upgrade()
             else:
                 self._read_body(data[upgrade.args[0] :])
+        if self._past_head:
+            self._read_bytes += len(data)
+            if self._read_bytes > FREE_BYTES + 2 * self._chunk_bytes and not self.transport.is_closing():
+                self.send_400_response(NO_CONTENTS)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._past_head = False
-        self._trailer_bytes = self._chunks = self._chunk_bytes = 0
+        self._trailer_bytes = self._chunks = self._chunk_bytes = self._read_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._past_head:

@@ -81,6 +81,11 @@ def test_a_body_in_chunks_of_usual_size_is_read(count: int, size: int, door: Doo
     assert found.startswith(b"HTTP/1.1 200 ")
 
 
+def test_an_extension_of_a_chunk_without_end_is_refused(door: Door) -> None:
+    data = head(GENERATE, "Transfer-Encoding: chunked") + b"2;x=" + b"y" * (http_parts.FREE_BYTES + 100_000)
+    assert http_parts.NO_CONTENTS.encode() in sent(door, data)
+
+
 def test_trailers_are_no_headers(door: Door) -> None:
     body = chunk(json.dumps({"prompt": "say=plain"}).encode()) + b"0\r\nContent-Encoding: gzip\r\n\r\n"
     found = sent(door, head(GENERATE, "Transfer-Encoding: chunked", "Connection: close") + body)
