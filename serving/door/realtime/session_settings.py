@@ -16,6 +16,8 @@ MODEL = contract.AUDIO_FLAMINGO_SPEECH.name
 LONGEST_INSTRUCTIONS = 40_000  # characters; the model reads 16 000 tokens
 # `semantic_vad` is heard by pauses as `server_vad` is: how long a pause ends a turn.
 EAGERNESS_MS = {"low": 1200, "medium": 700, "auto": 700, "high": 400}
+# pydantic's names for what a value may be, which it puts behind the value's place.
+KINDS = ("int", "constrained-int", "literal['inf']", "str", "dict[str,any]")
 FIRST_VOICE = "default"  # what a session shows that names none
 
 
@@ -189,7 +191,7 @@ def checked(shown: Event, name: str) -> SessionSettings:
         return SessionSettings.model_validate(_without_nulls(shown))
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join([name, *(str(step) for step in first["loc"] if step != "int")])
+        place = ".".join([name, *(str(step) for step in first["loc"] if step not in KINDS)])
         raise EventError(f"{place}: {first['msg']}", "invalid_value", place) from None
 
 

@@ -18,6 +18,7 @@ from tests.support.realtime_client import Talker
         ({"max_output_tokens": 0}, "session.max_output_tokens"),
         ({"max_output_tokens": -1}, "session.max_output_tokens"),
         ({"temperature": True}, "session.temperature"),
+        ({"audio": {"output": {"voice": 5}}}, "session.audio.output.voice"),
         ({"temperature": "0.5"}, "session.temperature"),
         ({"audio": {"input": {"format": {"type": "audio/pcm", "rate": "8000"}}}}, "session.audio.input.format.rate"),
         ({"audio": {"output": {"speed": True}}}, "session.audio.output.speed"),
@@ -34,7 +35,7 @@ from tests.support.realtime_client import Talker
 def test_a_value_of_another_type_is_refused(session: dict[str, Any], param: str, talker: Talker) -> None:
     talker.send("session.update", session={"type": "realtime", **session})
     found = talker.until("error")["error"]
-    assert found["param"].startswith(param)
+    assert found["param"] == param
     assert "session.updated" not in talker.kinds()
 
 
