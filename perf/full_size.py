@@ -27,13 +27,17 @@ from perf.report import table
 CACHE = Path(".cache/perf")
 SECONDS = (5, 10, 30)
 SEED = 0
+LLM_WIDTH = 3584  # of the embeddings; the config's own default is 4096
 
 
 def modules(
     layers: int,
 ) -> tuple[af3_model.AudioFlamingo3Encoder, af3_model.AudioFlamingo3MultiModalProjector]:
     """Build AF-Whisper and adaptor as in nvidia/audio-flamingo-3-hf, with `layers` layers and random weights."""
-    config = AudioFlamingo3Config(audio_config={"num_hidden_layers": layers})
+    config = AudioFlamingo3Config(
+        audio_config={"num_hidden_layers": layers},
+        text_config={"model_type": "qwen2", "hidden_size": LLM_WIDTH},
+    )
     torch.manual_seed(SEED)
     tower = af3_model.AudioFlamingo3Encoder._from_config(config.audio_config)
     return tower.eval(), af3_model.AudioFlamingo3MultiModalProjector(config).eval()
@@ -41,7 +45,7 @@ def modules(
 
 def engine(layers: int) -> Path:
     """Export the encoder at the first call; return its folder."""
-    folder = CACHE / f"encoder-{layers}-layers-fused"
+    folder = CACHE / f"encoder-{layers}-layers-fused-{LLM_WIDTH}"
     if not (folder / "done").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         extractor = WhisperFeatureExtractor(feature_size=128)

@@ -7,6 +7,7 @@ TensorRT-LLM makes the LLM's engine without ONNX, and ONNX Runtime runs Kokoro o
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import resource
@@ -19,6 +20,7 @@ from typing import Any
 from transformers import MusicFlamingoConfig, VitsConfig, WhisperFeatureExtractor
 from transformers.models.musicflamingo.modeling_musicflamingo import MusicFlamingoRotaryEmbedding
 
+from af3.speech.built_voice import VOICE_FOLDER
 from af3.speech.engines.vits_interface import DECODER, FLOW, GRAPHS, TEXT
 from build_engines import memory_plan
 from build_engines.encoder import rtx_build, tensorrt_build
@@ -33,6 +35,7 @@ from perf.full_size import modules
 from tests.support.vits_checkpoint import save_random
 
 LAYERS = 32
+VOICE = "voice"
 FORMS = {"af3": memory_plan.AUDIO_FLAMINGO_3, "next": memory_plan.WITH_ROTATION}
 
 
@@ -46,42 +49,54 @@ VOICE_TENSORS: dict[str, list[tuple[str, str, tuple[int | None, ...]]]] = {
 
 def check(target: Target) -> int:
     """Build all, print what TensorRT says beside the plan; 1 where it is not what the plan and the config say."""
-    began, found = time.monotonic(), {name: _form(name, geometry, target) for name, geometry in FORMS.items()}
-    found |= _voice()
-    for name, facts in found.items():
-        print(name, *(f"  {fact}: {value}" for fact, value in facts.items()), sep="\n")
-    said = [f"{name}: {sentence}" for name, form in found.items() for sentence in form["wrong"]]
+    began, said = time.monotonic(), []
+    # Processes one after the other: what torch and TensorRT keep after their work would add up to 9 GB.
+    alone = multiprocessing.get_context("spawn")
+    with alone.Pool(1, maxtasksperchild=1) as process:
+        for name in (*FORMS, VOICE):
+            with tempfile.TemporaryDirectory() as made:
+                process.apply(_write, (name, Path(made)))
+                found = process.apply(_compile, (name, Path(made), target))
+            for graph, facts in found.items():
+                print(graph, *(f"  {fact}: {value}" for fact, value in facts.items()), sep="\n", flush=True)
+                said += [f"{graph}: {sentence}" for sentence in facts["wrong"]]
     print("\n".join(said) or "types, shapes and memory are those of the configs, the runners and the plan")
-    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak_gib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     took_s, load = time.monotonic() - began, " ".join(f"{load:.1f}" for load in os.getloadavg())
     print(f"{took_s / 60:.1f} min, peak memory {peak_gib:.1f} GiB, load {load} on {os.cpu_count()} cores")
     return 1 if said else 0
 
 
-def _form(name: str, geometry: Geometry, target: Target) -> dict[str, Any]:
-    rotates = geometry.rotation_angles > 0
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        tower, projector = modules(LAYERS)
-        turn = TabulatedRotation(
-            MusicFlamingoRotaryEmbedding(MusicFlamingoConfig()), geometry.rotation_windows
-        )
-        filters = WhisperFeatureExtractor(feature_size=memory_plan.MEL_BINS).mel_filters
-        export(RaggedEncoder(tower, projector, filters, turn if rotates else None), folder)
-        del tower, projector, turn
-        tensorrt_build.write_mixed_precision(folder / "model.onnx", folder / "half.onnx")
-        began = time.monotonic()
-        built = rtx_build.compile_engine(
-            folder / "half.onnx", rtx_build.bounds(tensorrt_build.profiles(target), rotates)
-        )
+def _write(name: str, folder: Path) -> None:
+    """Write the ONNX files that TensorRT gets."""
+    if name == VOICE:
+        run([export_voice.stage(str(save_random(folder / "checkpoint", VitsConfig())))], folder)
+        return
+    geometry = FORMS[name]
+    tower, projector = modules(LAYERS)
+    turn = TabulatedRotation(MusicFlamingoRotaryEmbedding(MusicFlamingoConfig()), geometry.rotation_windows)
+    filters = WhisperFeatureExtractor(feature_size=memory_plan.MEL_BINS).mel_filters
+    export(RaggedEncoder(tower, projector, filters, turn if geometry.rotation_angles else None), folder)
+    del tower, projector, turn
+    tensorrt_build.write_mixed_precision(folder / "model.onnx", folder / "half.onnx")
+
+
+def _compile(name: str, folder: Path, target: Target) -> dict[str, dict[str, Any]]:
+    """Graph → what TensorRT says of it, and what is wrong with that."""
+    if name == VOICE:
+        return _voice(folder)
+    geometry, began = FORMS[name], time.monotonic()
+    shapes = rtx_build.bounds(tensorrt_build.profiles(target), geometry.rotation_angles > 0)
+    built = rtx_build.compile_engine(folder / "half.onnx", shapes)
     planned = memory_plan.plan(target, geometry)
-    return {
+    facts = {
         "seconds": round(time.monotonic() - began, 1),
         **_facts(built),
         "planned_weight_bytes": planned.encoder_weights + planned.rotation_tables,
         "planned_activation_bytes": planned.encoder_activations,
         "wrong": list(wrong(built, geometry, planned)),
     }
+    return {name: facts}
 
 
 def _facts(built: Built) -> dict[str, Any]:
@@ -96,22 +111,18 @@ def _facts(built: Built) -> dict[str, Any]:
     }
 
 
-def _voice() -> dict[str, dict[str, Any]]:
-    config, found = VitsConfig(), {}
-    with tempfile.TemporaryDirectory() as made:
-        checkpoint = save_random(Path(made) / "checkpoint", config)
-        stage = export_voice.stage(str(checkpoint))
-        run([stage], Path(made))
-        shapes = tensorrt_voice.Shapes.of(str(checkpoint))
-        for name in GRAPHS:
-            began = time.monotonic()
-            graph = Path(made) / stage.name / f"{name}.onnx"
-            built = rtx_build.compile_engine(graph, [voice_profile(shapes.bounds(name))])
-            found[f"voice {name}"] = {
-                "seconds": round(time.monotonic() - began, 1),
-                **_facts(built),
-                "wrong": list(voice_wrong(name, built, shapes)),
-            }
+def _voice(folder: Path) -> dict[str, dict[str, Any]]:
+    found = {}
+    shapes = tensorrt_voice.Shapes.of(str(folder / "checkpoint"))
+    for name in GRAPHS:
+        began = time.monotonic()
+        graph = folder / VOICE_FOLDER / f"{name}.onnx"
+        built = rtx_build.compile_engine(graph, [voice_profile(shapes.bounds(name))])
+        found[f"voice {name}"] = {
+            "seconds": round(time.monotonic() - began, 1),
+            **_facts(built),
+            "wrong": list(voice_wrong(name, built, shapes)),
+        }
     taken = sum(facts["weight_bytes"] + sum(facts["activation_bytes"]) for facts in found.values())
     if taken > memory_plan.VOICE_BYTES:
         found[f"voice {GRAPHS[-1]}"]["wrong"].append(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
@@ -119,6 +120,14 @@ def test_the_full_size_checks_hold_for_a_small_model_and_can_fail(encoder):
     less = replace(planned, encoder_activations=1, encoder_weights=1)
     other = replace(encoder, inputs={}, outputs={})
     assert len(full_size_tensorrt.wrong(other, geometry, less)) == 4
+
+
+def test_the_full_size_is_that_of_the_published_checkpoint():
+    """The first run of the command said that embeddings were 4096 wide, the default of Transformers' config."""
+    with torch.device("meta"):
+        made = full_size_tensorrt.modules(full_size_tensorrt.LAYERS)
+    weights = sum(weight.numel() for module in made for weight in module.parameters())
+    assert weights == memory_plan.AUDIO_FLAMINGO_3.encoder_weights
 
 
 def test_nothing_is_warned_of_but_the_type_of_the_lengths(encoder):
