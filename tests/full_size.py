@@ -1,6 +1,7 @@
 """Do engines of the full-size model build within memory? python -m tests.full_size FOLDER [--decoder-layers 28]
 
-python -m tests.full_size --tensorrt builds, with TensorRT for RTX, every graph that TensorRT gets, and nothing else.
+python -m tests.full_size --tensorrt builds, with TensorRT for RTX, every graph that TensorRT gets, and nothing
+else: six minutes, 8.5 GiB of memory.
 
 Writes a random checkpoint in AF3's own sizes (8.3 B parameters in bf16, 16.6 GB, layer by layer), builds its CPU
 engines with `python -m build_engines`, and prints time, peak memory and the figures of the verification. Takes tens

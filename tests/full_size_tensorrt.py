@@ -50,7 +50,7 @@ VOICE_TENSORS: dict[str, list[tuple[str, str, tuple[int | None, ...]]]] = {
 def check(target: Target) -> int:
     """Build all, print what TensorRT says beside the plan; 1 where it is not what the plan and the config say."""
     began, said = time.monotonic(), []
-    # Processes one after the other: what torch and TensorRT keep after their work would add up to 9 GB.
+    # A process for each piece of work, one after the other: what torch keeps would come on top of TensorRT's 8.5 GiB.
     alone = multiprocessing.get_context("spawn")
     with alone.Pool(1, maxtasksperchild=1) as process:
         for name in (*FORMS, VOICE):
