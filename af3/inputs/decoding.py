@@ -78,9 +78,8 @@ def decode_file(file: int, name: str, max_seconds: float, read_cut_short: bool =
         with _in_memory(plain) as repaired:
             return decode_file(repaired, name, max_seconds, read_cut_short)
     starts = part_starts(data, kind)
-    if len(starts) > 1 or (
-        starts[0] and not kind.libsndfile
-    ):  # joined, or behind tags that shift its offsets
+    # Joined, or behind tags: of some formats libsndfile reads none behind an ID3 tag, of compressed 8SVX it never ends.
+    if len(starts) > 1 or starts[0]:
         return _joined(data, starts, name, max_seconds, read_cut_short)
     found = survey(data, kind)
     if found.missing and not read_cut_short:

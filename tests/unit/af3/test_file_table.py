@@ -5,13 +5,14 @@ tests/support/written_files.py wrote the committed files; odd_files.py changes t
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from af3.errors import RequestError
 from af3.inputs.clip_decoder import ClipDecoder
 from af3.inputs.decoding import decode
 from tests.support.ffmpeg_reference import correlation, heard
-from tests.support.odd_files import odd_files
+from tests.support.odd_files import ID3, odd_files
 from tests.support.odd_headers import odd_headers
 from tests.support.written_files import COMMANDS, FOLDER, SECONDS
 
@@ -66,6 +67,34 @@ def test_a_file_whose_header_says_more_than_is_there_is_refused(name: str) -> No
     data = (FOLDER / name).read_bytes()
     with pytest.raises(RequestError, match="the file is cut short"):
         decode(data[: len(data) * 6 // 10], "audio[0]")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ff.wav",
+        "ff_rf64.wav",
+        "flac.flac",
+        "sox.aiff",
+        "sox.au",
+        "sox.caf",
+        "ff.w64",
+        "sox.sph",
+        "sox.8svx",
+        "oggenc.ogg",
+    ],
+)
+def test_a_file_behind_an_id3_tag_is_heard_as_without(name: str) -> None:
+    data = (FOLDER / name).read_bytes()
+    assert np.array_equal(decode(ID3 + data, "audio[0]"), decode(data, "audio[0]"))
+
+
+def test_compressed_8svx_behind_an_id3_tag_takes_no_time() -> None:
+    """libsndfile 1.2.2 never returned from opening it; decoded in the process that a limit ends."""
+    decoder = ClipDecoder()
+    data = ODD["svx_fibonacci.8svx"]
+    assert len(decoder.decode(ID3 + data, "audio[0]").pcm) == len(decode(data, "audio[0]"))
+    decoder.close()
 
 
 def test_an_ogg_without_its_last_page_is_noted() -> None:
