@@ -29,6 +29,7 @@ ATTACKS = [
     *by_kill.ATTACKS,
 ]
 QUIET_S = 5.0
+MORE_FILES = 12  # five open with the first large request; a busy machine closes connections late
 HEAD = "| attack | fault | what happened | honest p99 around it → during it, s | left | load | held |"
 
 
@@ -112,7 +113,11 @@ def served(
             prefix, module = (*prefix, "env", f"SLOW_WINDOW_S={window_s:g}"), "tests.attack.slow_launch"
         server = Launched(folder, *words, prefix=prefix, module=module)
         try:
-            yield Scene(server, quick, keys)
+            scene = Scene(server, quick, keys)
+            # What opens with a first request is not left behind by an attack.
+            code, said = generate(scene, key=keys.get("honest"))
+            assert code == 200, said
+            yield scene
         finally:
             server.stop()
 
@@ -128,7 +133,7 @@ def played(scene: Scene, attack: Attack, expected: str) -> Outcome:
         problems.append(said)
     try:
         scrape.wait_until(lambda: scene.in_flight() == 0, 60)
-        scrape.wait_until(lambda: scene.files() <= files + 8, 20)
+        scrape.wait_until(lambda: scene.files() <= files + MORE_FILES, 60)
     except AssertionError:
         problems.append("left behind")
     left = f"{scene.in_flight():g} in flight, {scene.files() - files:+d} handles"
