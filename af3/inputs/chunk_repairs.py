@@ -47,9 +47,8 @@ def _chunks(data: bytes, start: int) -> Iterator[_Chunk]:
             return
         name, size = struct.unpack_from("<4sI", data, position)
         yield _Chunk(name, size, position + 8)
-        inside = (
-            name == b"LIST" and data[position + 8 : position + 12] == b"wavl"
-        )  # a list of chunks of samples
+        # Into a list of chunks of samples, and over every other chunk.
+        inside = name == b"LIST" and data[position + 8 : position + 12] == b"wavl"
         position += 12 if inside else 8 + size + (size & 1)
 
 
@@ -75,7 +74,7 @@ def _padded(data: bytes, start: int, layout: str, known: frozenset[bytes]) -> by
 def _one_chunk_of_samples(data: bytes, start: int) -> bytes | None:
     """Join the chunks of samples into one; read RF64 of open size to its end."""
     form = b""
-    samples: list[bytes] = []
+    samples: list[slice] = []  # nothing is copied of a file that needs no change
     listed = unsized = False
     sizes: int | None = None  # of the samples, from ds64
     for chunk in _chunks(data, start):
@@ -88,17 +87,17 @@ def _one_chunk_of_samples(data: bytes, start: int) -> bytes | None:
         elif chunk.name == b"data":
             if chunk.size == 0xFFFFFFFF and data[start : start + 4] in (b"RF64", b"BW64"):
                 unsized = sizes in (None, 0) or (sizes or 0) >= 1 << 63
-                samples.append(data[chunk.begins :] if unsized else b"")
+                samples.append(slice(chunk.begins, len(data) if unsized else chunk.begins))
                 break
             listed = listed or (not chunk.size and data[chunk.begins : chunk.begins + 4] == b"data")
             if chunk.begins + chunk.size > len(data) or not (chunk.size or listed):
                 break
-            samples.append(data[chunk.begins : chunk.begins + chunk.size])
+            samples.append(slice(chunk.begins, chunk.begins + chunk.size))
         elif chunk.name in (b"RIFF", b"RF64", b"BW64"):  # another file
             break
     if not form or not (unsized or (samples and (listed or len(samples) > 1))):
         return None
     body = b"WAVEfmt " + struct.pack("<I", len(form)) + form + bytes(len(form) & 1)
-    joined = b"".join(samples)
+    joined = b"".join(data[part] for part in samples)
     body += b"data" + struct.pack("<I", len(joined)) + joined
     return data[:start] + b"RIFF" + struct.pack("<I", len(body)) + body

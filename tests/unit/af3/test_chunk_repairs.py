@@ -1,6 +1,7 @@
 """WAV, RF64, AIFF and AU whose chunks decoders do not follow are heard as the plain file of the same samples."""
 
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -76,3 +77,13 @@ def test_many_chunks_without_padding_take_one_pass() -> None:
     found = plain_file(data, file_kind(data))
     assert found is not None
     assert len(found) <= len(data) + 10_000
+
+
+def test_nothing_is_copied_of_a_file_that_needs_no_change() -> None:
+    data = riff(FORM, chunk(b"data", bytes(8 << 20)))
+    kind = file_kind(data)
+    tracemalloc.start()
+    assert plain_file(data, kind) is None
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1 << 20
