@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from af3.speech.spoken.numbers import roman_value
 from af3.speech.spoken.rules import apply, rules
 
-_VALUES = {"I": 1, "II": 2, "III": 3, "IV": 4, "V": 5, "VI": 6, "VII": 7}
-_ROMAN = r"(?:VII|VI|IV|V|III|II|I|vii|vi|iv|v|iii|ii|i)"
+NUMERAL = r"(?:VII|VI|IV|V|III|II|I|vii|vi|iv|v|iii|ii|i)"
 _PLAIN = str.maketrans("²³⁴⁵⁶⁷⁹₂₃₄₅", "23456792345")
 _QUALITIES = {"°": " diminished", "o": " diminished", "ø": " half diminished", "": ""}
 _BESIDE = re.compile(
@@ -18,7 +18,7 @@ _BESIDE = re.compile(
 
 def _degree(found: re.Match[str]) -> str:
     figures = " ".join((found["figures"] or "").translate(_PLAIN).replace("/", ""))
-    return f"{_VALUES[found['roman'].upper()]}{_QUALITIES[found['quality'] or '']} {figures}".strip()
+    return f"{roman_value(found['roman'].upper())}{_QUALITIES[found['quality'] or '']} {figures}".strip()
 
 
 def _dominant(found: re.Match[str]) -> str:
@@ -27,13 +27,13 @@ def _dominant(found: re.Match[str]) -> str:
 
 _RULES = rules(
     (
-        rf"(?<![\w♭♯])(?P<roman>{_ROMAN})(?P<quality>[°ø]?)(?P<figures>[⁴⁵⁶⁷⁹]{{1,2}}[₂₃₄₅]?|[⁶⁴][₅₄₃₂])(?![\w⁺⁻])",
+        rf"(?<![\w♭♯])(?P<roman>{NUMERAL})(?P<quality>[°ø]?)(?P<figures>[⁴⁵⁶⁷⁹]{{1,2}}[₂₃₄₅]?|[⁶⁴][₅₄₃₂])(?![\w⁺⁻])",
         _degree,
     ),
-    (rf"(?<![\w♭♯])(?P<roman>{_ROMAN})(?P<quality>)(?P<figures>6/4|6/5|4/3|4/2)(?![\w/])", _degree),
+    (rf"(?<![\w♭♯])(?P<roman>{NUMERAL})(?P<quality>)(?P<figures>6/4|6/5|4/3|4/2)(?![\w/])", _degree),
     (
         rf"(?:(?<=major \()|(?<=minor \()|(?<=\b[A-G] \()|(?<=[A-G][mb7] \()|(?<=[♭♯#] \())"
-        rf"(?P<roman>{_ROMAN})(?P<quality>[°ø]?)(?P<figures>[679]?)(?=\))",
+        rf"(?P<roman>{NUMERAL})(?P<quality>[°ø]?)(?P<figures>[679]?)(?=\))",
         _degree,
     ),
     (r"(?<![\w♭♯/–—-])V(7|9|13)(?![\w♭♯/.–—-]|\.\d)", _dominant),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from af3.speech.spoken.degrees import NUMERAL
+from af3.speech.spoken.numbers import roman_value
 from af3.speech.spoken.rules import apply, rules
 
 _ACCIDENTALS = {
@@ -40,9 +42,8 @@ _CHORDS_BEFORE = re.compile(
 )
 _CHORDS_AFTER = re.compile(rf"(?:\s*[-–—|→,>]+\s*|\s+){_NEIGHBOUR}(?![\w'])| {_MUSICAL}\b")
 _COUNTED = re.compile(r"(?:^|[\s(~≈<>+−-])[\d.,:/]+ $")  # 5 A, at 7 Am
-_ROMAN = {"I": 1, "II": 2, "III": 3, "IV": 4, "V": 5, "VI": 6, "VII": 7}
-_ROMAN_CHORD = r"[b♭#♯]?(?:VII|VI|IV|V|III|II|I|vii|vi|iv|v|iii|ii|i)(?:[°ø]7?|maj7|7|9)?"
-_ROMAN_CHORD += r"(?:/(?:VII|VI|IV|V|III|II|vii|vi|iv|v|iii|ii)(?![A-Za-z]))?"
+_OF = r"(?:VII|VI|IV|V|III|II|vii|vi|iv|v|iii|ii)"  # V/vi: the degree that another belongs to
+_ROMAN_CHORD = rf"[b♭#♯]?{NUMERAL}(?:[°ø]7?|maj7|7|9)?(?:/{_OF}(?![A-Za-z]))?"
 _NOTE_VALUES = {
     "♩": "quarter", "♪": "eighth", "\U0001d157": "half", "\U0001d15d": "whole", "\U0001d161": "sixteenth",
 }  # fmt: skip
@@ -121,7 +122,7 @@ def _progression(chords: re.Match[str]) -> str:
 def _romans(chords: re.Match[str]) -> str:
     def degree(chord: re.Match[str]) -> str:
         sign, numeral, rest = chord.groups()
-        number = str(_ROMAN[numeral.upper()])
+        number = roman_value(numeral.upper())
         quality = rest.replace("°", "diminished ").replace("ø", "half diminished ").replace("maj", "major ")
         return f"{_ACCIDENTALS[sign] + ' ' if sign else ''}{number} {quality}".strip()
 
@@ -198,11 +199,11 @@ _RULES = rules(
     (r"(?<![\w'’])([B-G])b(?![\w'’])(?<!\d .b)", lambda m: _note(m[1], "b")),
     (r"(?<![\w'’])([BCDG])bb(?!\w)", lambda m: _note(m[1], "bb")),
     (
-        r"(?<![\w♭♯/])(?<!\d )(V|V7|V9|vii°7?|viiø7?)/(VII|VI|IV|V|III|II|vii|vi|iv|v|iii|ii)(?![\w♭♯/])",
+        rf"(?<![\w♭♯/])(?<!\d )(V|V7|V9|vii°7?|viiø7?)/({_OF})(?![\w♭♯/])",
         lambda m: f"{_degrees(m[1])} of {_degrees(m[2])}",
     ),
     (
-        r"(?<![\w♭♯])(?:[♭♯](?:VII|VI|IV|V|III|II|I|vii|vi|iv|v|iii|ii|i)|b(?:VII|VI|III|II))(?:maj7|°|ø|7|9)?(?![\w♭♯])",
+        rf"(?<![\w♭♯])(?:[♭♯]{NUMERAL}|b(?:VII|VI|III|II))(?:maj7|°|ø|7|9)?(?![\w♭♯])",
         lambda m: _degrees(m[0]),
     ),
     (rf"(?<![\w♭♯]){_ROMAN_CHORD}(?:, {_ROMAN_CHORD})*,? (?:and|or) {_ROMAN_CHORD}(?= chords?\b)", _romans),
