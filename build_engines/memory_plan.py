@@ -42,9 +42,6 @@ KV_CACHE_FRACTION = 0.60
 # `embedding_cache_mib` in audio_encoder/configs/gpu.pbtxt (a test compares them): 24 minutes of audio.
 EMBEDDING_CACHE_BYTES = GIB // 4
 CUDA_CONTEXT_BYTES = GIB // 2  # estimate: context and kernels of one process
-# tritonserver with the LLM, the Python stub of audio_encoder, and the MPS server; that of `tts` with a compiled voice
-CUDA_PROCESSES = ("LLM", "encoder", "MPS")
-CUDA_PROCESSES_WITH_VOICE = ("LLM", "encoder", "voice", "MPS")
 # estimate: three engines of a VITS voice as large as facebook/mms-tts-eng. TensorRT for RTX reserves 0.43 GiB for them
 # (`python -m tests.full_size --tensorrt`).
 VOICE_BYTES = 3 * GIB // 4
@@ -133,6 +130,11 @@ def published(known: reach.Reach) -> Geometry:
     return WITH_ROTATION if known.rotates_by_time else AUDIO_FLAMINGO_3
 
 
+def cuda_processes(compiled_voice: bool) -> tuple[str, ...]:
+    """tritonserver with the LLM, the stub of audio_encoder, that of `tts` with a compiled voice, the MPS server."""
+    return ("LLM", "encoder", "voice", "MPS") if compiled_voice else ("LLM", "encoder", "MPS")
+
+
 @dataclass(frozen=True)
 class MemoryPlan:
     """Bytes on one GPU. `kv_cache` is its fraction of the free memory, negative when nothing is left."""
@@ -161,7 +163,7 @@ class MemoryPlan:
     @property
     def processes(self) -> tuple[str, ...]:
         """Those with a CUDA context."""
-        return CUDA_PROCESSES_WITH_VOICE if self.voice else CUDA_PROCESSES
+        return cuda_processes(self.voice > 0)
 
     @property
     def encoder(self) -> int:
@@ -237,7 +239,7 @@ def plan(
         encoder_buffers=buffer_bytes(target.encoder_windows, geometry),
         embedding_cache=EMBEDDING_CACHE_BYTES,
         voice=VOICE_BYTES if compiled_voice else 0,
-        contexts=len(CUDA_PROCESSES_WITH_VOICE if compiled_voice else CUDA_PROCESSES) * CUDA_CONTEXT_BYTES,
+        contexts=len(cuda_processes(compiled_voice)) * CUDA_CONTEXT_BYTES,
     )
 
 
