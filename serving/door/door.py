@@ -36,9 +36,8 @@ from serving.door.tls import Certificates, Tls
 from serving.door.upstream import Upstream
 from serving.door.voices_list import VoicesList
 
-LOOP_TIMEOUT_S = (
-    60.0  # only a loop that hangs takes so long; one whose cores are all taken once took more than ten
-)
+# Only a loop that hangs takes so long; one whose cores are all taken once took more than ten seconds.
+LOOP_TIMEOUT_S = 60.0
 METRICS_CONNECTIONS = 32
 
 

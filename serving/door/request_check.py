@@ -22,7 +22,7 @@ PUBLIC_MODELS = tuple(ENSEMBLES)
 MAX_PARAMETERS = 32
 MAX_DIMENSIONS = 8  # of an input; the ensembles' have one
 # Triton takes these out of a request, and nothing here heeds them.
-TRITONS_OWN = frozenset("binary_data_output id priority sequence_end sequence_id sequence_start".split())
+WITHOUT_EFFECT = frozenset("binary_data_output id priority sequence_end sequence_id sequence_start".split())
 SHOWN = 64  # characters of a name that are repeated to the client
 
 
@@ -83,7 +83,7 @@ def allowed_s(limits: Limits, transport_s: float | None, request: service_pb2.Mo
 
 
 def _check_parameter(name: str, text: str) -> None:
-    if name in TRITONS_OWN:
+    if name in WITHOUT_EFFECT:
         raise invalid(f"parameter '{name}' has no effect here; leave it out")
     if "\0" in name + text:  # Triton reads C strings: it would take what stands before for the whole
         shown = name.replace("\0", "\\0")[:SHOWN]
