@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 
 from af3.inputs import declared_sizes, matroska, mp3_frames
-from af3.inputs.declared_sizes import PLACEHOLDER_BYTES
+from af3.inputs.declared_sizes import MOST_STEPS, PLACEHOLDER_BYTES
 from af3.inputs.file_kind import (
     AIFF,
     ASF,
@@ -33,7 +33,6 @@ BEGINS, ENDS = 2, 4  # flags of an Ogg page
 OGG_HEADER_BYTES = 27
 ASF_DATA = b"\x36\x26\xb2\x75\x8e\x66\xcf\x11"
 AVI_TOLERATED = 4096
-MOST_STEPS = 200_000  # objects that are looked at: bounds the time for hostile files
 
 
 @dataclass(frozen=True)
