@@ -159,7 +159,8 @@ def _describe_gpu(arguments: argparse.Namespace, target: Target, output: Path) -
     from build_engines import memory_plan, tool_commands, tools
     from build_engines.llm import calibration
     from build_engines.source import reach
-    from build_engines.source.checkpoint import LICENCE_NOTICE, open_checkpoint
+    from build_engines.source.checkpoint import open_checkpoint
+    from build_engines.source.hub_checkpoint import LICENCE_NOTICE
     from build_engines.targets import nvidia
     from serving.machine import doctor
 

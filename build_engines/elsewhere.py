@@ -13,7 +13,7 @@ def is_elsewhere(checkpoint: str) -> bool:
 def describe_elsewhere(name: str, output: Path, rows: int) -> None:
     """Print what would be built for `rows` requests at once; downloads nothing."""
     from build_engines.source import reach
-    from build_engines.source.checkpoint import LICENCE_NOTICE
+    from build_engines.source.hub_checkpoint import LICENCE_NOTICE
 
     print(LICENCE_NOTICE.format(name=name))
     print(f"{name}: not here; it would be downloaded, and built into {output}: tokenizer, audio_encoder, llm")

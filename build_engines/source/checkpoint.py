@@ -1,4 +1,4 @@
-"""Finds or downloads a checkpoint in Hugging Face format, checks it, identifies it, and reads its tensors."""
+"""Opens a checkpoint in Hugging Face format: checks it, identifies it, and reads its tensors."""
 
 import hashlib
 import json
@@ -10,42 +10,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-)
 from safetensors import safe_open
 from transformers import AudioFlamingo3EncoderConfig, AutoProcessor, Qwen2Config
 
 from build_engines.source import original_layout
 from build_engines.source.content_hash import content_hash
 from build_engines.source.family import MODEL_TYPES, AudioConfig, Family, Processor, family_of
+from build_engines.source.hub_checkpoint import INDEX, REQUIRED_FILES, SINGLE, SMALL_FILES, download
 from build_engines.stage import BuildError
-
-REQUIRED_FILES = ("config.json", "tokenizer.json")
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
-# Listed one by one: the hub repository also holds think/ adapters and a second copy of the weights.
-SMALL_FILES = (
-    *REQUIRED_FILES,
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-)
-LICENCE_NOTICE = (
-    "{name}: these weights are NVIDIA's, under the NVIDIA OneWay Noncommercial License: research and other "
-    "non-commercial use only. Their terms stand in the model card at https://huggingface.co/{name}."
-)
 
 
 @dataclass(frozen=True)
@@ -152,7 +124,7 @@ def open_checkpoint(source: str) -> Checkpoint:
     """
     folder = Path(source)
     if not folder.exists():
-        folder = _download(source)
+        folder = download(source)
     if original_layout.is_original(folder):
         folder = original_layout.converted(folder)
     family, config = _read_config(folder)
@@ -226,32 +198,3 @@ def _names_in(path: Path) -> list[str]:
         raise BuildError(f"{path.parent}: neither {path.name} nor {INDEX}; download the checkpoint again")
     with safe_open(path, framework="pt") as file:
         return list(file.keys())
-
-
-def _download(name: str) -> Path:
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise BuildError(f"{name}: no such folder, and not a hub id such as nvidia/audio-flamingo-3-hf")
-    if name.startswith("nvidia/"):
-        print(LICENCE_NOTICE.format(name=name))
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=[*SMALL_FILES, INDEX]))
-        if original_layout.is_original(folder):
-            return Path(snapshot_download(name, allow_patterns=original_layout.DOWNLOADED))
-        index = folder / INDEX
-        weights = (
-            sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else [SINGLE]
-        )
-        return Path(snapshot_download(name, allow_patterns=[*SMALL_FILES, INDEX, *weights]))
-    except GatedRepoError as error:
-        raise BuildError(
-            f"{name}: the hub asks for a login; accept its terms at https://huggingface.co/{name}, then "
-            "`hf auth login` or set HF_TOKEN"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise BuildError(
-            f"{name}: no such folder, and no such repository on the hub (or it is private)"
-        ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise BuildError(
-            f"{name}: the download failed ({error}); run the same command again to resume"
-        ) from error

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from build_engines.source import checkpoint
+from build_engines.source import hub_checkpoint
 from build_engines.source.checkpoint import canonical_name, open_checkpoint
 from build_engines.stage import BuildError
 from tests.support.engines import random_checkpoint
@@ -117,7 +117,7 @@ def test_a_missing_tensor_is_named() -> None:
 def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(
     source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "snapshot_download", pytest.fail)
+    monkeypatch.setattr(hub_checkpoint, "snapshot_download", pytest.fail)
     with pytest.raises(BuildError, match="no such folder, and not a hub id"):
         open_checkpoint(source)
 
@@ -133,7 +133,7 @@ def test_the_licence_is_stated_before_weights_are_downloaded_and_each_is_downloa
         asked.append(allow_patterns)
         return str(folder)
 
-    monkeypatch.setattr(checkpoint, "snapshot_download", download)
+    monkeypatch.setattr(hub_checkpoint, "snapshot_download", download)
     open_checkpoint("nvidia/audio-flamingo-3-hf")
     weights = [name for name in asked[-1] if name.endswith(".safetensors")]
     assert weights == ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
@@ -144,7 +144,7 @@ def test_an_interrupted_download_says_how_to_resume(monkeypatch: pytest.MonkeyPa
     def download(name: str, allow_patterns: list[str]) -> str:
         raise ConnectionError("network is unreachable")
 
-    monkeypatch.setattr(checkpoint, "snapshot_download", download)
+    monkeypatch.setattr(hub_checkpoint, "snapshot_download", download)
     with pytest.raises(BuildError, match=r"network is unreachable.*run the same command again to resume"):
         open_checkpoint("someone/audio-flamingo-3")
 

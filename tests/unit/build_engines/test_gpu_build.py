@@ -22,7 +22,7 @@ import build_engines.__main__
 from af3.manifest import Manifest
 from build_engines import tool_commands, tools
 from build_engines.llm import calibration, qwen
-from build_engines.source import checkpoint as checkpoint_source
+from build_engines.source import hub_checkpoint
 from build_engines.source.checkpoint import open_checkpoint
 from build_engines.stage import BuildError, run
 from build_engines.targets import TARGETS, nvidia
@@ -362,9 +362,7 @@ def test_fp8_of_the_real_model_is_refused_with_too_few_clips_before_it_is_downlo
     tmp_path, monkeypatch, capsys
 ):
     programs = standins.install(tmp_path / "bin")
-    monkeypatch.setattr(
-        checkpoint_source, "snapshot_download", Mock(side_effect=AssertionError("downloaded"))
-    )
+    monkeypatch.setattr(hub_checkpoint, "snapshot_download", Mock(side_effect=AssertionError("downloaded")))
     clips = tmp_path / "clips"
     clips.mkdir()
     for number in range(calibration.CLIPS_WANTED - 1):

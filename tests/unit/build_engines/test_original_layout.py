@@ -12,7 +12,7 @@ import torch
 from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor
 
 from af3.manifest import Manifest
-from build_engines.source import checkpoint, original_layout, reach, tokenizer_files
+from build_engines.source import hub_checkpoint, original_layout, reach, tokenizer_files
 from build_engines.source.checkpoint import Checkpoint, canonical_name, open_checkpoint
 from build_engines.stage import BuildError
 from build_engines.targets import cpu
@@ -112,7 +112,7 @@ def test_all_its_parts_are_downloaded_and_nothing_of_a_voice(
         asked.append(allow_patterns)
         return str(folder)
 
-    monkeypatch.setattr(checkpoint, "snapshot_download", download)
+    monkeypatch.setattr(hub_checkpoint, "snapshot_download", download)
     assert open_checkpoint(CHAT).name == CHAT
     assert asked[-1] == ["config.json", "llm/*", "sound_tower/*", "sound_mm_projector/*"]
     assert "Noncommercial" in capsys.readouterr().out

@@ -7,7 +7,7 @@ import pytest
 from af3.contract import LONGEST_ANSWER_TOKENS, LONGEST_CLIP_SECONDS
 from build_engines import __main__ as command
 from build_engines import memory_plan
-from build_engines.source import checkpoint, reach
+from build_engines.source import hub_checkpoint, reach
 from build_engines.source.checkpoint import open_checkpoint
 from build_engines.stage import BuildError
 from build_engines.targets import TARGETS, cpu
@@ -45,7 +45,7 @@ def test_no_model_of_the_family_exceeds_the_contracts_limits() -> None:
 def test_a_dry_run_for_a_cpu_tells_the_limits_and_downloads_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(checkpoint, "snapshot_download", pytest.fail)
+    monkeypatch.setattr(hub_checkpoint, "snapshot_download", pytest.fail)
     monkeypatch.setattr(
         "sys.argv", ["build", "--checkpoint", "nvidia/audio-flamingo-next-hf", "--target", "cpu", "--dry-run"]
     )
@@ -84,7 +84,7 @@ def test_half_an_hour_fits_an_h100() -> None:
 def test_a_dry_run_for_an_h100_tells_the_plan_and_feeds_the_places_of_windows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(checkpoint, "snapshot_download", pytest.fail)
+    monkeypatch.setattr(hub_checkpoint, "snapshot_download", pytest.fail)
     arguments = ["--target", "h100", "--dry-run", "--output", str(tmp_path)]
     monkeypatch.setattr("sys.argv", ["build", "--checkpoint", "nvidia/audio-flamingo-next-hf", *arguments])
     assert command.main() == 0
