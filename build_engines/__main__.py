@@ -42,7 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision",
         help="of the LLM's weights; cpu: fp32 (default), int4, with vLLM bf16; any, rtx: bf16 (default), fp8; "
-        "GPUs: fp8, bf16, int8, int4",
+        "GPUs: fp8, bf16, int8, int4; with vLLM a checkpoint that is quantised keeps its own (awq, gptq, "
+        "compressed-tensors)",
     )
     parser.add_argument(
         "--audio-seconds",

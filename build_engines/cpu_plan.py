@@ -26,15 +26,16 @@ def encoder_bytes(geometry: Geometry) -> int:
 
 def kv_bytes(geometry: Geometry, precision: str, tokens: int) -> int:
     """Keys and values of so many tokens of one request."""
-    width = BF16_BYTES if precision == "bf16" else FP32_BYTES
+    width = FP32_BYTES if precision in ("fp32", "int4") else BF16_BYTES
     return tokens * geometry.kv_bytes_per_token * width // BF16_BYTES
 
 
-def describe(geometry: Geometry, known: Reach, precision: str) -> str:
-    """The plan as a table for the terminal."""
+def describe(geometry: Geometry, known: Reach, precision: str, llm_weights: int | None = None) -> str:
+    """The plan as a table for the terminal. llm_weights: bytes, None for those of the precision."""
+    weights = llm_bytes(geometry, precision) if llm_weights is None else llm_weights
     longest = known.limits(1).max_sequence_tokens
     rows = [
-        ("LLM weights", llm_bytes(geometry, precision), precision),
+        ("LLM weights", weights, precision),
         ("encoder", encoder_bytes(geometry), "fp32"),
         ("KV cache", kv_bytes(geometry, precision, longest), f"of the longest request, {longest} tokens"),
     ]

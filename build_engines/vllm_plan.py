@@ -28,12 +28,14 @@ from build_engines.memory_plan import (
     published,
 )
 from build_engines.source import reach
+from build_engines.source.quantised import METHODS, usual
 from build_engines.stage import BuildError
 from build_engines.targets.target import GIB
 from serving.machine.known_gpus import runs_tensorrt_rtx
 
 CONFIG = Path(__file__).resolve().parents[1] / "model_repository" / "llm" / "configs" / "vllm.pbtxt"
-BITS = {"bf16": 16, "fp8": 8}
+# Of one weight of a linear layer. Packed ones as they usually are; of a checkpoint that is here the bytes are counted.
+BITS = {"bf16": 16.0, "fp8": 8.0} | {method: usual(method).bits_per_weight for method in METHODS}
 USUAL_GPUS_BYTES = (24 * GIB, 80 * GIB)  # memory of common GPUs, to plan for a machine without one
 RTX_WINDOWS = 4  # per call of the encoder that TensorRT for RTX compiles
 GRAPH_BYTES = GIB  # estimate: vLLM's CUDA graphs, workspace and NCCL
@@ -90,15 +92,12 @@ class VllmPlan:
         """Single changes that would make it fit."""
         share = int(100 * (1 - self.encoder / self.gpu_memory)) / 100
         setting = f"gpu_memory_fraction {share:g} in model_repository/llm/configs/{CONFIG.name}"
-        fp8 = self
+        ways = {setting: replace(self, share=share)}
         if self.precision == "bf16":
             weights = self.llm_weights - self.geometry.quantised_weights
             fp8 = replace(self, precision="fp8", llm_weights=weights)
-        ways = {
-            "PRECISION=fp8": fp8,
-            setting: replace(self, share=share),
-            f"PRECISION=fp8 and {setting}": replace(fp8, share=share),
-        }
+            both = {f"PRECISION=fp8 and {setting}": replace(fp8, share=share)}
+            ways = {"PRECISION=fp8": fp8, **ways, **both}
         helping = [way for way, changed in ways.items() if changed.shortage is None]
         return " or ".join([*helping[:2], "a GPU with more memory"])
 
@@ -110,10 +109,12 @@ def plan(
     known: reach.Reach,
     geometry: Geometry | None = None,
     share: float | None = None,
+    llm_weights: int | None = None,
 ) -> VllmPlan:
     """Compute the plan for `any` (encoder on ONNX Runtime, FP32) or `rtx` (TensorRT for RTX, BF16).
 
-    geometry: None for NVIDIA's published checkpoint. share: None for the config's value.
+    geometry: None for NVIDIA's published checkpoint. share: None for the config's value. llm_weights: bytes, None for
+    those of the precision.
     """
     geometry = geometry or published(known)
     windows, width = (RTX_WINDOWS, BF16_BYTES) if target == "rtx" else (1, FP32_BYTES)
@@ -127,10 +128,15 @@ def plan(
         geometry=geometry,
         gpu_memory=gpu_memory,
         share=configured_share() if share is None else share,
-        llm_weights=geometry.quantised_weights * BITS[precision] // 8 + geometry.bf16_weights * BF16_BYTES,
+        llm_weights=llm_bytes(geometry, BITS[precision]) if llm_weights is None else llm_weights,
         llm_work=prefill_bytes(int(_setting("prefill_tokens")), geometry) + GRAPH_BYTES + CUDA_CONTEXT_BYTES,
         encoder=held + (EMBEDDING_CACHE_BYTES if target == "rtx" else 0),
     )
+
+
+def llm_bytes(geometry: Geometry, bits: float) -> int:
+    """Bytes of an LLM with so many bits for a weight of a linear layer; everything else is BF16."""
+    return int(geometry.quantised_weights * bits / 8) + geometry.bf16_weights * BF16_BYTES
 
 
 def configured_share() -> float:

@@ -16,7 +16,10 @@ from af3.manifest import ADAPTERS_FOLDER, Manifest, ManifestError, ModelFacts
 VLLM = "vllm"
 KV_ITEM_BYTES = 4  # float32, of the ONNX decoder
 # Precision of the manifest → dtype and quantisation in vLLM.
-VLLM_PRECISIONS = {"fp32": ("float32", None), "bf16": ("bfloat16", None), "fp8": ("bfloat16", "fp8")}
+# Packed weights are multiplied in BF16, whatever dtype their scales are stored in: Qwen2.5 overflows FP16.
+VLLM_PRECISIONS = {"fp32": ("float32", None), "bf16": ("bfloat16", None)} | {
+    quantised: ("bfloat16", quantised) for quantised in ("fp8", "awq", "gptq", "compressed-tensors")
+}
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
 VLLM_BLOCK_TOKENS = 128  # of vLLM's KV cache on a CPU
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from build_engines.source.checkpoint import Checkpoint
+from build_engines.source.packed import linear_shape
 from build_engines.source.think import CONFIG, LLM_PREFIX, WEIGHTS, Adapter
 from build_engines.stage import BuildError, Figures
 
@@ -55,7 +56,8 @@ def _write(checkpoint: Checkpoint, name: str, adapter: Adapter, folder: Path) ->
 def _weights(checkpoint: Checkpoint, adapter: Adapter) -> dict[str, torch.Tensor]:
     weights: dict[str, torch.Tensor] = {}
     for name in adapter.names:
-        layer = PREFIX + name.removeprefix(LLM_PREFIX).removesuffix(".weight")
-        a, b = adapter.matrices(name, checkpoint.tensor(name).shape)
-        weights |= {f"{layer}.lora_A.weight": a, f"{layer}.lora_B.weight": b}
+        layer = name.removesuffix(".weight")
+        a, b = adapter.matrices(name, linear_shape(checkpoint.text_config, layer))
+        served = PREFIX + layer.removeprefix(LLM_PREFIX)
+        weights |= {f"{served}.lora_A.weight": a, f"{served}.lora_B.weight": b}
     return weights

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -17,7 +18,8 @@ from tqdm import tqdm
 from transformers import Qwen2Config
 
 from build_engines.llm.decoder_graph import Shape
-from build_engines.source.checkpoint import Checkpoint, canonical_name
+from build_engines.source.checkpoint import Checkpoint, packed_layer
+from build_engines.source.packed import llm_tensors
 from build_engines.source.think import LLM_PREFIX, Adapter
 from build_engines.stage import BuildError, Figures
 
@@ -25,7 +27,10 @@ SHARD_BYTES = 4 << 30
 
 
 def build(checkpoint: Checkpoint, adapter: Adapter | None, folder: Path) -> Figures:
-    """Write config.json, the weights in shards, their index and the tokenizer; merges `adapter` if given."""
+    """Write config.json, the weights in shards, their index and the tokenizer; merges `adapter` if given.
+
+    Quantised layers stay as they are packed; config.json then says how, for vLLM.
+    """
     weight_map: dict[str, str] = {}
     total_bytes = 0
     for number, shard in enumerate(_shards(checkpoint, adapter)):
@@ -36,9 +41,13 @@ def build(checkpoint: Checkpoint, adapter: Adapter | None, folder: Path) -> Figu
     dtype = str(checkpoint.tensor("lm_head.weight").dtype).removeprefix("torch.")
     index = {"metadata": {"total_size": total_bytes}, "weight_map": weight_map}
     _write_json(folder / "model.safetensors.index.json", index)
-    _write_json(folder / "config.json", config(checkpoint.text_config, dtype))
+    _write_json(folder / "config.json", config(checkpoint.text_config, dtype) | _quantisation(checkpoint))
     _write_tokenizer(checkpoint, folder)
-    return {"tensors": len(weight_map), "adapted": len(adapter.names) if adapter else 0}
+    figures = {"tensors": len(weight_map), "adapted": len(adapter.names) if adapter else 0}
+    if (quantisation := checkpoint.quantisation) is None:
+        return figures
+    packed = sum(packed_layer(name) is not None for name in weight_map)
+    return figures | {"quantised": packed, "bits": quantisation.bits, "group": quantisation.group}
 
 
 def config(text: Qwen2Config, dtype: str) -> dict[str, object]:
@@ -70,9 +79,21 @@ def config(text: Qwen2Config, dtype: str) -> dict[str, object]:
     }
 
 
+def _quantisation(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The part of config.json by which vLLM knows what is packed, and how."""
+    quantisation = checkpoint.quantisation
+    if quantisation is None:
+        return {}
+    if not quantisation.layers_are_named:
+        return {"quantization_config": dict(quantisation.settings)}
+    whole = [name for name, _ in llm_tensors(checkpoint) if name.endswith("_proj.weight")]
+    ignored = ["lm_head", *(_served_name(name).removesuffix(".weight") for name in sorted(whole))]
+    return {"quantization_config": {**quantisation.settings, "ignore": ignored}}
+
+
 def _shards(checkpoint: Checkpoint, adapter: Adapter | None) -> Iterator[dict[str, torch.Tensor]]:
     """Yield the LLM's weights under their Qwen2ForCausalLM names, a few gigabytes at a time."""
-    names = sorted(name for name in map(canonical_name, checkpoint.files) if _is_llm(name))
+    names = sorted(name for name, _ in llm_tensors(checkpoint))
     shard: dict[str, torch.Tensor] = {}
     for name in tqdm(names, desc="Qwen2.5", unit="tensor", delay=2, leave=False):
         weight = checkpoint.tensor(name)
@@ -81,12 +102,13 @@ def _shards(checkpoint: Checkpoint, adapter: Adapter | None) -> Iterator[dict[st
         if shard and sum(held.nbytes for held in shard.values()) + weight.nbytes > SHARD_BYTES:
             yield shard
             shard = {}
-        shard[f"model.{name.removeprefix(LLM_PREFIX)}" if name.startswith(LLM_PREFIX) else name] = weight
+        shard[_served_name(name)] = weight
     yield shard
 
 
-def _is_llm(name: str) -> bool:
-    return name.startswith(LLM_PREFIX) or name == "lm_head.weight"
+def _served_name(name: str) -> str:
+    """The name in a Qwen2ForCausalLM of a tensor's canonical name."""
+    return f"model.{name.removeprefix(LLM_PREFIX)}" if name.startswith(LLM_PREFIX) else name
 
 
 def _write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,22 +13,53 @@ import torch
 from safetensors import safe_open
 from transformers import AudioFlamingo3EncoderConfig, AutoProcessor, Qwen2Config
 
-from build_engines.source import original_layout
+from build_engines.source import original_layout, quantised
 from build_engines.source.content_hash import content_hash
 from build_engines.source.family import MODEL_TYPES, AudioConfig, Family, Processor, family_of
-from build_engines.source.hub_checkpoint import INDEX, REQUIRED_FILES, SINGLE, SMALL_FILES, download
+from build_engines.source.hub_checkpoint import (
+    CONFIG,
+    INDEX,
+    REQUIRED_FILES,
+    SINGLE,
+    SMALL_FILES,
+    download,
+    download_small,
+)
+from build_engines.source.quantised import Quantisation
 from build_engines.stage import BuildError
+
+PACKED = re.compile(r"(.+)\.(?:qweight|weight_packed)$")  # a quantised layer's weights
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a tensor is stored, without its values. dtype: safetensors' name of it, such as BF16 or I32."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def is_float(self) -> bool:
+        return "F" in self.dtype
+
+    @property
+    def item_bytes(self) -> int:
+        return int(re.sub(r"\D", "", self.dtype)) // 8
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checked checkpoint folder. `name` is what the operator gave; `files` maps tensor → safetensors file."""
+    """A checked checkpoint folder. `name` is what the operator gave; `files` maps tensor → safetensors file.
+
+    quantisation: of the LLM; only `packed.open_for_vllm` opens such a checkpoint.
+    """
 
     name: str
     folder: Path
     family: Family
     config: AudioConfig
     files: dict[str, Path]
+    quantisation: Quantisation | None = None
 
     @property
     def text_config(self) -> Qwen2Config:
@@ -72,6 +103,13 @@ class Checkpoint:
         """Whether the checkpoint has a tensor of this canonical name."""
         return name in self._stored_names
 
+    @cached_property
+    def weights(self) -> frozenset[str]:
+        """Canonical names of all tensors, with one `.weight` for each quantised layer."""
+        return frozenset(
+            f"{layer}.weight" if (layer := packed_layer(name)) else name for name in self._stored_names
+        )
+
     def tensor(self, name: str) -> torch.Tensor:
         """Read one tensor by its canonical name (see `canonical_name`), in its stored dtype."""
         path, stored = self._locate(name)
@@ -85,6 +123,17 @@ class Checkpoint:
             matrix = file.get_slice(stored)
             for start in range(0, matrix.get_shape()[0], block):
                 yield matrix[start : start + block]
+
+    @cached_property
+    def stored(self) -> dict[str, Stored]:
+        """What is stored under each canonical name."""
+        found = {}
+        for path in sorted(set(self.files.values())):
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118  not a dict
+                    part = file.get_slice(name)
+                    found[canonical_name(name)] = Stored(part.get_dtype(), tuple(part.get_shape()))
+        return found
 
     def module_state(self, prefix: str) -> dict[str, torch.Tensor]:
         """The fp32 state dict of the module whose tensors start with `prefix`, e.g. `audio_tower.`"""
@@ -115,30 +164,69 @@ def canonical_name(stored: str) -> str:
     return re.sub(r"^language_model\.(model\.)+", "language_model.", name)
 
 
+def packed_layer(name: str) -> str | None:
+    """The layer whose packed weights a tensor of this name holds; None for other tensors."""
+    found = PACKED.match(name)
+    return found and found[1]
+
+
 def open_checkpoint(source: str) -> Checkpoint:
     """Open a local folder, or download a hub id first (an interrupted download resumes).
 
     A folder in NVIDIA's original layout is rewritten in Transformers' first.
 
-    Raises BuildError when it is another model or incomplete.
+    Raises BuildError when it is another model, incomplete, or quantised.
     """
+    folder = _located(source)
+    if method := quantised.method_of(_written(folder)):
+        raise BuildError(
+            f"{folder / CONFIG}: its weights are quantised already ({method}), which only vLLM serves: make engines"
+            " GPU=any, GPU=rtx or LLM=vllm; or give the checkpoint as NVIDIA published it and name the precision,"
+            " PRECISION=fp8 or int4"
+        )
+    return _opened(source, folder)
+
+
+def open_stored(source: str) -> Checkpoint:
+    """The same for a checkpoint that may be quantised; `packed.open_for_vllm` checks the tensors too."""
+    return _opened(source, _located(source))
+
+
+def read_quantisation(source: str) -> Quantisation | None:
+    """How an LLM is quantised; of a hub id only the small files are downloaded. Raises BuildError."""
+    folder = Path(source)
+    if not folder.exists():
+        folder = download_small(source)
+    if original_layout.is_original(folder):
+        return None
+    return quantised.read(folder / CONFIG, _written(folder))
+
+
+def _located(source: str) -> Path:
     folder = Path(source)
     if not folder.exists():
         folder = download(source)
-    if original_layout.is_original(folder):
-        folder = original_layout.converted(folder)
+    return original_layout.converted(folder) if original_layout.is_original(folder) else folder
+
+
+def _opened(source: str, folder: Path) -> Checkpoint:
     family, config = _read_config(folder)
     for name in REQUIRED_FILES:
         if not (folder / name).exists():
             raise BuildError(f"{folder}: {name} is missing; download the checkpoint again")
-    return Checkpoint(source, folder, family, config, _tensor_files(folder))
+    quantisation = quantised.read(folder / CONFIG, _written(folder))
+    files = _tensor_files(folder)
+    packed = next(filter(None, map(packed_layer, files)), None)
+    if packed and quantisation is None:
+        raise BuildError(
+            f"{folder}: {packed} is quantised, but {CONFIG} has no quantization_config; copy it from the folder's"
+            " quantize_config.json or quant_config.json, with quant_method"
+        )
+    return Checkpoint(source, folder, family, config, files, quantisation)
 
 
 def _read_config(folder: Path) -> tuple[Family, AudioConfig]:
-    path = folder / "config.json"
-    if not path.exists():
-        raise BuildError(f"{folder}: no config.json; give the folder of a checkpoint in Hugging Face format")
-    written = json.loads(path.read_text(encoding="utf-8"))
+    path, written = folder / CONFIG, _written(folder)
     model_type = written.get("model_type")
     family = family_of(model_type)
     if family is None:
@@ -153,21 +241,14 @@ def _read_config(folder: Path) -> tuple[Family, AudioConfig]:
             f"{path}: model_type is {model_type!r}, but architectures names {', '.join(others)}; give the "
             "checkpoint as it was published"
         )
-    quantised = _quantisation(written)
-    if quantised is not None:
-        raise BuildError(
-            f"{path}: its weights are quantised already ({quantised}), and make engines reads full ones: give the "
-            "checkpoint as NVIDIA published it and name the precision, PRECISION=fp8 or int4"
-        )
     return family, family.config.from_pretrained(folder)
 
 
-def _quantisation(written: Mapping[str, Any]) -> str | None:
-    """The quantisation method (awq, gptq, …) when any part of the checkpoint is quantised."""
-    for part in (written, written.get("text_config") or {}):
-        if found := part.get("quantization_config"):
-            return str(found.get("quant_method", "an unknown method"))
-    return None
+def _written(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.exists():
+        raise BuildError(f"{folder}: no {CONFIG}; give the folder of a checkpoint in Hugging Face format")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _processor_name(folder: Path) -> str | None:

@@ -56,6 +56,6 @@ FAMILIES = (
 MODEL_TYPES = tuple(name for family in FAMILIES for name in family.model_types)
 
 
-def family_of(model_type: str) -> Family | None:
+def family_of(model_type: str | None) -> Family | None:
     """Find the family of a config.json's `model_type`; None for other models."""
     return next((family for family in FAMILIES if model_type in family.model_types), None)

@@ -54,7 +54,7 @@ class Adapter:
         a, b = self.matrices(name, weight.shape)
         return (weight.float() + self.scale * (b.float() @ a.float())).to(weight.dtype)
 
-    def matrices(self, name: str, shape: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
+    def matrices(self, name: str, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """Read A [r, columns] and B [rows, r] for the weight `name` of `shape`. Raises BuildError."""
         with safe_open(self.folder / WEIGHTS, framework="pt") as file:
             a, b = (file.get_tensor(self.names[name][side]) for side in "AB")
@@ -92,7 +92,7 @@ def read_adapter(folder: Path, checkpoint: Checkpoint) -> Adapter:
     scale = _scale(folder / CONFIG)
     with safe_open(folder / WEIGHTS, framework="pt") as file:
         names = _pairs(list(file.keys()), folder)
-    unknown = sorted(set(names) - {canonical_name(stored) for stored in checkpoint.files})
+    unknown = sorted(set(names) - checkpoint.weights)
     if unknown:
         raise BuildError(f"{folder}: it adapts {unknown[0]}, which the checkpoint does not have")
     return Adapter(folder, scale, names, _replaced(folder / NOT_LORA, checkpoint))

@@ -1,6 +1,7 @@
 """Target `any`: engines for vLLM and ONNX Runtime on any NVIDIA GPU, or on a CPU.
 
-Nothing is compiled: the LLM's weights are split off the checkpoint, and vLLM quantises them when it loads them.
+Nothing is compiled: the LLM's weights are split off the checkpoint. vLLM quantises them when it loads them, or takes
+them as they are quantised already.
 """
 
 from __future__ import annotations
@@ -11,27 +12,29 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from af3.manifest import ADAPTERS_FOLDER, CheckpointIdentity, Manifest
 from af3.manifest import Precision as Precisions
 from af3.speech.built_voice import built_licence, built_voice
 from build_engines.llm import lora, qwen
 from build_engines.source import think, tokenizer_files
 from build_engines.source.checkpoint import Checkpoint
+from build_engines.source.quantised import METHODS, Quantisation
 from build_engines.source.think import Adapter
 from build_engines.stage import BuildError, Stage, Stamp
 from build_engines.targets import cpu, rtx
 from serving.machine.gpu import VLLM_LINK, link_engines
 
 Device = Literal["cpu", "any", "rtx"]
-Precision = Literal["fp32", "bf16", "fp8"]
-# The first is the default.
+Precision = Literal["fp32", "bf16", "fp8", "awq", "gptq", "compressed-tensors"]
+# Of a checkpoint that is not quantised. The first is the default.
 PRECISIONS: Mapping[Device, tuple[Precision, ...]] = {
     "cpu": ("fp32", "bf16"),
     "any": ("bf16", "fp8"),
     "rtx": ("bf16", "fp8"),
 }
-# vLLM could serve these, but nobody publishes Audio Flamingo in them; making them needs a GPU and days of checking.
-QUANTISED_ELSEWHERE = ("awq", "gptq")
+CPU_BITS = 4  # vLLM's only kernel for packed weights on a CPU; it needs AVX-512 (vllm-project/vllm#55613)
 SLOTS = 64  # as in llm/configs/vllm.pbtxt
 
 
@@ -43,21 +46,43 @@ class Sources:
     adapters: Mapping[str, Adapter]
 
 
-def precision_of(device: Device, wanted: str | None) -> Precision:
-    """The precision of the LLM's weights. Raises BuildError for one that vLLM does not support on the device."""
+def precision_of(device: Device, wanted: str | None, quantisation: Quantisation | None) -> Precision:
+    """The precision of the LLM's weights. quantisation: the checkpoint's own.
+
+    Raises BuildError for one that vLLM does not support on the device, or that the checkpoint does not have.
+    """
+    if quantisation is not None:
+        return _own_precision(device, wanted, quantisation)
     known = PRECISIONS[device]
     if wanted is None:
         return known[0]
-    if wanted in QUANTISED_ELSEWHERE:
+    if wanted in METHODS:
         raise BuildError(
-            f"PRECISION={wanted}: that is how a checkpoint was quantised, and make engines reads Audio Flamingo's own"
-            f" weights, of which there is no {wanted.upper()}; vLLM on {_where(device)} knows {', '.join(known)}, and"
-            " FP8 halves the LLM without calibration"
+            f"PRECISION={wanted}: the checkpoint is not quantised, and make engines does not quantise it so; give one"
+            f" that is, or a precision that vLLM makes on {_where(device)}: {', '.join(known)}"
         )
     found = next((name for name in known if name == wanted), None)
     if found is None:
         raise BuildError(f"PRECISION={wanted}: vLLM on {_where(device)} knows {', '.join(known)}")
     return found
+
+
+def _own_precision(device: Device, wanted: str | None, quantisation: Quantisation) -> Precision:
+    if wanted not in (None, quantisation.method):
+        raise BuildError(
+            f"PRECISION={wanted}: the checkpoint's LLM is quantised already ({quantisation}) and is served as it is;"
+            " leave PRECISION out, or give the checkpoint as NVIDIA published it"
+        )
+    if device == "cpu" and quantisation.bits != CPU_BITS:
+        raise BuildError(
+            f"{quantisation}: vLLM on a CPU multiplies {CPU_BITS} bits alone; serve it with GPU=any"
+        )
+    if device == "cpu" and torch.backends.cpu.get_cpu_capability() != "AVX512":
+        raise BuildError(
+            f"{quantisation}: vLLM multiplies packed weights on a CPU with AVX-512 alone, which this one lacks; give"
+            " the checkpoint as NVIDIA published it"
+        )
+    return quantisation.method
 
 
 def open_adapters(checkpoint: Checkpoint, with_think: bool, given: list[str]) -> dict[str, Adapter]:

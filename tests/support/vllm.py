@@ -22,7 +22,8 @@ from af3.llm.interface import EngineStats
 from af3.llm.vllm_engine import REPOSITORY, VllmEngine
 from af3.manifest import Manifest
 from build_engines import stage
-from build_engines.source.checkpoint import canonical_name, open_checkpoint
+from build_engines.source.checkpoint import canonical_name
+from build_engines.source.packed import linear_shape, open_for_vllm
 from build_engines.source.think import CONFIG, WEIGHTS, Adapter
 from build_engines.targets import any as any_gpu
 from serving.steps.settings import LlmSettings
@@ -37,13 +38,13 @@ SLOTS, QUEUE = 16, 64
 def write_adapter(checkpoint: Path, folder: Path) -> None:
     """A random LoRA on every projection of the LLM, strong enough to change answers."""
     torch.manual_seed(7)
-    source = open_checkpoint(str(checkpoint))
+    source = open_for_vllm(str(checkpoint))
     weights: dict[str, torch.Tensor] = {}
-    for name in sorted(map(canonical_name, source.files)):
+    for name in sorted(source.weights):
         if not (name.startswith("language_model.layers.") and name.endswith("_proj.weight")):
             continue
-        rows, columns = source.tensor(name).shape
         layer = name.removeprefix("language_model.").removesuffix(".weight")
+        rows, columns = linear_shape(source.text_config, layer)
         weights[f"base_model.model.model.{layer}.lora_A.weight"] = torch.randn(RANK, columns) / columns**0.5
         weights[f"base_model.model.model.{layer}.lora_B.weight"] = 0.3 * torch.randn(rows, RANK)
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,13 +52,16 @@ def write_adapter(checkpoint: Path, folder: Path) -> None:
     (folder / CONFIG).write_text(json.dumps({"r": RANK, "lora_alpha": 2 * RANK, "use_rslora": False}))
 
 
-def build(checkpoint: Path, output: Path, adapters: dict[str, Path]) -> dict[str, Adapter]:
+def build(
+    checkpoint: Path, output: Path, adapters: dict[str, Path], precision: str | None = None
+) -> dict[str, Adapter]:
     """What `make engines GPU=cpu LLM=vllm` does, in this process."""
-    source = open_checkpoint(str(checkpoint))
+    source = open_for_vllm(str(checkpoint))
     opened = any_gpu.open_adapters(source, False, [f"{name}={folder}" for name, folder in adapters.items()])
     sources = any_gpu.Sources(source, opened)
     stamps = stage.run(any_gpu.stages(sources), output)
-    any_gpu.write_manifest(sources, "cpu", "fp32", stamps, output)
+    served = any_gpu.precision_of("cpu", precision, source.quantisation)
+    any_gpu.write_manifest(sources, "cpu", served, stamps, output)
     return opened
 
 

@@ -42,6 +42,13 @@ def test_a_gpu_and_a_cpu_get_the_same_settings_but_for_the_device_and_the_precis
     }
 
 
+@pytest.mark.parametrize("method", ["awq", "gptq", "compressed-tensors"])
+def test_packed_weights_are_multiplied_in_bf16_as_their_own_config_says(method: str) -> None:
+    packed = manifest(precision=Precision(audio_encoder="fp32", llm=method))  # type: ignore[arg-type]
+    settings = vllm_settings(packed, vllm_config())
+    assert (settings.dtype, settings.quantization) == ("bfloat16", method)
+
+
 def test_a_prefix_cache_too_small_for_one_block_is_refused(tmp_path: Path) -> None:
     full_size = MODEL.model_copy(update={"layers": 28, "kv_heads": 4, "head_dim": 128})
     manifest(model=full_size).write(tmp_path)

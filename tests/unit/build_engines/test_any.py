@@ -79,18 +79,18 @@ def test_whole_weights_cannot_be_put_on_one_request(
 
 
 def test_a_precision_that_vllm_does_not_have_there_is_refused() -> None:
-    assert [any_gpu.precision_of("cpu", None), any_gpu.precision_of("any", None)] == ["fp32", "bf16"]
-    assert any_gpu.precision_of("any", "fp8") == "fp8"
+    assert [any_gpu.precision_of(device, None, None) for device in ("cpu", "any")] == ["fp32", "bf16"]
+    assert any_gpu.precision_of("any", "fp8", None) == "fp8"
     with pytest.raises(BuildError, match="PRECISION=fp8: vLLM on a CPU knows fp32, bf16"):
-        any_gpu.precision_of("cpu", "fp8")
+        any_gpu.precision_of("cpu", "fp8", None)
 
 
-@pytest.mark.parametrize("wanted", ["awq", "gptq"])
+@pytest.mark.parametrize("wanted", ["awq", "gptq", "compressed-tensors"])
 def test_a_precision_that_only_a_checkpoint_can_have_is_refused_with_the_reason(wanted: str) -> None:
     with pytest.raises(
-        BuildError, match=rf"PRECISION={wanted}: that is how a checkpoint was quantised.*bf16, fp8"
+        BuildError, match=rf"PRECISION={wanted}: the checkpoint is not quantised.*give one that is.*bf16, fp8"
     ):
-        any_gpu.precision_of("any", wanted)
+        any_gpu.precision_of("any", wanted, None)
 
 
 @pytest.mark.parametrize("given", [["think"], ["a-b=x"], ["=x"], ["a="]])
