@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from af3.manifest import Manifest, ManifestError
 from build_engines import build_vllm, memory_plan, stage, vllm_plan
 from build_engines.__main__ import main
-from build_engines.encoder.export_encoder import load_audio_model
 from build_engines.llm import lora, qwen
 from build_engines.source import hub_checkpoint, quantised, think
 from build_engines.source.checkpoint import open_checkpoint
@@ -65,17 +64,6 @@ def test_layers_that_are_not_quantised_are_named_where_vllm_does_not_see_it(tmp_
     qwen.build(open_for_vllm(str(source)), None, tmp_path)
     ignored = json.loads((tmp_path / packed.CONFIG).read_text())["quantization_config"]["ignore"]
     assert ignored == ["lm_head", *(f"model.layers.1.mlp.{name}_proj" for name in ("down", "gate", "up"))]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_encoder_is_read_as_ever(method: Method, written: dict[Method, Written]) -> None:
-    found = load_audio_model(open_for_vllm(str(written[method].packed)))
-    expected = load_audio_model(open_checkpoint(str(random_checkpoint())))
-    for part in packed.PARTS:
-        weights = expected.get_submodule(part).state_dict()
-        assert all(
-            torch.equal(found.get_submodule(part).state_dict()[name], weights[name]) for name in weights
-        )
 
 
 def test_the_packed_numbers_are_the_twins(written: dict[Method, Written]) -> None:
