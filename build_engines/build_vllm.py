@@ -93,6 +93,7 @@ def _plan_vllm(
         return
     if device == "rtx":
         vllm_plan.require_rtx(found.identity.name, found.identity.compute_capability)
+    vllm_plan.require_bf16(found.identity.name, found.identity.compute_capability)
     memory = plan(gpu_memory=found.memory_bytes)
     print(vllm_plan.describe(memory))
     vllm_plan.require_fit(memory)

@@ -31,6 +31,7 @@ from build_engines.source import reach
 from build_engines.source.quantised import METHODS, usual
 from build_engines.stage import BuildError
 from build_engines.targets.target import GIB
+from serving.machine.doctor_vllm import CAPABILITY
 from serving.machine.known_gpus import runs_tensorrt_rtx
 
 CONFIG = Path(__file__).resolve().parents[1] / "model_repository" / "llm" / "configs" / "vllm.pbtxt"
@@ -173,6 +174,15 @@ def require_fit(memory: VllmPlan) -> None:
         raise BuildError(
             f"{memory.target} with {memory.precision} weights does not fit {gib(memory.gpu_memory)}: {memory.shortage};"
             f" use {memory.remedy}"
+        )
+
+
+def require_bf16(name: str, compute_capability: str) -> None:
+    """Raise BuildError for a GPU on which vLLM refuses BF16."""
+    if tuple(map(int, compute_capability.split("."))) < CAPABILITY:
+        raise BuildError(
+            f"the LLM is served in BF16, for which vLLM needs compute capability 8.0, and the {name} has"
+            f" {compute_capability}; use GPU=cpu or another GPU"
         )
 
 

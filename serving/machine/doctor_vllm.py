@@ -16,7 +16,7 @@ from serving.machine.finding import GB, Finding
 from serving.machine.known_gpus import runs_tensorrt_rtx
 
 DRIVER = (580, 65)  # CUDA 13, for which the wheels of vLLM and onnxruntime-gpu are built
-CAPABILITY = (7, 5)  # Turing, the oldest that CUDA 13 knows
+CAPABILITY = (8, 0)  # Ampere: vLLM serves in BF16 and refuses it on older GPUs
 BF16_GB, FP8_GB = 22, 14  # of one GPU: weights of AF3, its encoder, and a KV cache for a few long clips
 DISK_GB = 60  # checkpoint 17, engines 19, two environments 20
 VLLM_PYTHON = Path(".venv-vllm") / "bin" / "python"
@@ -38,9 +38,11 @@ def check_gpu(target: str) -> Iterator[Finding]:
     described = f"{identity.name}, compute capability {identity.compute_capability}"
     capability = tuple(map(int, identity.compute_capability.split(".")))
     if capability < CAPABILITY:
-        yield Finding("GPU", "missing", described, "CUDA 13 needs 7.5 or newer; serve with GPU=cpu")
+        yield Finding("GPU", "missing", described, "vLLM in BF16 needs 8.0 or newer; serve with GPU=cpu")
     elif target == "rtx" and not runs_tensorrt_rtx((capability[0], capability[1])):
-        yield Finding("GPU", "missing", described, "TensorRT for RTX runs on 7.5, 8.x and 12.x; use GPU=any")
+        yield Finding(
+            "GPU", "missing", described, "TensorRT for RTX with BF16 runs on 8.x and 12.x; use GPU=any"
+        )
     else:
         yield Finding("GPU", "ok", described)
     driver = tuple(int(part) for part in identity.driver.split(".")[:2])

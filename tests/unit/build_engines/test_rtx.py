@@ -102,6 +102,10 @@ def test_a_dry_run_prints_the_plan_and_what_is_missing_and_downloads_nothing(
             r"8\.x and 12\.x, and the NVIDIA H100 .* has 9\.0; use GPU=any",
         ),
         (
+            "NVIDIA TITAN RTX, 7.5, 580.95.05, 24576",
+            r"vLLM needs compute capability 8\.0, and the NVIDIA TITAN RTX has 7\.5; use GPU=cpu or another GPU",
+        ),
+        (
             "NVIDIA GeForce RTX 4080, 8.9, 580.95.05, 16376",
             "does not fit 16.0 GiB: the KV cache .*; use PRECISION=fp8 or ",
         ),

@@ -134,6 +134,8 @@ def test_the_command_fails_when_something_is_missing():
         ("NVIDIA L4, 8.9, 575.57.08, 23034", ("ok", "missing", "ok")),
         ("NVIDIA GeForce RTX 4080, 8.9, 580.95.05, 16376", ("ok", "ok", "warning")),
         ("NVIDIA A10, 8.6, 580.95.05, 16376", ("ok", "ok", "missing")),
+        ("NVIDIA A100-SXM4-40GB, 8.0, 580.95.05, 40960", ("ok", "ok", "ok")),
+        ("NVIDIA TITAN RTX, 7.5, 580.95.05, 24576", ("missing", "ok", "ok")),
         ("Tesla V100-SXM2-32GB, 7.0, 580.95.05, 32510", ("missing", "ok", "ok")),
     ],
 )
