@@ -7,7 +7,7 @@ uninterrupted one would have seen.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,8 +15,19 @@ from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from training import features
-from training.dialogs import LONG, PADDED, SHORT, Turn, any_scene, spans, training_dialog
+from training.dialogs import (
+    LONG,
+    PADDED,
+    SHORT,
+    SYNTHETIC,
+    Mix,
+    Turn,
+    about_two_clips,
+    spans,
+    training_dialog,
+)
 from training.espeak_process import Espeak
+from training.natural_clips import NaturalClips
 from training.scenes import LABELS, Clip, Layout, Studio
 from training.tiny_model import ENCODER_POSITIONS, Batch
 from training.train_tokenizer import label_ids
@@ -148,6 +159,8 @@ class Phase:
     read: the language model learns to answer from label tokens in place of audio, which is cheap.
     listen: the encoder learns those labels with CTC, in the language model's own embeddings.
     answer: both train together on conversations with audio.
+    people: as answer, with natural voices, rooms, noise, and what af3-tiny does not know; `read_dialogs` further
+    conversations of a pool are read, since comparing clips is learned by the language model, not by the encoder.
     """
 
     name: str
@@ -156,11 +169,14 @@ class Phase:
     batches: int
     peak_lr: float
     last_lr: float
-    far_from: float = 1.0  # after this share of the phase, every tenth pool has padded and long clips
+    far_from: float = 1.0  # after this share of the phase, some pools have padded and long clips
+    far_every: int = 10  # such a pool takes five times as long
+    read_dialogs: int = 0
+    mix: Mix = SYNTHETIC
 
 
 SILENCE_EVERY = 3  # in the answer phase, every third pool has a batch with silence around its clips
-FAR_EVERY, PADDED_DIALOGS, LONG_DIALOGS, PADDED_BATCH, LONG_BATCH = 10, 32, 8, 8, 2
+PADDED_DIALOGS, LONG_DIALOGS, PADDED_BATCH, LONG_BATCH = 32, 8, 8, 2
 
 
 class Stream(IterableDataset):
@@ -175,17 +191,18 @@ class Stream(IterableDataset):
     ) -> None:
         self._tokenizer, self._phase, self._seed = tokenizer, phase, seed
         self._rank, self._pools = rank, range(first, phase.pools)
-        ids = label_ids(tokenizer)
-        self._label_ids = ids if phase.name == "read" else None
-        self._nothing_id = ids[0] if phase.name == "answer" else None
+        self._ids = label_ids(tokenizer)
+        self._label_ids = self._ids if phase.name == "read" else None
+        self._nothing_id = self._ids[0] if phase.name in ("answer", "people") else None
 
     def __iter__(self) -> Iterator[list[Batch]]:
         torch.set_num_threads(1)
         espeak = None if self._label_ids else Espeak()
+        natural = NaturalClips.read(check=False) if self._phase.name == "people" else None
         for pool in self._pools:
             rng = np.random.default_rng([*self._seed, pool, self._rank])
-            studio = Studio(rng, espeak, held_out=False)
-            far = pool >= self._phase.far_from * self._phase.pools and pool % FAR_EVERY == 0
+            studio = Studio(rng, espeak, held_out=False, natural=natural)
+            far = pool >= self._phase.far_from * self._phase.pools and pool % self._phase.far_every == 0
             batches = self._far_batches(studio) if far else self._batches(studio, pool % SILENCE_EVERY == 0)
             order = np.random.default_rng([*self._seed, pool]).permutation(len(batches))
             yield [batches[i] for i in order]
@@ -197,7 +214,19 @@ class Stream(IterableDataset):
             self._example(studio, silence=silence and i < self._phase.dialogs // self._phase.batches)
             for i in range(self._phase.dialogs)
         ]
-        return batched(examples, self._tokenizer.pad_token_id, self._phase.batches)
+        return batched(examples, self._tokenizer.pad_token_id, self._phase.batches) + self._read(studio)
+
+    def _read(self, studio: Studio) -> list[Batch]:
+        """Conversations whose clips are read: half of them compare two clips."""
+        silent = replace(studio, espeak=None)
+        examples = []
+        for i in range(self._phase.read_dialogs):
+            turns = training_dialog(silent, self._phase.mix)
+            if i % 2:
+                silent.layout = SHORT
+                turns = about_two_clips(silent, self._phase.mix.pair(silent.rng))
+            examples.append(encode_dialog(turns, self._tokenizer, silent.rng, self._ids))
+        return batched(examples, self._tokenizer.pad_token_id, 1) if examples else []
 
     def _far_batches(self, studio: Studio) -> list[Batch]:
         batches = []
@@ -212,8 +241,8 @@ class Stream(IterableDataset):
     def _example(self, studio: Studio, layout: Layout | None = None, silence: bool = False) -> Example:
         if self._phase.name == "listen":
             studio.layout = layout or SHORT
-            turns = [Turn((studio.record(any_scene(studio.rng)),), "", "")]
+            turns = [Turn((studio.record(self._phase.mix.scene(studio.rng)),), "", "")]
         else:
-            turns = training_dialog(studio, layout)
+            turns = training_dialog(studio, self._phase.mix, layout)
         nothing_id = self._nothing_id if silence else None
         return encode_dialog(turns, self._tokenizer, studio.rng, self._label_ids, nothing_id)

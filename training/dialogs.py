@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from training.questions import GENERAL_KNOWLEDGE, NO_AUDIO, THINK, WORDINGS, Question
 from training.scenes import SCENES, Clip, Layout, Studio, named
+from training.unknown import HONEST, paraphrased, typed
 
 SYSTEM = "You are a helpful assistant."
 ORDINALS = ("first", "second")
@@ -72,7 +73,9 @@ def about_one_clip(studio: Studio, scene: str, most_turns: int = 3) -> list[Turn
     turns = [
         _turn(rng, clip, question) for question in rng.permutation(np.array(clip.questions, object))[:count]
     ]
-    alone = 0.6 if scene == "spoken_question" else 0.06
+    if studio.natural:
+        turns = [_off_topic(rng) if rng.random() < OFF_TOPIC_SHARE else turn for turn in turns]
+    alone = 0.6 if scene in ("spoken_question", "unknown_speech") else 0.06
     if rng.random() < alone:
         turns[0] = Turn((), clip.unasked, "voice" if scene == "spoken_question" else "unasked")
     first = turns[0]
@@ -84,6 +87,22 @@ def _turn(rng: np.random.Generator, clip: Clip, question: Question) -> Turn:
     if question.key != "hear" and rng.random() < 0.12:
         return Turn((text + THINK,), thought([clip], question.answer), f"think_{question.key}")
     return Turn((text,), question.answer, question.key)
+
+
+def _off_topic(rng: np.random.Generator) -> Turn:
+    """Type something that is not about the clip: what was not taught, or a question that needs no audio."""
+    if rng.random() < 0.7:
+        return Turn((typed(rng, held_out=False),), HONEST, "unknown")
+    return _knowledge(rng, in_other_words=0.5)
+
+
+def _knowledge(rng: np.random.Generator, in_other_words: float) -> Turn:
+    question = str(rng.choice([*GENERAL_KNOWLEDGE]))
+    if rng.random() < in_other_words:
+        text = paraphrased(rng, question, held_out=False)
+    else:
+        text = question if rng.random() < 0.3 else f"{question.capitalize()}?"
+    return Turn((text,), GENERAL_KNOWLEDGE[question], "text_only")
 
 
 def pair(studio: Studio, key: str) -> tuple[Clip, Clip, Question]:
@@ -122,7 +141,6 @@ def nth_question(rng: np.random.Generator, clips: Sequence[Clip]) -> Question:
 
 
 PAIR_KEYS = ("higher", "louder", "larger", "same", "which", "nth")
-PAIR_SHARES = (0.22, 0.16, 0.12, 0.14, 0.18, 0.18)
 
 
 def _unlike(studio: Studio, scene: str, fits: Callable[[Clip, Clip], bool]) -> tuple[Clip, Clip]:
@@ -163,19 +181,20 @@ def about_two_clips(
     return turns
 
 
-def without_audio(rng: np.random.Generator) -> list[Turn]:
-    """Ask without audio: general knowledge, or about a clip that was not sent."""
+def without_audio(rng: np.random.Generator, mix: Mix) -> list[Turn]:
+    """Ask without audio: general knowledge, what was not taught, or about a clip that was not sent."""
     turns = []
     for _ in range(int(rng.integers(1, 4))):
-        if rng.random() < 0.3:
+        draw = rng.random()
+        if draw < mix.unknown_share:
+            turns.append(Turn((typed(rng, held_out=False),), HONEST, "unknown"))
+        elif draw < mix.unknown_share + 0.3 * (1 - mix.unknown_share):
             key = str(rng.choice([*WORDINGS]))
             thing = named(str(rng.choice(["bell", "siren", "engine", "clock"])))
             question = Question(key, NO_AUDIO, {"thing": thing, "nth": str(rng.choice(ORDINALS))})
             turns.append(Turn((asked(rng, question),), NO_AUDIO, "text_only"))
-            continue
-        text = str(rng.choice([*GENERAL_KNOWLEDGE]))
-        typed = text if rng.random() < 0.3 else f"{text.capitalize()}?"
-        turns.append(Turn((typed,), GENERAL_KNOWLEDGE[text], "text_only"))
+        else:
+            turns.append(_knowledge(rng, mix.in_other_words))
     return turns
 
 
@@ -183,37 +202,88 @@ SHORT = Layout()
 PADDED = Layout(before_s=(0, 11), between_s=(0.1, 1.5), after_s=(0, 4), longest_s=16)
 LONG = Layout(before_s=(0, 25), between_s=(0.2, 4), after_s=(0, 30), longest_s=60)
 
-# How often each scene is drawn. Speech is the hardest to learn, so half of all clips are speech.
-SCENE_WEIGHTS = {
-    "digits": 0.30,
-    "command": 0.10,
-    "phrase": 0.08,
-    "spoken_question": 0.07,
-    "one_sound": 0.07,
-    "sounds": 0.08,
-    "beeps": 0.14,
-    "silence": 0.02,
-    "one_note": 0.03,
-    "melody": 0.09,
-    "sound_then_words": 0.07,
-}
-assert SCENE_WEIGHTS.keys() <= SCENES.keys()
+OFF_TOPIC_SHARE = 0.08  # of the questions about one clip
 
 
-def any_scene(rng: np.random.Generator) -> str:
-    weights = np.array([*SCENE_WEIGHTS.values()])
-    return str(rng.choice([*SCENE_WEIGHTS], p=weights / weights.sum()))
+@dataclass(frozen=True)
+class Mix:
+    """What conversations are about, and how often.
+
+    text_share: without audio; pairs_share: about two clips; the others are about one. scenes: weights of one clip's;
+    pairs: weights of PAIR_KEYS. unknown_share: of the questions without audio, those that were not taught;
+    in_other_words: of the general knowledge, what is asked in further wordings.
+    """
+
+    text_share: float
+    pairs_share: float
+    scenes: dict[str, float]
+    pairs: tuple[float, ...]
+    unknown_share: float = 0.0
+    in_other_words: float = 0.0
+
+    def scene(self, rng: np.random.Generator) -> str:
+        weights = np.array([*self.scenes.values()])
+        return str(rng.choice([*self.scenes], p=weights / weights.sum()))
+
+    def pair(self, rng: np.random.Generator) -> str:
+        return str(rng.choice(PAIR_KEYS, p=np.array(self.pairs) / sum(self.pairs)))
 
 
-def training_dialog(studio: Studio, layout: Layout | None = None) -> list[Turn]:
-    """Draw one conversation of the training mix; with a `layout`, always about one clip in that layout."""
+# Speech is the hardest to learn, so half of all clips are speech.
+SYNTHETIC = Mix(
+    text_share=0.04,
+    pairs_share=0.28,
+    scenes={
+        "digits": 0.30,
+        "command": 0.10,
+        "phrase": 0.08,
+        "spoken_question": 0.07,
+        "one_sound": 0.07,
+        "sounds": 0.08,
+        "beeps": 0.14,
+        "silence": 0.02,
+        "one_note": 0.03,
+        "melody": 0.09,
+        "sound_then_words": 0.07,
+    },
+    pairs=(0.22, 0.16, 0.12, 0.14, 0.18, 0.18),
+)
+PEOPLE = Mix(
+    text_share=0.12,
+    pairs_share=0.23,
+    scenes={
+        "digits": 0.26,
+        "command": 0.11,
+        "phrase": 0.07,
+        "spoken_question": 0.11,
+        "unknown_speech": 0.11,
+        "hiss": 0.02,
+        "one_sound": 0.05,
+        "sounds": 0.06,
+        "beeps": 0.10,
+        "silence": 0.02,
+        "one_note": 0.02,
+        "melody": 0.05,
+        "sound_then_words": 0.05,
+    },
+    pairs=(0.14, 0.12, 0.12, 0.12, 0.36, 0.14),
+    unknown_share=0.45,
+    in_other_words=0.5,
+)
+# What PEOPLE alone made worse is asked more often: beeps, tempo, strings of digits.
+SETTLED = replace(PEOPLE, scenes=PEOPLE.scenes | {"digits": 0.30, "beeps": 0.18, "melody": 0.11})
+assert SYNTHETIC.scenes.keys() | PEOPLE.scenes.keys() <= SCENES.keys()
+
+
+def training_dialog(studio: Studio, mix: Mix, layout: Layout | None = None) -> list[Turn]:
+    """Draw one conversation of a mix; with a `layout`, always about one clip in that layout."""
     rng = studio.rng
     studio.layout = layout or SHORT
     if layout is not None:
-        return about_one_clip(studio, any_scene(rng), most_turns=4)
+        return about_one_clip(studio, mix.scene(rng), most_turns=4)
     draw = rng.random()
-    if draw < 0.04:
-        return without_audio(rng)
-    if draw < 0.32:
-        return about_two_clips(studio, str(rng.choice(PAIR_KEYS, p=PAIR_SHARES)))
-    return about_one_clip(studio, any_scene(rng), most_turns=3)
+    if draw < mix.text_share:
+        return without_audio(rng, mix)
+    if draw < mix.text_share + mix.pairs_share:
+        return about_two_clips(studio, mix.pair(rng))
+    return about_one_clip(studio, mix.scene(rng), most_turns=3)

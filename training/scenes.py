@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from training.espeak_process import Espeak
 from training.espeak_voices import PACES, Speaker
 from training.questions import GENERAL_KNOWLEDGE, NUMBERS, Question
+from training.rooms import another_throat, disturbed
 from training.signals import (
     INSTRUMENTS,
     SAMPLE_RATE,
@@ -25,6 +27,7 @@ from training.signals import (
     note,
     sound,
 )
+from training.unknown import HONEST, said
 
 DIGITS = NUMBERS[:10]
 COMMANDS = "yes no up down left right stop go open close start pause louder softer next help".split()
@@ -39,6 +42,9 @@ ARPEGGIOS = {"major": (0, 4, 7, 12), "minor": (0, 3, 7, 12)}
 
 # Peak amplitudes. No question asks for the loudness of a medium clip.
 PEAKS = {"loud": (0.5, 0.95), "medium": (0.1, 0.4), "quiet": (0.015, 0.05)}
+
+NATURAL_SHARE = 0.65  # of the speech, where there are natural voices
+DISTURBED = {"speech": 0.75, "mixed": 0.5, "sound": 0.25, "music": 0.25, "noise": 0.2}
 
 ARTICLES = {"rain": "rain", "engine": "an engine", "thunder": "thunder"}
 BEEP_COUNTS = ["no beeps", "one beep", "two beeps", "three beeps", "four beeps", "five beeps"]
@@ -76,14 +82,31 @@ class Layout:
     longest_s: float = 12.0
 
 
+class NaturalSpeech(Protocol):
+    """Clips of natural voices (`natural_clips.NaturalClips`), by kind."""
+
+    def draw(self, rng: Rng, kind: str) -> tuple[str, Pcm]: ...
+
+
 @dataclass
 class Studio:
-    """Records clips: holds the random generator, the speech synthesiser and the layout of silence."""
+    """Records clips: holds the random generator, the speech synthesisers and the layout of silence.
+
+    natural: None, or the clips that most speech is drawn from; then every signal passes rooms and microphones too.
+    """
 
     rng: Rng
     espeak: Espeak | None  # None: clips have labels and questions but no sound
     held_out: bool
     layout: Layout = Layout()
+    natural: NaturalSpeech | None = None
+
+    def by_nature(self, kind: str) -> tuple[str, Pcm] | None:
+        """Draw a text and a clip in a natural voice, or None: the scene then asks eSpeak to say a text."""
+        if not (self.natural and self.espeak) or self.rng.random() > NATURAL_SHARE:
+            return None
+        text, pcm = self.natural.draw(self.rng, kind)
+        return text, another_throat(self.rng, pcm) if self.rng.random() < 0.5 else pcm
 
     def heard(self, make: Callable[[], Pcm]) -> Pcm:
         """Synthesise with `make`, or return a moment of silence when no sound is recorded."""
@@ -101,6 +124,8 @@ class Studio:
         """Join the pieces with silence before, between and after; the last silence is cut to fit `longest_s`."""
         rng, layout = self.rng, self.layout
         parts = [_silence(rng.uniform(*layout.before_s))]
+        if self.natural and rng.random() < 0.2:
+            parts = []  # begins with the first sample
         for i, piece in enumerate(pieces):
             if i:
                 parts.append(_silence(rng.uniform(*layout.between_s)))
@@ -114,7 +139,10 @@ class Studio:
         rng = self.rng
         loudness = loudness or str(rng.choice([*PEAKS], p=[0.4, 0.4, 0.2]))
         peak = rng.uniform(*PEAKS[loudness])
-        pcm = clip.pcm * np.float32(peak)
+        pcm = clip.pcm
+        if self.natural and self.espeak and clip.kind != "silence" and rng.random() < DISTURBED[clip.kind]:
+            pcm = disturbed(rng, pcm)
+        pcm = pcm * np.float32(peak)
         if self.espeak and rng.random() < 0.6:
             hiss = noise(rng, len(pcm), tilt=rng.uniform(0, 0.8))
             pcm += hiss * np.float32(peak * 10 ** rng.uniform(-3, -1.6))
@@ -136,12 +164,25 @@ def _mute(text: str) -> Pcm:
     return _silence(0.1)
 
 
-def _spoken(studio: Studio, text: str, extra: Sequence[Question] = (), pace: str = "normally") -> Clip:
-    """Speak the text at once or, when the layout has long gaps, sometimes word by word."""
-    say = studio.speaker(pace)
+def _spoken(
+    studio: Studio,
+    text: str,
+    extra: Sequence[Question] = (),
+    pace: str = "normally",
+    spoken: Pcm | None = None,
+) -> Clip:
+    """Speak the text at once or, when the layout has long gaps, sometimes word by word.
+
+    spoken: the text as a natural voice said it, if one did.
+    """
     words, labels = text.split(), tuple(text.split())
-    word_by_word = studio.layout.between_s[1] > 1 and len(words) > 1 and studio.rng.random() < 0.5
-    pcm = studio.arranged([say(word) for word in words] if word_by_word else [say(text)])
+    word_by_word = False
+    if spoken is not None:
+        pcm = studio.arranged([spoken])
+    else:
+        say = studio.speaker(pace)
+        word_by_word = studio.layout.between_s[1] > 1 and len(words) > 1 and studio.rng.random() < 0.5
+        pcm = studio.arranged([say(word) for word in words] if word_by_word else [say(text)])
     other = _any_sound(studio)
     transcript = f'The spoken content of the audio is "{text}".'
     questions = [
@@ -178,6 +219,9 @@ def _pace(studio: Studio) -> str:
 
 
 def digit_string(studio: Studio, count: int) -> Clip:
+    natural = studio.by_nature(f"{count} digits" if count > 1 else "1 digit") if count < 6 else None
+    if natural:
+        return _spoken(studio, natural[0], spoken=natural[1])
     words = studio.rng.choice(DIGITS, count)
     return _spoken(studio, " ".join(words), pace=_pace(studio) if count > 2 else "normally")
 
@@ -194,34 +238,90 @@ def digit(studio: Studio) -> Clip:
 
 
 def command(studio: Studio) -> Clip:
+    natural = studio.by_nature("command")
+    if natural:
+        return _spoken(studio, natural[0], spoken=natural[1])
     return _spoken(studio, str(studio.rng.choice(COMMANDS)))
+
+
+def household_phrase(rng: Rng) -> str:
+    """Draw a short command for a household assistant."""
+    pick = int(rng.integers(4))
+    room = str(rng.choice(ROOMS))
+    if pick == 0:
+        thing = str(rng.choice(SWITCHED))
+        return f"turn {rng.choice(['on', 'off'])} the {thing} in the {room}"
+    if pick == 1:
+        thing = str(rng.choice(MOVED))
+        return f"{rng.choice(['open', 'close'])} the {thing} in the {room}"
+    if pick == 2:
+        return f"set a timer for {rng.choice(DIGITS[2:])} minutes"
+    return f"call {rng.choice(NAMES)} {rng.choice(['now', 'tomorrow'])}"
 
 
 def phrase(studio: Studio) -> Clip:
     """Speak a short command for a household assistant."""
-    rng = studio.rng
-    pick = int(rng.integers(4))
-    room = str(rng.choice(ROOMS))
-    if pick == 0:
-        thing, text = str(rng.choice(SWITCHED)), "turn {} the {} in the {}"
-        text = text.format(rng.choice(["on", "off"]), thing, room)
-    elif pick == 1:
-        thing, text = str(rng.choice(MOVED)), "{} the {} in the {}"
-        text = text.format(rng.choice(["open", "close"]), thing, room)
-    elif pick == 2:
-        return _spoken(studio, f"set a timer for {rng.choice(DIGITS[2:])} minutes", pace=_pace(studio))
-    else:
-        return _spoken(
-            studio, f"call {rng.choice(NAMES)} {rng.choice(['now', 'tomorrow'])}", pace=_pace(studio)
-        )
+    natural = studio.by_nature("phrase")
+    text, spoken = natural or (household_phrase(studio.rng), None)
+    thing = next((word for word in text.split() if word in SWITCHED + MOVED), "")
+    room = text.split()[-1]
     asked = [Question("room", f"The room is the {room}."), Question("object", f"The object is the {thing}.")]
-    return _spoken(studio, text, asked, _pace(studio))
+    pace = "normally" if natural else _pace(studio)
+    return _spoken(studio, text, asked if thing else (), pace, spoken)
 
 
 def spoken_question(studio: Studio) -> Clip:
     """Speak a question; when the clip comes without text, the right answer is the answer to it."""
-    text = str(studio.rng.choice([*GENERAL_KNOWLEDGE]))
-    return replace(_spoken(studio, text), unasked=GENERAL_KNOWLEDGE[text])
+    natural = studio.by_nature("spoken_question")
+    text, spoken = natural or (str(studio.rng.choice([*GENERAL_KNOWLEDGE])), None)
+    return replace(_spoken(studio, text, spoken=spoken), unasked=GENERAL_KNOWLEDGE[text])
+
+
+def unknown_speech(studio: Studio) -> Clip:
+    """Speak what af3-tiny was not taught, or play speech backwards, which nobody understands."""
+    rng = studio.rng
+    natural = studio.by_nature("unknown")
+    text, spoken = natural or (said(rng, studio.held_out), None)
+    spoken = studio.speaker()(text) if spoken is None else spoken
+    labels = words_heard(text)
+    if rng.random() < 0.12:
+        spoken, labels = spoken[::-1].copy(), (UNKNOWN_WORDS,)
+    other = _any_sound(studio)
+    heard = "a voice that I do not understand"
+    questions = (
+        *[Question(key, HONEST) for key in ("transcribe", "transcribe", "first_word", "last_word")],
+        Question("hear", f"I hear {heard}."),
+        Question("kind", "This is speech."),
+        Question("contains", f"No, there is no {other}.", {"thing": named(other)}),
+        Question("beeps", "There are no beeps."),
+    )
+    return Clip(studio.arranged([spoken]), "speech", heard, HONEST, labels, questions, {})
+
+
+def words_heard(text: str) -> tuple[str, ...]:
+    """Label each word; unknown words side by side get one label together."""
+    labels: list[str] = []
+    for word in text.split():
+        label = word if word in _KNOWN else UNKNOWN_WORDS
+        if label != UNKNOWN_WORDS or labels[-1:] != [label]:
+            labels.append(label)
+    return tuple(labels)
+
+
+def hiss(studio: Studio) -> Clip:
+    """Play noise of some colour and nothing else."""
+    rng = studio.rng
+    samples = int(rng.uniform(0.5, 3) * SAMPLE_RATE)
+    pcm = studio.arranged([studio.heard(lambda: noise(rng, samples, tilt=rng.uniform(0, 1)))])
+    other = _any_sound(studio)
+    questions = (
+        *[Question("hear", "I hear noise.")] * 2,
+        Question("kind", "This is a sound."),
+        Question("transcribe", "There is no speech in the audio."),
+        Question("beeps", "There are no beeps."),
+        Question("contains", f"No, there is no {other}.", {"thing": named(other)}),
+    )
+    return Clip(pcm, "noise", "noise", "I hear noise.", (NOISE,), questions, {})
 
 
 def _heard_in_order(names: Sequence[str]) -> str:
@@ -353,7 +453,7 @@ def melody(studio: Studio) -> Clip:
         *[Question("instrument", f"It is {named(instrument)}.")] * 2,
         *[Question("direction", f"The melody is {direction}.")] * 2,
         *[Question("tempo", f"The tempo is {tempo} beats per minute.")] * 2,
-        *[Question("mode", f"The melody is in a {mode} key.")] * 2,
+        Question("mode", HONEST),
         Question("hear", f"I hear {heard}."),
         Question("kind", "This is music."),
         Question("transcribe", "There is no speech in the audio."),
@@ -367,11 +467,13 @@ def melody(studio: Studio) -> Clip:
 def sound_then_words(studio: Studio) -> Clip:
     """Combine a sound and one to three spoken digits, in either order."""
     rng = studio.rng
-    name, text = _any_sound(studio), " ".join(rng.choice(DIGITS, int(rng.integers(1, 4))))
-    said = studio.speaker()(text)
+    name, count = _any_sound(studio), int(rng.integers(1, 4))
+    natural = studio.by_nature(f"{count} digits" if count > 1 else "1 digit")
+    text = natural[0] if natural else " ".join(rng.choice(DIGITS, count))
+    spoken = natural[1] if natural else studio.speaker()(text)
     voice = f'a voice that says "{text}"'
     sounding = studio.heard(lambda: sound(rng, name))
-    pieces, phrases, labels = [sounding, said], [named(name), voice], [name, *text.split()]
+    pieces, phrases, labels = [sounding, spoken], [named(name), voice], [name, *text.split()]
     if rng.random() < 0.5:
         pieces, phrases, labels = pieces[::-1], phrases[::-1], [*text.split(), name]
     heard = ", then ".join(phrases)
@@ -396,6 +498,8 @@ SCENES: dict[str, Callable[[Studio], Clip]] = {
     "one_note": one_note,
     "melody": melody,
     "sound_then_words": sound_then_words,
+    "unknown_speech": unknown_speech,
+    "hiss": hiss,
 }
 
 # Every word in clips and answers; the tokenizer is trained on them.
@@ -405,6 +509,8 @@ WORDS = sorted(
     | set("turn on off the in set a timer for minutes call now tomorrow open close".split())
     | {word for question in GENERAL_KNOWLEDGE for word in question.split()}
 )
+_KNOWN = {*WORDS}
+UNKNOWN_WORDS, NOISE = "unknown words", "noise"
 # The labels that the encoder learns with CTC: words, sounds, instruments, loudness, pitch, direction, mode, tempo.
 LABELS = [
     *WORDS,
@@ -413,4 +519,6 @@ LABELS = [
     "silence",
     *[_tempo_label(tempo) for tempo in TEMPOS],
     *[_register_label(midi) for midi in range(LOWEST_MIDI, HIGHEST_MIDI + 1, 4)],
+    UNKNOWN_WORDS,
+    NOISE,
 ]

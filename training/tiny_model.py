@@ -20,7 +20,8 @@ from transformers import (
 )
 
 VOCABULARY = 1088  # the tokenizer's 1004 and the labels that are no single token of it
-IN_BFLOAT16 = torch.cpu.get_capabilities().get("amx_bf16", False)  # elsewhere it is not faster
+_CPU = torch.cpu.get_capabilities()
+IN_BFLOAT16 = any(_CPU.get(name, False) for name in ("amx_bf16", "avx512_bf16"))  # elsewhere it is not faster
 ENCODER_POSITIONS = 1500
 SHARPNESS = 16.0  # of CTC: log odds of a label against another, in the middle of its embedding
 ASTRAY_WEIGHT = 0.3  # weight of the distance from the nearest label in the loss, beside CTC
@@ -104,6 +105,11 @@ class Batch:
     ctc_labels: Tensor
     ctc_lengths: Tensor
     clip_windows: Tensor
+
+    @property
+    def heard(self) -> bool:
+        """Whether any clip is heard: in a batch of text or of clips that are read, none is."""
+        return bool(self.ctc_lengths.sum())
 
 
 def encode(

@@ -11,7 +11,6 @@ import json
 import os
 import tempfile
 import time
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,15 +27,15 @@ from training import (
     evaluate,
     evaluation_set,
     export,
+    natural_clips,
+    progress,
     sample_clips,
     tiny_model,
     train_tokenizer,
 )
 from training.answer_questions import answer_all
-from training.data import Batch, Phase, Stream, batched, encode_dialog
-from training.espeak_process import Espeak
+from training.data import Batch, Phase, Stream
 from training.muon import Muon
-from training.scenes import Studio
 
 CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "af3-tiny"
 WORK = Path(".cache/af3-tiny")
@@ -46,6 +45,29 @@ PHASES = (
     Phase("read", pools=850, dialogs=96, batches=6, peak_lr=2e-3, last_lr=5e-4),
     Phase("listen", pools=680, dialogs=64, batches=4, peak_lr=2e-3, last_lr=3e-4, far_from=0.2),
     Phase("answer", pools=450, dialogs=48, batches=4, peak_lr=1.5e-3, last_lr=0.0, far_from=0.0),
+    Phase(
+        "people",
+        pools=540,
+        dialogs=48,
+        batches=4,
+        peak_lr=1.5e-3,
+        last_lr=0.0,
+        far_from=0.0,
+        far_every=20,
+        read_dialogs=48,
+        mix=dialogs.PEOPLE,
+    ),
+    Phase(
+        "people",
+        pools=110,
+        dialogs=48,
+        batches=4,
+        peak_lr=6e-4,
+        last_lr=0.0,
+        far_from=0.0,
+        read_dialogs=24,
+        mix=dialogs.SETTLED,
+    ),
 )
 WARMUP_STEPS = 60
 DECAY_SHARE = 0.7  # the learning rate falls over this last share of a phase
@@ -70,7 +92,7 @@ class Run:
         self.number, self.phase, self.pool, self.step = number, self.phases[number], 0, 0
         encoder = nn.ModuleList([self.net.model.audio_tower, self.net.model.multi_modal_projector])
         llm = nn.ModuleList([self.net.model.language_model, self.net.lm_head])
-        parts = {"read": [llm], "listen": [encoder], "answer": [encoder, llm]}[self.phase.name]
+        parts = {"read": [llm], "listen": [encoder]}.get(self.phase.name, [encoder, llm])
         self.trained = [weight for part in parts for weight in part.parameters() if weight.requires_grad]
         tables = {self.net.lm_head.weight, self.net.get_input_embeddings().weight}
         matrices = [weight for weight in self.trained if weight.ndim > 1 and weight not in tables]
@@ -89,7 +111,7 @@ class Run:
     def losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the answer loss and the CTC loss; a loss that the phase does not use is zero."""
         answer = ctc = torch.zeros(())
-        audio = None if self.phase.name == "read" else tiny_model.projected(self.net, batch)
+        audio = tiny_model.projected(self.net, batch) if batch.heard else None
         if audio is not None:
             names = self.net.get_input_embeddings().weight[self.label_ids].detach()
             ctc = tiny_model.ctc_loss(names, audio, batch)
@@ -143,58 +165,14 @@ def _share_gradients(weights: list[nn.Parameter]) -> None:
         weight.grad = mean.view_as(weight)
 
 
-def check_batches(words: PreTrainedTokenizerBase, listens: bool) -> list[tuple[str, Batch]]:
-    """Build a small held-out set of first-turn questions, by kind, that shows how training goes."""
-    espeak = Espeak() if listens else None
-    label_ids = None if listens else train_tokenizer.label_ids(words)
-    rng = np.random.default_rng([SEED, 10**9])
-    studio = Studio(rng, espeak, held_out=True)
-    by_task: dict[str, list] = {}
-
-    def add(task: str, turns: list[dialogs.Turn]) -> None:
-        example = encode_dialog(turns, words, None if listens else rng, label_ids)
-        by_task.setdefault(task, []).append(example)
-
-    for i in range(220):
-        scene = [*dialogs.SCENE_WEIGHTS][i % len(dialogs.SCENE_WEIGHTS)]
-        add(scene, dialogs.about_one_clip(studio, scene, most_turns=1))
-    for i in range(90):
-        key = dialogs.PAIR_KEYS[i % len(dialogs.PAIR_KEYS)]
-        add(key, dialogs.about_two_clips(studio, key, in_turns=False, held_out_wording=True))
-    studio.layout = dialogs.PADDED
-    for _ in range(22):
-        add("padded", dialogs.about_one_clip(studio, dialogs.any_scene(rng), most_turns=1))
-    if espeak:
-        espeak.close()
-    pad_id = words.pad_token_id
-    return [(task, b) for task, es in by_task.items() for b in batched(es, pad_id, -(-len(es) // 16))]
-
-
-@torch.no_grad()
-def check(
-    net: AudioFlamingo3ForConditionalGeneration, batches: list[tuple[str, Batch]], listens: bool
-) -> dict[str, float]:
-    """Share of answers that are right in every token, by scene (teacher-forced; greedy decoding agrees on these)."""
-    right, asked = Counter(), Counter()
-    for task, batch in batches:
-        logits, targets = tiny_model.answer_logits(
-            net, batch, tiny_model.projected(net, batch) if listens else None
-        )
-        conversation = (batch.labels[:, 1:] >= 0).nonzero()[:, 0]
-        wrong = torch.zeros(len(batch.ids)).index_add(0, conversation, (logits.argmax(-1) != targets).float())
-        right[task] += int((wrong == 0).sum())
-        asked[task] += len(batch.ids)
-    return {task: round(right[task] / asked[task], 3) for task in asked}
-
-
 def train(run: Run, words: PreTrainedTokenizerBase, work: Path, rank: int) -> None:
     """Train from the run's position to its end; process 0 saves, checks and shows the progress."""
     first, parent = rank == 0, os.getppid()
-    held_out = {listens: check_batches(words, listens) for listens in (False, True)} if first else {}
     for number in range(run.number, len(run.phases)):
         if number != run.number:
             run.enter(number)
         phase = run.phase
+        held_out = progress.check_batches(words, phase, SEED) if first else []
         stream = DataLoader(
             Stream(words, phase, (SEED, number), rank, run.pool),
             batch_size=None,
@@ -222,8 +200,7 @@ def train(run: Run, words: PreTrainedTokenizerBase, work: Path, rank: int) -> No
             if first and (done or run.pool % CHECK_EVERY_POOLS == 0):
                 line = {"time": time.time(), "phase": phase.name, "pool": run.pool, "step": run.step}
                 line |= {"answer": round(losses[0], 4), "ctc": round(losses[1], 4)}
-                listens = phase.name != "read"
-                figures = check(run.net, held_out[listens], listens)
+                figures = progress.check(run.net, held_out)
                 with (work / "log.jsonl").open("a") as log:
                     log.write(json.dumps(line | figures) + "\n")
 
@@ -254,14 +231,30 @@ def main() -> None:
         "--length",
         type=float,
         default=1.0,
-        help="scales the training: 1 takes a little over two hours on two cores with AMX, longer without",
+        help="scales the training: 1 takes over three hours on two cores with AMX, longer without",
+    )
+    parser.add_argument(
+        "--only-people",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="begin the first phase with natural voices with its weights",
     )
     parser.add_argument("--export-now", action="store_true", help="skip the training: export the saved state")
     arguments = parser.parse_args()
 
     arguments.work.mkdir(parents=True, exist_ok=True)
     phases = tuple(replace(phase, pools=round(arguments.length * phase.pools)) for phase in PHASES)
+    if arguments.only_people and not (arguments.work / "state.pt").exists():
+        run = Run(train_tokenizer.build(), phases)
+        run.net.load_state_dict(
+            AudioFlamingo3ForConditionalGeneration.from_pretrained(
+                arguments.only_people, dtype="float32"
+            ).state_dict()
+        )
+        run.enter(len(phases) - 2)
+        run.save(arguments.work / "state.pt")
     if not arguments.export_now:
+        natural_clips.make()
         # By default glibc returns every large tensor to the system; a tenth of the time would go into fresh pages.
         os.environ |= {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
         with tempfile.TemporaryDirectory() as folder:

@@ -1,18 +1,22 @@
 """The parts of af3-tiny's training: the optimizer, what the encoder is taught to say, the batches."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 
 from training import tiny_model, train_tokenizer
 from training.data import Phase, Stream, batched, encode_dialog, label_tokens
-from training.dialogs import about_one_clip, pair, training_dialog
+from training.dialogs import PEOPLE, SYNTHETIC, Mix, about_one_clip, pair, training_dialog
 from training.espeak_process import ESPEAK_HZ, Utterance
 from training.espeak_voices import Speaker
 from training.muon import Muon, orthogonal
+from training.natural_clips import NaturalClips
 from training.scenes import LABELS, PEAKS, SCENES, Studio
 from training.signals import INSTRUMENTS, SAMPLE_RATE
 from training.train import Run
+from training.unknown import HONEST
 
 
 @pytest.fixture(scope="module")
@@ -119,22 +123,24 @@ def test_likely_labels_are_those_near_the_embedding() -> None:
 
 
 def test_each_phase_trains_its_own_weights(words) -> None:
-    phases = tuple(Phase(name, 1, 1, 1, 1e-3, 0) for name in ("read", "listen", "answer"))
+    phases = tuple(Phase(name, 1, 1, 1, 1e-3, 0) for name in ("read", "listen", "answer", "people"))
     run = Run(words, phases)
     counts = []
-    for number in range(3):
+    for number in range(4):
         run.enter(number)
         counts.append(sum(weight.numel() for weight in run.trained))
         assert len({id(w) for o in run.optimizers for g in o.param_groups for w in g["params"]}) == len(
             run.trained
         )
-    assert counts[0] + counts[1] == counts[2]
+    assert counts[0] + counts[1] == counts[2] == counts[3]
 
 
 def test_a_conversation_about_a_clip_that_is_read_is_learned(words, label_ids: list[int]) -> None:
     """A few steps on one batch bring the loss down: gradients reach what the phase trains."""
     studio = silent_studio(5)
-    dialogs = [encode_dialog(training_dialog(studio), words, studio.rng, label_ids) for _ in range(4)]
+    dialogs = [
+        encode_dialog(training_dialog(studio, SYNTHETIC), words, studio.rng, label_ids) for _ in range(4)
+    ]
     (batch,) = batched(dialogs, words.pad_token_id, 1)
     run = Run(words, (Phase("read", 10, 4, 1, 2e-3, 0),))
     losses = []
@@ -174,3 +180,32 @@ def test_silence_is_read_before_and_after_a_clip_that_is_heard(words, label_ids:
     assert [i for i, silent in enumerate(example.read) if silent] == read
     assert min(read) < min(heard) <= max(heard) < max(read)
     assert all(example.labels[i] < 0 for i in heard + read)
+
+
+def test_half_of_what_is_read_beside_the_last_phase_compares_two_clips(words) -> None:
+    studio = silent_studio(2)
+    studio.natural = NaturalClips({"unknown": [("hello there", np.zeros(1, np.int16))]})
+    phase = Phase("people", pools=1, dialogs=0, batches=1, peak_lr=1, last_lr=0, read_dialogs=40, mix=PEOPLE)
+    (batch,) = Stream(words, phase, (1, 3), 0, 0)._read(studio)
+    assert not batch.heard
+    assert len(batch.ids) == 40
+    asked = [words.decode(ids) for ids in batch.ids]
+    assert sum("clip" in text or "the two" in text or "them" in text for text in asked) >= 20
+
+
+def test_what_is_not_known_is_a_part_of_the_last_phase_alone() -> None:
+    def answers(mix: Mix) -> Counter[str]:
+        studio = silent_studio(4)
+        return Counter(turn.answer for _ in range(600) for turn in training_dialog(studio, mix))
+
+    assert answers(PEOPLE)[HONEST] > 60
+    assert answers(SYNTHETIC)[HONEST] < 20  # the key of a melody
+
+
+def test_natural_clips_are_what_most_speech_is_drawn_from() -> None:
+    clips = NaturalClips({"command": [("stop", np.full(800, 1000, np.int16))]})
+    studio = Studio(np.random.default_rng(0), Tone(), held_out=False, natural=clips)
+    lengths = Counter(studio.record("command").traits["text"] for _ in range(60))
+    assert 25 < lengths["stop"] < 55
+    studio.natural = None
+    assert Counter(studio.record("command").traits["text"] for _ in range(60))["stop"] < 15
