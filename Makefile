@@ -146,10 +146,10 @@ doctor: $(READY) ## what this machine lacks for GPU=…, and how to get it
 docker: ## build the image that serves GPU=cpu|h100|…: BASE=
 	@$(PYTHON) -m serving.machine.container --target $(GPU) $(if $(BASE),--base $(BASE))
 
-train: $(READY_TEST) ## make checkpoints/af3-tiny again, from synthesis to evaluation (over two hours on two cores; resumes)
+train: $(READY_TEST) ## make checkpoints/af3-tiny again, from synthesis to evaluation (over three hours on two cores; resumes)
 	$(PY) -m training.train
 
-eval: $(READY_TEST) ## af3-tiny's accuracy by task, asked through the server on engines/cpu
+eval: $(READY_TEST) ## af3-tiny's accuracy by task, asked through the server on engines/cpu; fails when it is not as committed
 	@test -f engines/cpu/manifest.json || $(MAKE) --no-print-directory engines GPU=cpu
 	@$(PY) -m training.served_evaluation
 
