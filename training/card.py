@@ -47,12 +47,13 @@ model reads by then. Then both *answer* together about clips that are heard. At 
 disturbed signals, and whatever deserves the sentence below. Words that it does not know have one label together. The
 labels and their rows of the vocabulary are scaffolding: nobody who asks sees them.
 
-These weights are not one run from nothing. The fourth phase took 79 minutes on two cores with AVX-512, with the settings
-of `training/train.py`; its end, which asks more often for beeps, tempo and strings of digits, was added after its
-beginning had been measured. It began with the weights of version 0.1.0, which two hours and twenty minutes on two cores
-with AMX made in the first three phases; their settings were changed on the way, and a melody's key was still asked
-about. A run from the start has not been made, and will give other figures. Against version 0.1.0 a second question fell
-from 91 to 88 % and clips of 40 s from 88 to 78 %. Which of two clips has a sound is a guess, as it was.
+These weights are not one run from nothing. The fourth phase took 79 minutes on two cores with AVX-512, with the
+settings of `training/train.py`; its end, which asks more often for beeps, tempo and strings of digits, was added
+after its beginning had been measured. It began with the weights of version 0.1.0, which two hours and twenty
+minutes on two cores with AMX made in the first three phases; their settings were changed on the way, and a melody's
+key was still asked about. A run from the start has not been made, and will give other figures. Against version
+0.1.0 a second question fell from 91 to 88 % and clips of 40 s from 88 to 78 %. Which of two clips has a sound is a
+guess, as it was.
 
 ## What it can do, and what not
 
