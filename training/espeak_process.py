@@ -2,7 +2,8 @@
 
 espeak-ng is GPL, so the trainer never loads it. `python -m training.espeak_process` reads one JSON request per line
 and writes samples back. It forks for each request: espeak-ng carries noise generators and phases from one utterance
-to the next, and only a fresh copy gives the same samples for the same words and voice.
+to the next, and only a fresh copy gives the same samples for the same words and voice. Its generator
+of breath is seeded here, since espeak-ng seeds it by the clock.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ def _load_library() -> tuple[ctypes.CDLL, list[bytes]]:
 
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, str(espeakng_loader.get_data_path()).encode(), 0)
+    library.espeak_ng_SetRandSeed(ctypes.c_long(1))
     blocks: list[bytes] = []
 
     @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)

@@ -1,5 +1,7 @@
 """What af3-tiny is trained on is a function of its seed."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,19 @@ def test_the_same_words_by_the_same_voice_are_the_same_samples_whatever_was_said
     first = espeak.say(wanted)
     espeak.say(Utterance("something else", "en-us+klatt2"))
     assert np.array_equal(espeak.say(wanted), first)
+
+
+@pytest.mark.parametrize("variant", ["Alicia", "f5", "f3"])
+def test_breathy_voices_are_the_same_in_another_process_at_another_time(variant: str, espeak: Espeak) -> None:
+    wanted = Utterance("two one go", f"en-us+{variant}")
+    started = int(time.time())
+    while int(time.time()) == started:  # espeak-ng seeds rand() by the second
+        time.sleep(0.05)
+    another = Espeak()
+    try:
+        assert np.array_equal(another.say(wanted), espeak.say(wanted))
+    finally:
+        another.close()
 
 
 def test_a_voice_that_does_not_exist_is_named(espeak: Espeak) -> None:
