@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -210,11 +210,12 @@ def _located(source: str) -> Path:
 
 
 def _opened(source: str, folder: Path) -> Checkpoint:
-    family, config = _read_config(folder)
+    written = _written(folder)
+    family, config = _read_config(folder, written)
     for name in REQUIRED_FILES:
         if not (folder / name).exists():
             raise BuildError(f"{folder}: {name} is missing; download the checkpoint again")
-    quantisation = quantised.read(folder / CONFIG, _written(folder))
+    quantisation = quantised.read(folder / CONFIG, written)
     files = _tensor_files(folder)
     packed = next(filter(None, map(packed_layer, files)), None)
     if packed and quantisation is None:
@@ -225,8 +226,8 @@ def _opened(source: str, folder: Path) -> Checkpoint:
     return Checkpoint(source, folder, family, config, files, quantisation)
 
 
-def _read_config(folder: Path) -> tuple[Family, AudioConfig]:
-    path, written = folder / CONFIG, _written(folder)
+def _read_config(folder: Path, written: Mapping[str, Any]) -> tuple[Family, AudioConfig]:
+    path = folder / CONFIG
     model_type = written.get("model_type")
     family = family_of(model_type)
     if family is None:
