@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from training.espeak_process import ESPEAK_HZ, Espeak, Utterance
-from training.signals import SAMPLE_RATE, normalised, resample
+from training.signals import SAMPLE_RATE, normalised, resample, trimmed
 
 ACCENTS = ("en-us", "en-us", "en", "en-gb-x-rp", "en-us-nyc")
 
@@ -45,6 +45,4 @@ class Speaker:
     def say(self, text: str) -> np.ndarray:
         """Speak as float32 [n] at 16 kHz with a peak of 1; the silence that espeak-ng adds is cut off."""
         utterance = Utterance(text, self._voice, self._rate, self._pitch, self._pitch_range, self._word_gap)
-        pcm = normalised(resample(self._espeak.say(utterance), self._hz, SAMPLE_RATE))
-        audible = np.flatnonzero(np.abs(pcm) > 0.01)
-        return pcm[max(0, audible[0] - 320) : audible[-1] + 640]
+        return trimmed(normalised(resample(self._espeak.say(utterance), self._hz, SAMPLE_RATE)))

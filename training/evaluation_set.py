@@ -25,7 +25,6 @@ SEED = 4242
 AFTER_10_S = Layout(before_s=(10, 10), after_s=(0.2, 0.4), longest_s=20)
 IN_40_S = Layout(before_s=(1, 33), between_s=(0.2, 1), after_s=(40, 40), longest_s=40)
 
-
 Build = Callable[[Studio], list[Turn]]
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from training import unknown
 from training.dialogs import Turn
 from training.natural_voices import HELD_OUT, NaturalVoices
-from training.questions import GENERAL_KNOWLEDGE
+from training.questions import GENERAL_KNOWLEDGE, transcript
 from training.scenes import COMMANDS, DIGITS, Clip, Studio
 from training.signals import SAMPLE_RATE, Pcm, noise
 
@@ -35,10 +35,6 @@ MOST_SENTENCES = 150
 
 TRANSCRIBE = "Transcribe the input speech."
 Rng = np.random.Generator
-
-
-def transcript(text: str) -> str:
-    return f'The spoken content of the audio is "{text}".'
 
 
 def _digits(count: int) -> Callable[[Rng, int], str]:

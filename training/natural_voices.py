@@ -15,7 +15,7 @@ from af3.speech.engines.kokoro import KokoroGraph, load_session
 from af3.speech.engines.kokoro_phonemes import AMERICAN, BRITISH, phonemes
 from build_engines.voice import kokoro_graph
 from build_engines.voice.kokoro_files import CACHE, of_folder, packaged
-from training.signals import SAMPLE_RATE, Pcm, normalised, resample
+from training.signals import SAMPLE_RATE, Pcm, normalised, resample, trimmed
 
 KOKORO_HZ = 24000
 HELD_OUT = ("af_heart", "af_sarah", "am_adam", "am_michael", "bf_emma", "bm_george")
@@ -53,9 +53,3 @@ class NaturalVoices:
 
     def close(self) -> None:
         self._espeak.close()
-
-
-def trimmed(pcm: Pcm) -> Pcm:
-    """Cut what is quieter than a hundredth of the peak from both ends; some of the fading is left."""
-    audible = np.flatnonzero(np.abs(pcm) > 0.01)
-    return pcm[max(0, audible[0] - 320) : audible[-1] + 640]

@@ -22,10 +22,10 @@ from build_engines.stage import BuildError
 from build_engines.voice import download
 from training import unknown
 from training.dialogs import Turn
-from training.natural_evaluation import TRANSCRIBE, Sources, speech_clip, transcript
-from training.natural_voices import trimmed
+from training.natural_evaluation import TRANSCRIBE, Sources, speech_clip
+from training.questions import transcript
 from training.scenes import DIGITS
-from training.signals import SAMPLE_RATE, Pcm, normalised, resample
+from training.signals import SAMPLE_RATE, Pcm, normalised, resample, trimmed
 
 CACHE = Path(".cache/people")
 PREFIX = "people:"  # of the tasks' names

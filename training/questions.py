@@ -400,6 +400,11 @@ THINK = "\nPlease think and reason about the input audio before you respond."
 NO_AUDIO = "There is no audio in this conversation."
 
 
+def transcript(text: str) -> str:
+    """The answer to "transcribe"."""
+    return f'The spoken content of the audio is "{text}".'
+
+
 @dataclass(frozen=True)
 class Question:
     """A question about a clip (a `key` of WORDINGS, its placeholders filled from `gaps`) and the right answer."""

@@ -14,6 +14,7 @@ import soundfile
 
 from training.espeak_process import Espeak, Utterance
 from training.espeak_voices import HELD_OUT
+from training.questions import transcript
 from training.signals import SAMPLE_RATE, Pcm, beep, normalised, note, resample, sound
 
 FOLDER = Path(__file__).parents[1] / "checkpoints" / "samples"
@@ -44,9 +45,6 @@ def write(folder: Path) -> None:
     def save(name: str, pcm: Pcm, question: str, answer: str, rate: int = SAMPLE_RATE, **how: str) -> None:
         soundfile.write(folder / name, pcm, rate, **how)
         samples.append({"file": name, "question": question, "answer": answer})
-
-    def transcript(text: str) -> str:
-        return f'The spoken content of the audio is "{text}".'
 
     text = "three seven one"
     save("digits.wav", _said(espeak, text, HELD_OUT[0]), "Transcribe the input speech.", transcript(text))

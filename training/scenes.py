@@ -13,7 +13,7 @@ import numpy as np
 
 from training.espeak_process import Espeak
 from training.espeak_voices import PACES, Speaker
-from training.questions import GENERAL_KNOWLEDGE, NUMBERS, Question
+from training.questions import GENERAL_KNOWLEDGE, NUMBERS, Question, transcript
 from training.rooms import another_throat, disturbed
 from training.signals import (
     INSTRUMENTS,
@@ -43,6 +43,8 @@ ARPEGGIOS = {"major": (0, 4, 7, 12), "minor": (0, 3, 7, 12)}
 # Peak amplitudes. No question asks for the loudness of a medium clip.
 PEAKS = {"loud": (0.5, 0.95), "medium": (0.1, 0.4), "quiet": (0.015, 0.05)}
 
+NOISE_HEARD = "I hear noise."
+MOST_NATURAL_DIGITS = 5  # in one clip of a natural voice
 NATURAL_SHARE = 0.65  # of the speech, where there are natural voices
 DISTURBED = {"speech": 0.75, "mixed": 0.5, "sound": 0.25, "music": 0.25, "noise": 0.2}
 
@@ -184,11 +186,8 @@ def _spoken(
         word_by_word = studio.layout.between_s[1] > 1 and len(words) > 1 and studio.rng.random() < 0.5
         pcm = studio.arranged([say(word) for word in words] if word_by_word else [say(text)])
     other = _any_sound(studio)
-    transcript = f'The spoken content of the audio is "{text}".'
     questions = [
-        Question("transcribe", transcript),
-        Question("transcribe", transcript),
-        Question("transcribe", transcript),
+        *[Question("transcribe", transcript(text))] * 3,
         Question("hear", f'I hear a voice that says "{text}".'),
         Question("kind", "This is speech."),
         Question("contains", f"No, there is no {other}.", {"thing": named(other)}),
@@ -207,7 +206,7 @@ def _spoken(
         questions += [Question("pace", f"The speaker talks {pace}.")] * 2
         labels += (pace,)
     heard = f'a voice that says "{text}"'
-    return Clip(pcm, "speech", heard, transcript, labels, tuple(questions), {"text": text})
+    return Clip(pcm, "speech", heard, transcript(text), labels, tuple(questions), {"text": text})
 
 
 def _any_sound(studio: Studio) -> str:
@@ -218,8 +217,12 @@ def _pace(studio: Studio) -> str:
     return str(studio.rng.choice(["normally", "slowly", "fast"], p=[0.6, 0.2, 0.2]))
 
 
+def _digits_by_nature(studio: Studio, count: int) -> tuple[str, Pcm] | None:
+    return studio.by_nature(f"{count} digits" if count > 1 else "1 digit")
+
+
 def digit_string(studio: Studio, count: int) -> Clip:
-    natural = studio.by_nature(f"{count} digits" if count > 1 else "1 digit") if count < 6 else None
+    natural = _digits_by_nature(studio, count) if count <= MOST_NATURAL_DIGITS else None
     if natural:
         return _spoken(studio, natural[0], spoken=natural[1])
     words = studio.rng.choice(DIGITS, count)
@@ -238,10 +241,8 @@ def digit(studio: Studio) -> Clip:
 
 
 def command(studio: Studio) -> Clip:
-    natural = studio.by_nature("command")
-    if natural:
-        return _spoken(studio, natural[0], spoken=natural[1])
-    return _spoken(studio, str(studio.rng.choice(COMMANDS)))
+    text, spoken = studio.by_nature("command") or (str(studio.rng.choice(COMMANDS)), None)
+    return _spoken(studio, text, spoken=spoken)
 
 
 def household_phrase(rng: Rng) -> str:
@@ -315,13 +316,13 @@ def hiss(studio: Studio) -> Clip:
     pcm = studio.arranged([studio.heard(lambda: noise(rng, samples, tilt=rng.uniform(0, 1)))])
     other = _any_sound(studio)
     questions = (
-        *[Question("hear", "I hear noise.")] * 2,
+        *[Question("hear", NOISE_HEARD)] * 2,
         Question("kind", "This is a sound."),
         Question("transcribe", "There is no speech in the audio."),
         Question("beeps", "There are no beeps."),
         Question("contains", f"No, there is no {other}.", {"thing": named(other)}),
     )
-    return Clip(pcm, "noise", "noise", "I hear noise.", (NOISE,), questions, {})
+    return Clip(pcm, "noise", "noise", NOISE_HEARD, (NOISE,), questions, {})
 
 
 def _heard_in_order(names: Sequence[str]) -> str:
@@ -468,9 +469,8 @@ def sound_then_words(studio: Studio) -> Clip:
     """Combine a sound and one to three spoken digits, in either order."""
     rng = studio.rng
     name, count = _any_sound(studio), int(rng.integers(1, 4))
-    natural = studio.by_nature(f"{count} digits" if count > 1 else "1 digit")
-    text = natural[0] if natural else " ".join(rng.choice(DIGITS, count))
-    spoken = natural[1] if natural else studio.speaker()(text)
+    text, spoken = _digits_by_nature(studio, count) or (" ".join(rng.choice(DIGITS, count)), None)
+    spoken = studio.speaker()(text) if spoken is None else spoken
     voice = f'a voice that says "{text}"'
     sounding = studio.heard(lambda: sound(rng, name))
     pieces, phrases, labels = [sounding, spoken], [named(name), voice], [name, *text.split()]
@@ -479,7 +479,7 @@ def sound_then_words(studio: Studio) -> Clip:
     heard = ", then ".join(phrases)
     questions = (
         *[Question("hear", f"I hear {heard}.")] * 2,
-        Question("transcribe", f'The spoken content of the audio is "{text}".'),
+        Question("transcribe", transcript(text)),
         *_contains(studio, [name]),
     )
     return Clip(studio.arranged(pieces), "mixed", heard, f"I hear {heard}.", tuple(labels), questions, {})

@@ -24,9 +24,8 @@ def main() -> int:
     )
     parser.add_argument("--folder", type=Path, default=Path(".cache/eval"), help="default: %(default)s")
     folder = parser.parse_args().folder
-    if _run(
-        "training.evaluate", "make", str(folder)
-    ):  # always: a folder of an older evaluation asks other questions
+    # Always: the folder of an older evaluation asks other questions.
+    if _run("training.evaluate", "make", str(folder)):
         return 1
     served = folder / "served.jsonl"
     served.unlink(missing_ok=True)

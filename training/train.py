@@ -251,7 +251,7 @@ def main() -> None:
                 arguments.only_people, dtype="float32"
             ).state_dict()
         )
-        run.enter(len(phases) - 2)
+        run.enter([phase.name for phase in phases].index("people"))
         run.save(arguments.work / "state.pt")
     if not arguments.export_now:
         natural_clips.make()

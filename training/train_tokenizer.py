@@ -28,7 +28,7 @@ def corpus() -> list[str]:
     texts += [*questions.GENERAL_KNOWLEDGE, *questions.GENERAL_KNOWLEDGE.values()]
     texts += [f"{text.capitalize()}?" for text in questions.GENERAL_KNOWLEDGE]
     for word in scenes.WORDS:
-        texts.append(f'The spoken content of the audio is "{word} {word}".')
+        texts.append(questions.transcript(f"{word} {word}"))
         texts.append(f'I hear a voice that says "{word}". The first word is {word}. The last word is {word}.')
     for thing in (*SOUNDS, "beep", *INSTRUMENTS):
         name = scenes.named(thing)

@@ -5,6 +5,8 @@ The right answer to all of it is HONEST. The evaluation has sentences, frames an
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from training.questions import GENERAL_KNOWLEDGE, NUMBERS
@@ -112,10 +114,10 @@ _SHARES = {"greeting": 0.25, "sentence": 0.15, "frame": 0.6}
 
 def _fill(rng: Rng, name: str, held_out: bool) -> str:
     fills = _FILLS[name]
-    kept = len(fills) - round(_HELD_OUT_SHARE * len(fills))
-    return str(
-        rng.choice(fills[kept:] if held_out and name != "n" else fills[:kept] if name != "n" else fills)
-    )
+    if name != "n":  # numbers are never held out
+        kept = len(fills) - round(_HELD_OUT_SHARE * len(fills))
+        fills = fills[kept:] if held_out else fills[:kept]
+    return str(rng.choice(fills))
 
 
 def said(rng: Rng, held_out: bool) -> str:
@@ -156,87 +158,87 @@ _NAMES = {
 _NAMES -= {"the", "my", "your", "king", "queen", "pope", "teacher", "father", "best", "friend"}
 
 
-# Further wordings of what it was taught; {a} and {b} are its own words.
-def _paraphrases() -> dict[str, list[str]]:
-    """Map each question of GENERAL_KNOWLEDGE to further wordings of it, the last for the evaluation alone."""
-    digit = {name: str(number) for number, name in enumerate(NUMBERS)}
-    found: dict[str, list[str]] = {}
-    for question in GENERAL_KNOWLEDGE:
-        words = question.split()
-        if question.startswith("what is the capital of"):
-            place = words[-1].capitalize()
-            found[question] = [
-                f"Tell me the capital of {place}.",
-                f"Which city is the capital of {place}?",
-                f"The capital of {place}?",
-                f"Do you know the capital of {place}?",
-                f"What's the capital of {place}?",
-                f"{place}'s capital?",
-                f"Name the capital of {place}.",
-            ]
-        elif question.startswith("what color is"):
-            thing = " ".join(words[3:])
-            found[question] = [
-                f"What is the color of {thing}?",
-                f"Which color is {thing}?",
-                f"Tell me the color of {thing}.",
-                f"What colour is {thing}?",
-                f"Which color does {thing} have?",
-                f"Say what color {thing} is.",
-            ]
-        elif question.startswith("what does a"):
-            found[question] = [
-                f"Tell me what a {words[3]} does.",
-                f"A {words[3]}, what does it do?",
-                f"What do you know that a {words[3]} does?",
-            ]
-        elif " plus " in question:
-            a, b = words[2], words[4]
-            found[question] = [
-                f"{digit[a]} + {digit[b]}?",
-                f"What is {digit[a]} + {digit[b]}?",
-                f"{a.capitalize()} plus {b}?",
-                f"How much is {a} plus {b}?",
-                f"Add {a} and {b}.",
-                f"What's {digit[a]} plus {digit[b]}?",
-                f"Tell me what {a} plus {b} is.",
-            ]
-        elif question.startswith("what comes after"):
-            found[question] = [
-                f"Which number comes after {words[-1]}?",
-                f"What number follows {words[-1]}?",
-                f"Tell me what comes after {words[-1]}.",
-                f"Which number follows {words[-1]}?",
-            ]
-    found["how many days are in a week"] = [
+# Further wordings of what it was taught; the last of each are for the evaluation alone. {a} and {b}: the words that the
+# question has in their place; {A}: with a capital; {1}, {2}: as digits.
+_FURTHER = {
+    "what is the capital of {a}": [
+        "Tell me the capital of {A}.",
+        "Which city is the capital of {A}?",
+        "The capital of {A}?",
+        "Do you know the capital of {A}?",
+        "What's the capital of {A}?",
+        "{A}'s capital?",
+        "Name the capital of {A}.",
+    ],
+    "what color is {a}": [
+        "What is the color of {a}?",
+        "Which color is {a}?",
+        "Tell me the color of {a}.",
+        "What colour is {a}?",
+        "Which color does {a} have?",
+        "Say what color {a} is.",
+    ],
+    "what does a {a} do": [
+        "Tell me what a {a} does.",
+        "A {a}, what does it do?",
+        "What do you know that a {a} does?",
+    ],
+    "what is {a} plus {b}": [
+        "{1} + {2}?",
+        "What is {1} + {2}?",
+        "{A} plus {b}?",
+        "How much is {a} plus {b}?",
+        "Add {a} and {b}.",
+        "What's {1} plus {2}?",
+        "Tell me what {a} plus {b} is.",
+    ],
+    "what comes after {a}": [
+        "Which number comes after {a}?",
+        "What number follows {a}?",
+        "Tell me what comes after {a}.",
+        "Which number follows {a}?",
+    ],
+    "how many days are in a week": [
         "How many days does a week have?",
         "Tell me how many days are in a week.",
         "How many days has a week?",
         "How many days are there in a week?",
-    ]
-    found["how many months are in a year"] = [
+    ],
+    "how many months are in a year": [
         "How many months does a year have?",
         "Tell me how many months are in a year.",
         "How many months has a year?",
         "How many months are there in a year?",
-    ]
-    found["how many legs does a spider have"] = [
+    ],
+    "how many legs does a spider have": [
         "How many legs has a spider?",
         "How many legs are on a spider?",
         "Tell me how many legs a spider has.",
         "Count the legs of a spider.",
-    ]
-    found["who are you"] = ["Who is this?", "Tell me who you are.", "What are you?", "And who are you?"]
-    found["what can you do"] = [
+    ],
+    "who are you": ["Who is this?", "Tell me who you are.", "What are you?", "And who are you?"],
+    "what can you do": [
         "What can I ask you?",
         "What are you able to do?",
         "How can you help me?",
         "Tell me what you can do.",
-    ]
-    return found
+    ],
+}
 
 
-PARAPHRASES = _paraphrases()
+def _further(question: str) -> list[str]:
+    """Fill the wordings of a question of GENERAL_KNOWLEDGE with its words."""
+    for frame, wordings in _FURTHER.items():
+        found = re.fullmatch(re.sub(r"\{(\w)\}", r"(?P<\1>.+)", frame), question)
+        if found:
+            words = {"a": "", "b": ""} | found.groupdict()
+            words["A"] = words["a"].capitalize()
+            digits = [str(NUMBERS.index(words[name])) if words[name] in NUMBERS else "" for name in "ab"]
+            return [wording.format("", *digits, **words) for wording in wordings]
+    raise KeyError(question)
+
+
+PARAPHRASES = {question: _further(question) for question in GENERAL_KNOWLEDGE}
 
 
 def paraphrased(rng: Rng, question: str, held_out: bool) -> str:

@@ -10,11 +10,10 @@ from training import dialogs, unknown
 from training.dialogs import Turn
 from training.natural_evaluation import PEAKS, Sources
 from training.questions import GENERAL_KNOWLEDGE, Question
-from training.scenes import Clip, Studio
+from training.scenes import NOISE_HEARD, Clip, Studio
 from training.signals import SAMPLE_RATE, noise
 
 SEED = 4245
-NOISE_HEARD = "I hear noise."
 
 
 def typed_unknown(sources: Sources) -> Iterator[list[Turn]]:
