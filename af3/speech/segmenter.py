@@ -55,7 +55,7 @@ _ABBREVIATIONS = frozenset(
 )
 # Nor after these when a number follows: "No. 5", "Jan. 5", but "No. It is not."
 _BEFORE_NUMBERS = frozenset(
-    "no nos op opp fig figs vol ch sec eq mvt ver pp mm jan feb mar apr jun jul aug sep sept oct nov dec".split()
+    "no nos op opp fig figs vol ch sec eq mvt ver pp mm rs jan feb mar apr jun jul aug sep sept oct nov dec".split()
 )
 # Words that belong to the next one: avoid a cut after them.
 _LEANING = frozenset(

@@ -28,7 +28,7 @@ _SCALES = {
 _SIGN = "|".join(sorted((re.escape(sign) for sign in _NAMES), key=len, reverse=True))
 _SCALE = (
     rf"(?:\s?(?P<scale>{'|'.join(sorted(_SCALES, key=len, reverse=True))})\b"
-    r"|\s(?P<word>thousand|million|billion|trillion)\b)?"
+    r"|\s(?P<word>thousand|lakh|million|crore|billion|trillion)\b)?"
 )
 _TO = r"\s*[-–—]\s*"
 
@@ -59,6 +59,8 @@ def _point(amount: str) -> str:
 
 _RULES = rules(
     (r"\bRs\.? ?(?=\d)", "₹"),
+    # ₹1,00,000: India groups by two digits above a thousand.
+    (r"(?<=₹)( ?\d{1,2}(?:,\d\d)+,\d{3})(?![\d,])", lambda m: m[1].replace(",", "")),
     (rf"\b({'|'.join(_CODES)}) ?(?=\d)", lambda m: _CODES[m[1]]),
     (rf"€ ?({_EUROPEAN})(?![\w,.]\d|\w)", lambda m: f"€{_point(m[1])}"),
     (rf"(?<![\w.,])({_EUROPEAN}) ?(?=€|EUR\b)", lambda m: _point(m[1])),
