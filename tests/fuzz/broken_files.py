@@ -21,6 +21,7 @@ from tests.support.written_files import FOLDER
 SLOWEST_S = 5.0
 MOST_MEMORY_KB = 1 << 20
 GAVE_UP = "the decoder gave up"
+OUTCOMES = ("read", "refused")
 
 
 def broken(path: Path, number: int) -> bytes:
@@ -51,19 +52,15 @@ def run(suffix: str, cases: int) -> tuple[Counter[str], list[str]]:
         for number in range(cases):
             path = paths[number % len(paths)]
             data = broken(path, number)
-            began_s = time.monotonic()
-            try:
-                decoder.decode(data, "audio[0]")
-                counts["read"] += 1
-            except RequestError as error:
-                gave_up = GAVE_UP in error.message
-                counts["gave up" if gave_up else "refused"] += 1
-                if gave_up:
-                    wrong.append(f"{path.name} {number}: {error.message}")
-            except Exception as error:
-                wrong.append(f"{path.name} {number}: {error!r}")
-            if (seconds := time.monotonic() - began_s) > SLOWEST_S:
-                wrong.append(f"{path.name} {number}: {seconds:.1f} s")
+            what, seconds = _decoded(decoder, data)
+            if seconds > SLOWEST_S:  # of a busy machine, or of the file?
+                what, seconds = _decoded(decoder, data)
+            if what in OUTCOMES:
+                counts[what] += 1
+            else:
+                wrong.append(f"{path.name} {number}: {what}")
+            if seconds > SLOWEST_S:
+                wrong.append(f"{path.name} {number}: {seconds:.1f} s, twice")
         peak_kb = _peak_kb(decoder)
         if peak_kb > MOST_MEMORY_KB:
             wrong.append(f"{suffix}: the decoder process took {peak_kb >> 10} MiB")
@@ -73,6 +70,19 @@ def run(suffix: str, cases: int) -> tuple[Counter[str], list[str]]:
     if group and _alive(group):
         wrong.append(f"{suffix}: a process is left")
     return counts, wrong
+
+
+def _decoded(decoder: ClipDecoder, data: bytes) -> tuple[str, float]:
+    """One of OUTCOMES, or what was wrong; and the seconds it took."""
+    began_s = time.monotonic()
+    try:
+        decoder.decode(data, "audio[0]")
+        what = "read"
+    except RequestError as error:
+        what = error.message if GAVE_UP in error.message else "refused"
+    except Exception as error:
+        what = repr(error)
+    return what, time.monotonic() - began_s
 
 
 def _peak_kb(decoder: ClipDecoder) -> int:
@@ -103,7 +113,7 @@ def main() -> int:
         counts, found = run(suffix, given.cases)
         wrong += found
         print(f"{suffix}: {dict(counts)}, {len(found)} wrong, {time.monotonic() - began_s:.0f} s", flush=True)
-    print("\n".join(wrong))
+        print("".join(f"  {each}\n" for each in found), end="", flush=True)
     return 1 if wrong else 0
 
 
