@@ -32,6 +32,12 @@ HUB = "someone/audio-flamingo-3-awq"
 LAYER = "language_model.model.layers.0.mlp.down_proj"
 
 
+@pytest.fixture(autouse=True)
+def _avx_512(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM needs it for packed weights on a CPU; the processor of the tests may lack it."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+
+
 def build(monkeypatch: pytest.MonkeyPatch, checkpoint: Path | str, *words: str) -> int:
     monkeypatch.setattr(sys, "argv", ["build_engines", "--checkpoint", str(checkpoint), *words])
     return main()
