@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
+from clients import AudioFlamingo
 from clients.aio import AsyncAudioFlamingo
 
 READERS = 2
@@ -23,11 +28,16 @@ class Gaps:
 
 
 async def beside(url: str, files: Sequence[bytes]) -> Gaps:
-    """Run READERS endless text streams at `url`: alone, while all `files` are asked about at once, and alone again."""
+    """Run READERS endless text streams at `url`: alone, while all `files` are asked about at once, and alone again.
+
+    Another process uploads: the request of a file of hundreds of MB is built in a second or two, in which this one
+    would read nothing.
+    """
     quiet: list[float] = []
     busy: list[float] = []
     gaps = quiet
     done = asyncio.Event()
+    loop = asyncio.get_running_loop()
 
     async def read() -> None:
         while not done.is_set():
@@ -38,16 +48,34 @@ async def beside(url: str, files: Sequence[bytes]) -> Gaps:
                     gaps.append(now - last)
                 last = now
 
-    async with AsyncAudioFlamingo(url) as flamingo:
-        readers = [asyncio.create_task(read()) for _ in range(READERS)]
-        await asyncio.sleep(QUIET_S)
-        gaps = busy
-        started = time.monotonic()
-        answers = [flamingo.ask(file, "What do you hear?", max_tokens=1).text() for file in files]
-        await asyncio.gather(*answers)
-        answered_s = time.monotonic() - started
-        gaps = quiet
-        await asyncio.sleep(QUIET_S)
-        done.set()
-        await asyncio.gather(*readers)
+    with (
+        tempfile.TemporaryDirectory(prefix="af3-uploads-") as folder,
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other,
+    ):
+        paths = [Path(folder, str(number)) for number in range(len(files))]
+        for path, file in zip(paths, files, strict=True):
+            path.write_bytes(file)
+        await loop.run_in_executor(other, upload, url, [])  # it has started
+        async with AsyncAudioFlamingo(url) as flamingo:
+            readers = [asyncio.create_task(read()) for _ in range(READERS)]
+            await asyncio.sleep(QUIET_S)
+            gaps = busy
+            answered_s = await loop.run_in_executor(other, upload, url, paths)
+            gaps = quiet
+            await asyncio.sleep(QUIET_S)
+            done.set()
+            await asyncio.gather(*readers)
     return Gaps(quiet, busy, answered_s)
+
+
+def upload(url: str, paths: Sequence[Path]) -> float:
+    """Ask about all files at once; seconds until all had their first token."""
+    with AudioFlamingo(url) as flamingo, ThreadPoolExecutor(max(1, len(paths))) as clients:
+        began_s = time.monotonic()
+        asked = [
+            clients.submit(lambda one: flamingo.ask(one, "What do you hear?", max_tokens=1).text(), path)
+            for path in paths
+        ]
+        for each in asked:
+            each.result()
+        return time.monotonic() - began_s
