@@ -59,7 +59,8 @@ def write(folder: Path) -> None:
     stereo = np.stack([trumpet, 0.7 * trumpet], axis=1)
     save("trumpet.flac", stereo, "Which instrument is playing?", "It is a trumpet.", rate=44100)
     spoken = "what is the capital of france"
-    save("question.wav", _said(espeak, spoken, HELD_OUT[1]), "", "The capital of France is Paris.")
+    # A microphone adds silence, and 3 of the 16 held-out voices are then heard to ask about Japan now and then.
+    save("question.wav", _said(espeak, spoken, HELD_OUT[2]), "", "The capital of France is Paris.")
     tones = [x for _ in range(3) for x in (0.6 * beep(rng, 1000), _silence(0.25))]
     beeps = np.concatenate([_silence(0.2), *tones])
     save("beeps.wav", beeps, "How many beeps do you hear?", "There are three beeps.")
