@@ -114,6 +114,14 @@ class Launched:
         own = {self.process.pid, *self.launcher()}
         return [path.name for pid in own for path in SHARED_MEMORY.glob(f"af3-*-{pid}-*")]
 
+    def shared_stats(self) -> list[os.stat_result]:
+        """Of those files, without one whose request has just ended."""
+        found = []
+        for name in self.shared_memory():
+            with suppress(FileNotFoundError):
+                found.append((SHARED_MEMORY / name).stat())
+        return found
+
     def stop(self, timeout_s: float = 60.0) -> tuple[int, float]:
         """SIGTERM; the exit code and how long it took."""
         began = time.monotonic()

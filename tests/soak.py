@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clients import AudioFlamingo, AudioFlamingoError
-from tests.faults import SHARED_MEMORY, Launched, serving_folder
+from tests.faults import Launched, serving_folder
 from tests.support.clips import clip
 from tests.support.other_protocols import PROTOCOLS
 
@@ -179,10 +179,7 @@ def sample(server: Launched) -> Sample:
             files += len(list(Path(f"/proc/{pid}/fd").iterdir()))
         except OSError:  # an eSpeak NG process that has just ended
             continue
-    shared = 0
-    for name in server.shared_memory():
-        with suppress(FileNotFoundError):  # of a request that has just ended
-            shared += (SHARED_MEMORY / name).stat().st_blocks * 512
+    shared = sum(found.st_blocks * 512 for found in server.shared_stats())
     return Sample(resident / 1024, threads, files, shared / (1 << 20))
 
 

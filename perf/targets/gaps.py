@@ -30,8 +30,7 @@ class Gaps:
 async def beside(url: str, files: Sequence[bytes]) -> Gaps:
     """Run READERS endless text streams at `url`: alone, while all `files` are asked about at once, and alone again.
 
-    Another process uploads: the request of a file of hundreds of MB is built in a second or two, in which this one
-    would read nothing.
+    Another process uploads, because this one would read nothing while it builds a request of hundreds of MB.
     """
     quiet: list[float] = []
     busy: list[float] = []
