@@ -10,12 +10,14 @@ A new stage is a function `build(folder) -> figures` and a `Stage` that lists wh
           code=(audio_encoder,), packages=("torch", "onnx"))
 """
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +27,7 @@ from tqdm import tqdm
 from build_engines.code_graph import code_hashes
 
 STAMP = "stage.json"
+LOCK = ".lock"
 HASH_BLOCK_BYTES = 1 << 22
 
 Figures = Mapping[str, float]
@@ -106,7 +109,13 @@ def run(
         elif dry_run:
             print(f"{stage.name}: would be built")
         else:
-            _build(stage, output)
+            with _alone(output):
+                if not force and is_current(
+                    stage, output
+                ):  # another process has built it while this one waited
+                    print(f"{stage.name}: up to date")
+                else:
+                    _build(stage, output)
     found = [(stage, read_stamp(output / stage.name)) for stage in stages]
     return {stage.name: stamp for stage, stamp in found if stamp is not None and stamp.key == stage.key}
 
@@ -165,6 +174,18 @@ def require(figure: str, value: float, bound: float) -> None:
             f"{figure} is {value:.3g}, above its bound {bound:.3g}: the artifact does not compute what the "
             "checkpoint computes and was not installed"
         )
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """No other process builds in `output` meanwhile. The lock ends with its process, however that ends."""
+    with (output / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another process builds in {output}; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _build(stage: Stage, output: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from af3.manifest import Manifest
 from af3.speech.built_voice import available_voices
+from build_engines import stage
 from build_engines.__main__ import main
 from tests.support.engines import build_random_engines, random_checkpoint
 from tests.support.vits_checkpoint import save_checkpoint
@@ -93,7 +94,7 @@ def test_a_killed_build_resumes_at_the_stage_that_was_killed(build: Build, tmp_p
     manifest = Manifest.read(output)
     assert manifest.verification["audio_encoder"]["relative_error"] < 1e-4
     assert manifest.verification["llm"]["tokens_differing"] == 0
-    assert sorted(path.name for path in output.iterdir()) == sorted([*STAGES, "manifest.json"])
+    assert sorted(path.name for path in output.iterdir()) == sorted([*STAGES, "manifest.json", stage.LOCK])
 
     forced = build(checkpoint, output, "--force", "--only", "llm", "--precision", "int4")
     assert forced.status == 0, forced.stderr

@@ -2,7 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from types import ModuleType
 from typing import Any
 from unittest.mock import Mock
@@ -14,10 +16,11 @@ from build_engines.code_graph import code_hashes
 from build_engines.encoder import export_encoder
 from build_engines.llm import calibration, decoder_files, qwen
 from build_engines.source import tokenizer_files
-from build_engines.stage import BuildError, Stage, is_current, read_stamp, require, run
+from build_engines.stage import LOCK, BuildError, Stage, is_current, read_stamp, require, run
 from build_engines.targets import TARGETS, cpu, nvidia
 from build_engines.targets import any as any_gpu
 from build_engines.tool_commands import Job
+from tests.support.scrape import wait_until
 
 
 class Killed(BaseException):
@@ -47,6 +50,26 @@ def test_a_stage_is_built_once(tmp_path: Path) -> None:
     run([stage(builder)], tmp_path)
     assert builder.calls == 1
     assert (tmp_path / "encoder" / "model.onnx").read_text() == "weights"
+
+
+def test_two_builds_in_one_folder_take_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second waits and finds the work done; together they would tear each other's files apart."""
+    begun, proceed = Event(), Event()
+
+    def slow(folder: Path) -> dict[str, float]:
+        begun.set()
+        assert proceed.wait(30)
+        return builder(folder)
+
+    builder = Builder()
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(run, [stage(slow)], tmp_path)
+        assert begun.wait(30)
+        second = threads.submit(run, [stage(slow)], tmp_path)
+        wait_until(lambda: "waiting for it" in capsys.readouterr().out or second.done())
+        proceed.set()
+        assert first.result(30) == second.result(30)
+    assert builder.calls == 1
 
 
 def test_a_changed_setting_builds_the_stage_again(tmp_path: Path) -> None:
@@ -206,7 +229,7 @@ def test_a_killed_build_keeps_what_was_there_and_resumes_at_its_stage(tmp_path: 
     run([stage(first, "first"), stage(second, "second", inputs=changed)], tmp_path)
     assert (first.calls, second.calls) == (1, 1)
     assert sorted(path.name for path in (tmp_path / "second").iterdir()) == ["model.onnx", "stage.json"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, "first", "second"]
 
 
 def test_a_failed_verification_installs_nothing(tmp_path: Path) -> None:
