@@ -83,7 +83,7 @@ def _whole_hour(found: re.Match[str]) -> str:
             return "0"
         return f"{number} minute" if re.match(rf" {_NOUN}", after) else _of(number, "minute")
     if number == 0:
-        return "0"
+        return "midnight" if _CLOCK.search(text) else "0"
     return f"{number} o'clock" if number <= 12 else f"{number} hundred"
 
 
