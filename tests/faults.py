@@ -329,6 +329,7 @@ FAULTS: dict[str, Callable[[Path], Outcome]] = {
 
 def main() -> int:
     words = sys.argv[1:]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as by Ctrl-C: the server ends too
     print("| fault | healthy again | longest request | what clients saw | |\n|---|---|---|---|---|")
     for name, fault in FAULTS.items():
         if words and not any(word in name for word in words):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 import tempfile
 import threading
@@ -219,6 +220,7 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=30.0)
     minutes = parser.parse_args().minutes
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as by Ctrl-C: the server ends too
     with tempfile.TemporaryDirectory(prefix="af3-soak-") as folder:
         server = Launched(serving_folder(Path(folder)), "--max-in-flight", str(CAPACITY))
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -64,6 +65,7 @@ def main() -> int:
     chosen = named or [one for one in ATTACKS if one.quick or not given.quick]
     if given.only and not named:
         parser.error(f"no attack is called {' or '.join(given.only)}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as by Ctrl-C: the server ends too
     raise_own_limit()
     print(HEAD + "\n" + "|---" * 7 + "|", flush=True)
     held = [row.endswith("yes |") for row in rows(chosen, given.quick)]
