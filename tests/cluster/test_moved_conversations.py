@@ -4,6 +4,7 @@ import threading
 import time
 from itertools import pairwise
 
+import pytest
 from websockets.exceptions import ConnectionClosed
 
 from clients import AudioFlamingo
@@ -63,6 +64,9 @@ class Speaker(threading.Thread):
         self.said.append((question, content[0]["text"] if content else ""))
 
 
+@pytest.mark.timeout(
+    900, func_only=True
+)  # three servers start again, a minute and more each on a busy machine
 def test_realtime_sessions_are_told_to_reconnect_and_go_on_through_a_rolling_restart(
     cluster: Cluster,
 ) -> None:
