@@ -110,9 +110,8 @@ def run(
             print(f"{stage.name}: would be built")
         else:
             with _alone(output):
-                if not force and is_current(
-                    stage, output
-                ):  # another process has built it while this one waited
+                # Another process may have built it while this one waited.
+                if not force and is_current(stage, output):
                     print(f"{stage.name}: up to date")
                 else:
                     _build(stage, output)

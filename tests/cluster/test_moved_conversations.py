@@ -64,9 +64,8 @@ class Speaker(threading.Thread):
         self.said.append((question, content[0]["text"] if content else ""))
 
 
-@pytest.mark.timeout(
-    900, func_only=True
-)  # three servers start again, a minute and more each on a busy machine
+# Three servers start again, which takes up to two minutes each on a busy machine.
+@pytest.mark.timeout(900, func_only=True)
 def test_realtime_sessions_are_told_to_reconnect_and_go_on_through_a_rolling_restart(
     cluster: Cluster,
 ) -> None:
