@@ -12,7 +12,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -99,28 +99,37 @@ class Nowhere:
 
 
 class WavFile:
-    """A WAV file that is valid after every block, so also when the program is killed."""
+    """A WAV file that is valid after every write, so also when the program is interrupted or killed."""
 
     def __init__(self, path: Path):
         """Raises AudioFlamingoError when the file cannot be written."""
-        try:
-            self._file = path.open("wb")
-        except OSError as error:
-            raise AudioFlamingoError("INVALID_ARGUMENT", f"--out {path}: {error.strerror}") from None
+        self._path = path
         self._data_bytes = 0
         self._hz = 0
-        self._write_header()
+        with self._named():
+            self._file = path.open(
+                "wb", buffering=0
+            )  # what was written is there: nothing is left for `close`
+            self._write(self._header(16000))  # a file without sound; its rate is not known yet
 
     def play(self, pcm: Pcm, hz: int) -> None:
+        """Raises AudioFlamingoError when the rate has changed or the file cannot be written."""
         if self._hz and hz != self._hz:
             raise AudioFlamingoError(
                 "INVALID_ARGUMENT", f"the speech changed from {self._hz} to {hz} Hz; write a file per voice"
             )
-        self._hz = hz
         data = pcm.astype("<i2").tobytes()
-        self._file.write(data)
         self._data_bytes += len(data)
-        self._write_header()
+        with self._named():
+            if self._hz:
+                self._write(data)
+                self._file.seek(0)
+                self._write(self._header(hz))
+            else:  # one write: the file never holds speech at a rate that is not its own
+                self._file.seek(0)
+                self._write(self._header(hz) + data)
+            self._file.seek(0, 2)
+        self._hz = hz
 
     def stop(self) -> None:
         """What was written stays."""
@@ -131,15 +140,24 @@ class WavFile:
     def close(self) -> None:
         self._file.close()
 
-    def _write_header(self) -> None:
-        hz = self._hz or 16000
-        self._file.seek(0)
-        self._file.write(
-            struct.pack("<4sI4s4sI", b"RIFF", WAV_HEADER_BYTES - 8 + self._data_bytes, b"WAVE", b"fmt ", 16)
-            + struct.pack("<HHIIHH4sI", 1, 1, hz, 2 * hz, 2, 16, b"data", self._data_bytes)
+    def _write(self, data: bytes) -> None:
+        while data:  # a disk that is nearly full takes a part
+            data = data[self._file.write(data) :]
+
+    def _header(self, hz: int) -> bytes:
+        return struct.pack(
+            "<4sI4s4sIHHIIHH4sI",
+            *(b"RIFF", WAV_HEADER_BYTES - 8 + self._data_bytes, b"WAVE", b"fmt ", 16),
+            *(1, 1, hz, 2 * hz, 2, 16, b"data", self._data_bytes),
         )
-        self._file.seek(0, 2)
-        self._file.flush()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the file in what the system says against it."""
+        try:
+            yield
+        except OSError as error:
+            raise AudioFlamingoError("INVALID_ARGUMENT", f"--out {self._path}: {error.strerror}") from None
 
 
 class Loudspeaker:

@@ -1,7 +1,9 @@
 import stat
 import sys
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -30,6 +32,40 @@ def test_a_wav_file_is_valid_after_every_block(tmp_path: Path) -> None:
         assert hz == 22050
         assert np.array_equal(pcm, np.tile(block, count))
     file.close()
+
+
+@pytest.mark.parametrize("writes", range(1, 6))
+def test_an_interruption_between_two_writes_leaves_a_valid_file(tmp_path: Path, writes: int) -> None:
+    """Ctrl-C comes at any moment, so also between a block and the header that counts it."""
+
+    class Interrupted:
+        def __init__(self, file: FileIO) -> None:
+            self._file, self._left = file, writes
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+        def write(self, data: bytes) -> int:
+            self._left -= 1
+            if self._left < 0:
+                raise KeyboardInterrupt
+            return self._file.write(data)
+
+    path = tmp_path / "reply.wav"
+    file = WavFile(path)
+    file._file = cast(FileIO, Interrupted(file._file))
+    with pytest.raises(KeyboardInterrupt):
+        for _ in range(9):
+            file.play(np.ones(20_000, np.int16), 22050)
+    file.close()
+    pcm, hz = soundfile.read(path)
+    assert (hz, len(pcm) > 0) == (22050, True)
+    assert len(pcm) % 20_000 == 0
+
+
+def test_a_full_disk_is_a_clear_error() -> None:
+    with pytest.raises(AudioFlamingoError, match="--out /dev/full: No space left on device"):
+        WavFile(Path("/dev/full"))
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
