@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from perf.report import table
-from perf.targets import after_llm, at_rest, conversations, longest, stalls, uploads
+from perf.targets import after_llm, at_rest, cancel, conversations, longest, stalls, uploads
 from perf.targets.target_finding import Finding
 
 TARGETS: dict[str, Callable[[], list[Finding]]] = {
@@ -18,6 +18,7 @@ TARGETS: dict[str, Callable[[], list[Finding]]] = {
     "uploads": uploads.uploads,
     "longest": longest.longest,
     "stalls": stalls.stalls,
+    "cancel": cancel.cancel,
     "end_to_end": conversations.end_to_end,
     "heard_before": conversations.heard_before,
     "at_rest": at_rest.at_rest,

@@ -11,7 +11,7 @@ from tests.e2e.test_same_clip_again import (  # noqa: F401  the same tests, on t
     test_clips_that_come_back_mixed_and_at_once_are_never_mistaken,
 )
 from tests.e2e.test_streams import (  # noqa: F401
-    test_a_cancelled_stream_stops_the_llm_within_100_ms,
+    test_a_cancelled_stream_stops_the_llm,
     test_a_hundred_cancelled_and_vanished_clients_leave_nothing_behind,
     test_a_seed_repeats_an_answer_alone_and_in_company,
     test_a_stop_string_ends_the_answer_before_it,

@@ -382,9 +382,9 @@ def test_an_answer_that_has_begun_is_not_ended_by_its_deadline(
     scheduler: Scheduler, decoder: EchoDecoder
 ) -> None:
     decoder.go_on.clear()
-    (listener,) = submit(scheduler, generation("a", [1], 10, timeout_s=0.2))
+    (listener,) = submit(scheduler, generation("a", [1], 10, timeout_s=1))
     assert decoder.decoding.wait(WAIT_S)
-    threading.Timer(0.3, decoder.go_on.set).start()  # past the deadline
+    threading.Timer(1.1, decoder.go_on.set).start()  # past the deadline
     assert listener.answer() == counting(1, 10)
 
 

@@ -187,11 +187,11 @@ def test_the_heartbeat_advances_only_while_vllm_sends_messages(
 
 
 def test_who_waits_for_a_first_token_too_long_is_told_so(engine: VllmEngine, observed: Observed) -> None:
-    waiting = [submit(engine, generation(str(number), SILENT, timeout_s=0.5)) for number in range(SLOTS)]
+    waiting = [submit(engine, generation(str(number), SILENT, timeout_s=2)) for number in range(SLOTS)]
     scrape.wait_until(lambda: observed.now == (SLOTS, 0))
     waiting.append(submit(engine, generation("queued", timeout_s=0.1)))
     for answer in waiting:
-        with pytest.raises(RequestError, match=r"not answered within 0\.[15] s"):
+        with pytest.raises(RequestError, match=r"not answered within (2|0\.1) s"):
             answer.wait()
     assert submit(engine, generation("next")).wait()
 

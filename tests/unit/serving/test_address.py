@@ -59,7 +59,7 @@ def test_every_kind_of_host_can_be_listened_on(host: str) -> None:
     ports = claim(Ports(0, 0, 0), host)
     with listen(host, ports.http):
         target = {"::": "::1", "0.0.0.0": HOST}.get(host, host)
-        socket.create_connection((target, ports.http), timeout=5).close()
+        socket.create_connection((target, ports.http), timeout=30).close()
 
 
 def test_an_address_of_ipv6_is_written_in_brackets() -> None:

@@ -76,7 +76,7 @@ def asked(wire: Wire, prompt: str, **parameters: int) -> grpc.StatusCode:
 
 def test_no_time_and_no_such_method_are_errors_after_a_head(door: Door) -> None:
     with Wire(door) as wire:
-        assert asked(wire, "forever", timeout=1) is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert asked(wire, "forever", timeout=3) is grpc.StatusCode.DEADLINE_EXCEEDED
         assert wire.heads() == 2
     for method in ("/inference.GRPCInferenceService/NoSuchMethod", "/no.such.Service/Method"):
         with Wire(door) as wire:

@@ -60,7 +60,7 @@ def over_grpc(door: Door, trusted: Path, own: Path | None = None) -> bool:
     credentials = grpc.ssl_channel_credentials(trusted.read_bytes(), *pair)
     with grpc.secure_channel(door.url, credentials, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         try:
-            channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=5)
+            channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=30)
         except grpc.RpcError:
             return False
     return True
