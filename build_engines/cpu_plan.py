@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from build_engines.memory_plan import BF16_BYTES, FP32_BYTES, Geometry, gib
+from build_engines.memory_plan import BF16_BYTES, FP32_BYTES, Geometry, amount
 from build_engines.source.reach import Reach
 
 INT4_BLOCK = 32  # weights that share a scale, as in build_engines/llm/quantize.py
@@ -40,7 +40,9 @@ def describe(geometry: Geometry, known: Reach, precision: str, llm_weights: int 
         ("KV cache", kv_bytes(geometry, precision, longest), f"of the longest request, {longest} tokens"),
     ]
     lines = ["memory plan: a CPU"]
-    lines += [f"  {name:<20}{gib(size):>10}  {note}" for name, size, note in rows]
+    lines += [f"  {name:<20}{amount(size):>10}  {note}" for name, size, note in rows]
     if precision == "fp32":
-        lines.append(f"  with PRECISION=int4 the LLM takes {gib(llm_bytes(geometry, 'int4'))} (ONNX Runtime)")
+        lines.append(
+            f"  with PRECISION=int4 the LLM takes {amount(llm_bytes(geometry, 'int4'))} (ONNX Runtime)"
+        )
     return "\n".join(lines)

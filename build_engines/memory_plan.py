@@ -208,7 +208,7 @@ class MemoryPlan:
             later, names = later + self.voice + CUDA_CONTEXT_BYTES, "the audio encoder and the voice need"
         left = int((self.free + later) * (1 - KV_CACHE_FRACTION))
         if left < later:
-            return f"{names} {gib(later)}, and the KV cache leaves {gib(left)} when the LLM loads first"
+            return f"{names} {amount(later)}, and the KV cache leaves {amount(left)} when the LLM loads first"
         return None
 
 
@@ -251,7 +251,7 @@ def require_fit(memory: MemoryPlan) -> None:
     remedy = _smaller_limit(memory)
     where = f"build_engines/targets/{target.name}.py"
     raise BuildError(
-        f"{target.name} with {target.llm_precision} weights does not fit {gib(memory.gpu_memory)}: "
+        f"{target.name} with {target.llm_precision} weights does not fit {amount(memory.gpu_memory)}: "
         f"{memory.shortage}. "
         + (_lower(remedy, where) if remedy else _no_limit_helps(target))
         + (", or take VOICE=kokoro, which runs on the CPU" if memory.voice else "")
@@ -295,8 +295,8 @@ def describe(memory: MemoryPlan) -> str:
             f"{KV_CACHE_FRACTION:.0%} of the rest: {memory.kv_tokens} tokens of {kv_kib:g} KiB",
         ),
     ]
-    lines = [f"memory plan: {target.name}, {gib(memory.gpu_memory)} on the GPU"]
-    lines += [f"  {name:<20}{gib(size):>10}  {note}" for name, size, note in rows]
+    lines = [f"memory plan: {target.name}, {amount(memory.gpu_memory)} on the GPU"]
+    lines += [f"  {name:<20}{amount(size):>10}  {note}" for name, size, note in rows]
     lines.append(f"requests at once (max_batch_size {limits.max_batch_size}, longest answers):")
     heard = [seconds for seconds in CLIP_SECONDS if seconds <= limits.max_clip_seconds]
     lines += [f"  {_clip(seconds):<20}{memory.requests_at_once(seconds):>6}" for seconds in heard]
@@ -371,8 +371,9 @@ def _no_limit_helps(target: Target) -> str:
     return f"Lowering one limit is not enough; use {precision}a GPU with more memory"
 
 
-def gib(size: int) -> str:
-    return f"{size / GIB:.1f} GiB"
+def amount(size: int) -> str:
+    """In GiB; in MiB what would be 0.0 of them, as the parts of a tiny model."""
+    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{size / (1 << 20):.1f} MiB"
 
 
 def _clip(seconds: int) -> str:

@@ -19,9 +19,9 @@ from build_engines.memory_plan import (
     FP32_BYTES,
     TEXT_TOKENS_OF_A_QUESTION,
     Geometry,
+    amount,
     buffer_bytes,
     encoder_bytes,
-    gib,
     plan_parser,
     prefill_bytes,
     print_plan,
@@ -82,7 +82,7 @@ class VllmPlan:
     def shortage(self) -> str | None:
         """Why this does not fit, or None."""
         if self.encoder > self.rest:
-            return f"the audio encoder takes {gib(self.encoder)}, and vLLM leaves {gib(self.rest)}"
+            return f"the audio encoder takes {amount(self.encoder)}, and vLLM leaves {amount(self.rest)}"
         longest = self.known.limits(1).max_sequence_tokens
         if self.kv_tokens < longest:
             return f"the KV cache would hold {self.kv_tokens} tokens, fewer than the {longest} of one longest request"
@@ -158,8 +158,8 @@ def describe(memory: VllmPlan) -> str:
         ("encoder", memory.encoder, "weights, activations (estimate), buffers, CUDA context"),
         ("left", memory.rest - memory.encoder, "for a desktop, and for what the estimates missed"),
     ]
-    lines = [f"memory plan: {memory.target}, {gib(memory.gpu_memory)} on the GPU"]
-    lines += [f"  {name:<20}{gib(size):>10}  {note}" for name, size, note in rows]
+    lines = [f"memory plan: {memory.target}, {amount(memory.gpu_memory)} on the GPU"]
+    lines += [f"  {name:<20}{amount(size):>10}  {note}" for name, size, note in rows]
     lines.append("requests at once (longest answers):")
     heard = [seconds for seconds in CLIP_SECONDS if seconds <= memory.known.clip_seconds]
     lines += [f"  {seconds:>5} s of audio    {memory.requests_at_once(seconds):>6}" for seconds in heard]
@@ -172,8 +172,8 @@ def require_fit(memory: VllmPlan) -> None:
     """Raise BuildError when the plan does not fit; the message says what to change."""
     if memory.shortage is not None:
         raise BuildError(
-            f"{memory.target} with {memory.precision} weights does not fit {gib(memory.gpu_memory)}: {memory.shortage};"
-            f" use {memory.remedy}"
+            f"{memory.target} with {memory.precision} weights does not fit {amount(memory.gpu_memory)}:"
+            f" {memory.shortage}; use {memory.remedy}"
         )
 
 

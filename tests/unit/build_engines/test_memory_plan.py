@@ -289,3 +289,11 @@ def test_limits_leave_room_for_the_longest_request_of_the_model_card():
     limits = H100.limits
     assert limits.max_sequence_tokens == 15_000 + 16_000 + 1024
     assert limits.max_audio_tokens == limits.max_windows_per_clip * 750
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(7 * GIB + GIB // 2, "7.5 GiB"), (GIB // 5, "0.2 GiB"), (6 << 20, "6.0 MiB"), (0, "0.0 MiB")],
+)
+def test_the_parts_of_a_tiny_model_are_not_nought(size: int, said: str) -> None:
+    assert memory_plan.amount(size) == said
