@@ -61,7 +61,11 @@ class Launched:
             self.process = subprocess.Popen(
                 [*prefix, *words], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
-        self.until(lambda: "metrics  " in self.said(), "ready")
+        try:
+            self.until(lambda: "metrics  " in self.said(), "ready")
+        except BaseException:  # Ctrl-C too: nobody else knows of the process
+            self.stop()
+            raise
         self.url = re.search(r"gRPC +(\S+)", self.said())[1]
         self.http = re.search(r"HTTP +(\S+)", self.said())[1]
         self.metrics = re.search(r"metrics +(\S+)", self.said())[1]

@@ -132,3 +132,15 @@ def test_a_dead_step_comes_back_and_sigterm_ends_all_in_order(launched: faults.L
     assert held
     assert not [name for name in held if (faults.SHARED_MEMORY / name).exists()]
     assert not any(status.startswith(("UNKNOWN", "INTERNAL", "DATA_LOSS")) for status in running.seen)
+
+
+def test_a_launcher_that_does_not_get_ready_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is also ended when Ctrl-C comes meanwhile; servers that nobody knew of were left behind."""
+    asleep = tmp_path / "asleep.py"
+    asleep.write_text(
+        f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
+    )
+    monkeypatch.setattr(faults, "BOUND_S", 3.0)
+    with pytest.raises(AssertionError, match="not ready within 3 s"):
+        faults.Launched(tmp_path, prefix=("env", f"PYTHONPATH={tmp_path}"), module="asleep")
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
