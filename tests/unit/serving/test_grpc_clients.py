@@ -108,8 +108,8 @@ def test_idle_streams_block_nobody(door: Door, monkeypatch: pytest.MonkeyPatch) 
         wait_until(lambda: len(door._grpc.service._streams) >= 50)
         with grpc.insecure_channel(door.url, options=OWN) as other:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(other)
-            assert stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=30).live
-            assert other.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=30) == b"\x08\x01"
+            assert stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=5).live
+            assert other.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=5) == b"\x08\x01"
         assert ask(door.url, prompt="say=hi")
         wait_until(lambda: len(door._grpc.service._streams) <= 51)
         for stream in streams:

@@ -72,6 +72,6 @@ def test_who_reads_nothing_loses_the_answer_and_its_memory_when_there_is_no_room
         stream = OpenStream(channel)
         stream.send(SPOKEN.replace("20", "200"), speech=True)
         wait_until(lambda: small.admission.in_flight == 1)
-        wait_until(lambda: small.admission.in_flight == 0)
+        wait_until(lambda: small.admission.in_flight == 0, timeout_s=5)
         assert small.relay.unread.bytes == 0
         stream.cancel()
