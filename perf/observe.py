@@ -54,6 +54,12 @@ def metrics(url: str) -> str:
     return text
 
 
+def total(url: str, name: str) -> float:
+    """Fetch /metrics; the sum of the samples whose name begins so."""
+    lines = metrics(url).splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+
 def between(before: Reading, after: Reading) -> dict[str, Stage]:
     """Compute the stages by name; `tritonserver` and `door` are processes without a stage."""
     stages = {}

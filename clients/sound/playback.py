@@ -107,9 +107,8 @@ class WavFile:
         self._data_bytes = 0
         self._hz = 0
         with self._named():
-            self._file = path.open(
-                "wb", buffering=0
-            )  # what was written is there: nothing is left for `close`
+            # Without a buffer nothing is left for `close` to write, which may fail too.
+            self._file = path.open("wb", buffering=0)
             self._write(self._header(16000))  # a file without sound; its rate is not known yet
 
     def play(self, pcm: Pcm, hz: int) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import statistics
 import time
 from contextlib import suppress
-from functools import partial
 
 from clients.aio import AsyncAudioFlamingo
 from clients.errors import AudioFlamingoError
@@ -19,7 +18,6 @@ TRIES = 20
 WANTED_S = 0.1
 LONGEST = 1024  # tokens: no answer ends by itself
 POLL_S = 0.002
-RUNNING = "af3_llm_running"
 
 
 def cancel() -> list[Finding]:
@@ -70,5 +68,4 @@ async def _wait(place: Place, flamingo: AsyncAudioFlamingo, others: int) -> floa
 async def _running(place: Place) -> float:
     """Read in a thread, so that the loop goes on."""
     assert place.metrics_url is not None
-    text = await asyncio.get_running_loop().run_in_executor(None, partial(observe.metrics, place.metrics_url))
-    return next(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(RUNNING))
+    return await asyncio.to_thread(observe.total, place.metrics_url, "af3_llm_running")

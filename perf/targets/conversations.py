@@ -92,5 +92,4 @@ def _first_s(answer: Answer) -> tuple[float, str]:
 def _cached(place: Place) -> float:
     """Prompt tokens found in the prefix cache so far."""
     assert place.metrics_url is not None
-    lines = observe.metrics(place.metrics_url).splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("af3_llm_cached_tokens"))
+    return observe.total(place.metrics_url, "af3_llm_cached_tokens")
