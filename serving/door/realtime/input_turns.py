@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from clients.sound.turn_detector import FRAME_MS, START_FRAMES, TurnDetector
 from serving.door.realtime.audio_formats import AudioFormat, Clip
 from serving.door.realtime.conversation_items import Item, user_audio
 from serving.door.realtime.realtime_events import Event, EventError, new_id
 from serving.door.realtime.realtime_limits import AudioShare
 from serving.door.realtime.session_settings import InputSettings
 from serving.door.realtime.sound_worker import Detector, SoundWorker
-from serving.door.realtime.turn_detection import FRAME_MS, START_FRAMES, TurnDetector
 
 SHORTEST_MS = 100  # of a commit, as at OpenAI
 KEPT_MS = 2_000  # of silence before the prefix: what the voice activity model has not judged yet

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clients.sound.turn_detector import FRAME_MS
 from serving.door.realtime.sound_protocol import (
     CLOSE,
     HEAD,
@@ -25,7 +26,6 @@ from serving.door.realtime.sound_protocol import (
     RATES,
     SOUND,
 )
-from serving.door.realtime.turn_detection import FRAME_MS
 
 log = logging.getLogger("af3.door")
 REPOSITORY = Path(__file__).parents[3]
