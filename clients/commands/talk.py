@@ -163,10 +163,10 @@ class Listener:
     def _listen(self) -> None:
         try:
             for frame in self._frames:
-                event = self._detector.take(frame)
-                if event == "start" and (reply := self.reply) is not None:
+                change = self._detector.take(frame)
+                if change == "start" and (reply := self.reply) is not None:
                     reply.interrupt()
-                if event == "end":
+                if change == "stop":
                     self._utterances.put(self._detector.utterance())
         except Exception as error:  # the main thread raises it
             self._utterances.put(error)

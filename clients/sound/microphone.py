@@ -14,7 +14,8 @@ import numpy as np
 
 from ..errors import AudioFlamingoError
 from .samples import Samples
-from .voice_activity import FRAME_SAMPLES, HZ, Frame, VoiceActivity
+from .turn_detector import TurnDetector
+from .voice_activity import FRAME_MS, FRAME_SAMPLES, HZ, Frame, VoiceActivity
 
 # Programs that write raw 16-bit mono at 16 kHz to stdout; the first that is there is taken.
 RECORDERS = (
@@ -23,12 +24,10 @@ RECORDERS = (
     "arecord -q -t raw -f S16_LE -r 16000 -c 1 --buffer-time=40000",
     "rec -q -t raw -e signed -b 16 -c 1 -r 16000 -",
 )
-FRAMES_PER_S = HZ / FRAME_SAMPLES
-START_FRAMES = 2  # 64 ms of voice are speech: interrupting has to work within a tenth of a second
-END_FRAMES = round(0.7 * FRAMES_PER_S)  # so long a pause ends an utterance
-BEFORE_FRAMES = round(0.3 * FRAMES_PER_S)  # kept from before the start, so that no first sound is lost
-LONGEST_FRAMES = round(30 * FRAMES_PER_S)  # then the utterance is sent as it is, and another begins
-SPEECH, SILENCE = 0.5, 0.35  # probabilities; between them it stays as it was
+SPEECH = 0.5  # from this probability on
+PAUSE_MS = 700  # ends an utterance
+BEFORE_MS = 300  # kept from before the start, so that no first sound is lost
+LONGEST_MS = 30_000  # then the utterance is sent as it is, and another begins
 
 
 class UtteranceDetector:
@@ -42,33 +41,18 @@ class UtteranceDetector:
         AudioFlamingoError.
         """
         self._speech = speech or VoiceActivity()
-        self._before: deque[Frame] = deque(maxlen=BEFORE_FRAMES)
+        self._turns = TurnDetector(SPEECH, PAUSE_MS, LONGEST_MS - BEFORE_MS)
+        self._before: deque[Frame] = deque(maxlen=BEFORE_MS // FRAME_MS)
         self._utterance: list[Frame] = []
-        self._run = 0  # frames in a row that speak for a change
-        self._speaking = False
 
-    def take(self, frame: Frame) -> Literal["start", "end"] | None:
+    def take(self, frame: Frame) -> Literal["start", "stop"] | None:
         """32 ms of the microphone; says where an utterance starts and where it has ended."""
-        probability = self._speech(frame)
-        if not self._speaking:
-            self._before.append(frame)
-            self._run = self._run + 1 if probability > SPEECH else 0
-            return self._start() if self._run == START_FRAMES else None
-        self._utterance.append(frame)
-        if probability < SILENCE:
-            self._run += 1
-        elif probability > SPEECH:
-            self._run = 0
-        if self._run < END_FRAMES and len(self._utterance) < LONGEST_FRAMES:
-            return None
-        self._speaking, self._run = False, 0
-        return "end"
-
-    def _start(self) -> Literal["start"]:
-        self._speaking, self._run = True, 0
-        self._utterance = list(self._before)
-        self._before.clear()
-        return "start"
+        (self._utterance if self._turns.speaking else self._before).append(frame)
+        change = self._turns.take(self._speech(frame))
+        if change == "start":
+            self._utterance = list(self._before)
+            self._before.clear()
+        return change
 
     def utterance(self) -> Samples:
         """The last utterance, with a little of the quiet around it."""

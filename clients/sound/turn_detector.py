@@ -5,22 +5,26 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-FRAME_MS = 32  # of the voice activity model: 512 samples at 16 kHz
-START_FRAMES = 2  # 64 ms of voice are speech: interrupting has to work within a tenth of a second
+from .voice_activity import FRAME_MS
+
+START_FRAMES = 2  # of speech in a row begin a turn: interrupting has to work within a tenth of a second
 HYSTERESIS = 0.15  # between "speech" and "silence" it stays as it was
-LONGEST_MS = 300_000  # then a turn is answered as it is, and another begins
 
 
 class TurnDetector:
-    """Frames of one session, one after the other."""
+    """Frames of one talk, one after the other."""
 
-    def __init__(self, threshold: float, silence_ms: int):
+    def __init__(self, threshold: float, silence_ms: int, longest_ms: float):
+        """threshold: from this probability on a frame is speech. silence_ms: so long a pause ends a turn.
+        longest_ms: so long after its start a turn ends as it is, and another may begin.
+        """
         self._speech = threshold
         self._silence = max(0.01, threshold - HYSTERESIS)
         self._silence_frames = math.ceil(silence_ms / FRAME_MS)
+        self._longest_ms = longest_ms
         self.speaking = False
         self._run = 0  # frames in a row that speak for a change
-        self._length = 0  # frames of the turn
+        self._length = 0  # frames since the start of the turn
 
     def take(self, probability: float) -> Literal["start", "stop"] | None:
         """`start`: speech began START_FRAMES before the end of this frame; `stop`: the pause has been long enough."""
@@ -35,7 +39,7 @@ class TurnDetector:
             self._run += 1
         elif probability >= self._speech:
             self._run = 0
-        if self._run < self._silence_frames and self._length * FRAME_MS < LONGEST_MS:
+        if self._run < self._silence_frames and self._length * FRAME_MS < self._longest_ms:
             return None
         self.reset()
         return "stop"

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ..errors import AudioFlamingoError
 
 HZ = 16000
-FRAME_SAMPLES = 512  # 32 ms: the one length that the model reads
+FRAME_SAMPLES = 512  # the one length that the model reads
+FRAME_MS = 1000 * FRAME_SAMPLES // HZ  # 32
 CONTEXT_SAMPLES = 64  # of the frame before
 MODEL = Path(__file__).with_name("silero") / "silero_vad_16k.onnx"  # from silero-vad 6.2.3, opset 15
 

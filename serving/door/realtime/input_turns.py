@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from clients.sound.turn_detector import FRAME_MS, START_FRAMES, TurnDetector
+from clients.sound.turn_detector import START_FRAMES, TurnDetector
+from clients.sound.voice_activity import FRAME_MS
 from serving.door.realtime.audio_formats import AudioFormat, Clip
 from serving.door.realtime.conversation_items import Item, user_audio
 from serving.door.realtime.realtime_events import Event, EventError, new_id
@@ -14,6 +15,7 @@ from serving.door.realtime.session_settings import InputSettings
 from serving.door.realtime.sound_worker import Detector, SoundWorker
 
 SHORTEST_MS = 100  # of a commit, as at OpenAI
+LONGEST_MS = 300_000  # then a turn is answered as it is, and another begins
 KEPT_MS = 2_000  # of silence before the prefix: what the voice activity model has not judged yet
 
 
@@ -112,7 +114,7 @@ class InputTurns:
         detection = self._settings.turn_detection
         assert detection is not None
         if self._detector is None or self._turns is None:
-            self._turns = TurnDetector(detection.threshold, detection.silence_ms)
+            self._turns = TurnDetector(detection.threshold, detection.silence_ms, LONGEST_MS)
             self._detector_ms = self._end_ms
             self._detector = Detector(self._worker, self._format.hz, self._judged)
         return self._detector

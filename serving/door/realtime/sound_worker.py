@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clients.sound.turn_detector import FRAME_MS
+from clients.sound.voice_activity import FRAME_MS
 from serving.door.realtime.sound_protocol import (
     CLOSE,
     HEAD,

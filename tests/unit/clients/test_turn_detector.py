@@ -1,12 +1,15 @@
 """Where a turn begins and ends, by given probabilities."""
 
-from clients.sound.turn_detector import FRAME_MS, TurnDetector
+from clients.sound.turn_detector import TurnDetector
+from clients.sound.voice_activity import FRAME_MS
+
+LONGEST_MS = 300_000
 
 
 def changes(
     probabilities: list[float], threshold: float = 0.5, silence_ms: int = 320
 ) -> list[tuple[int, str]]:
-    detector = TurnDetector(threshold, silence_ms)
+    detector = TurnDetector(threshold, silence_ms, LONGEST_MS)
     found = [(place, detector.take(probability)) for place, probability in enumerate(probabilities)]
     return [(place, change) for place, change in found if change is not None]
 
