@@ -1,7 +1,7 @@
 """Measures how soon an interrupted answer falls silent; part of `perf.speech`.
 
 Counts from the first loud sample that a real-time microphone hears until the loudspeaker is stopped, and until the
-server confirms that it stopped.
+server confirms that it stopped. The tries begin at places spread evenly over a frame of the detector.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from clients.sound.microphone import FRAME_SAMPLES, HZ, Frame
 from clients.sound.playback import Nowhere, Pcm
 
 ROOM_RMS = 30  # of 32768
-ROOM_S = 0.5  # quiet before the voice
+ROOM_FRAMES = 16  # half a second of quiet before the voice
 VOICE = Path("checkpoints/samples/question.wav")
 AUDIBLE = 500  # of 32768: the first sample as loud as this begins the voice
 TIMEOUT_S = 60.0
@@ -43,7 +43,10 @@ def measure_all(url: str, clip: Path, prompt: str, parameters: Sequence[Paramete
     """Ask once for each of `parameters`, in turn, and interrupt each answer as soon as it is heard."""
     quiet = contextlib.redirect_stdout(io.StringIO())  # a talk prints its answers
     with quiet, TimedClient(url, contract.AUDIO_FLAMINGO_SPEECH.name) as flamingo:
-        return [_measure(flamingo, clip, prompt, given) for given in parameters]
+        return [
+            _measure(flamingo, clip, prompt, given, place * FRAME_SAMPLES // len(parameters))
+            for place, given in enumerate(parameters)
+        ]
 
 
 def summary(found: Sequence[BargeIn]) -> str:
@@ -86,32 +89,33 @@ class SoundCard(Nowhere):
 
 
 class Microphone:
-    """Yields quiet, then a voice, in real time."""
+    """Yields quiet, then a voice that begins `late` samples into a frame, in real time."""
 
-    def __init__(self) -> None:
+    def __init__(self, late: int) -> None:
+        self._quiet = ROOM_FRAMES * FRAME_SAMPLES + late
         self.spoke_s = 0.0
 
     def __iter__(self) -> Iterator[Frame]:
         now_s = time.monotonic()
-        self.spoke_s = now_s + ROOM_S
-        for frame in _room_and_voice().reshape(-1, FRAME_SAMPLES):
+        self.spoke_s = now_s + self._quiet / HZ
+        for frame in _room_and_voice(self._quiet).reshape(-1, FRAME_SAMPLES):
             now_s += FRAME_SAMPLES / HZ
             time.sleep(max(0.0, now_s - time.monotonic()))
             yield frame
 
 
-def _room_and_voice() -> Frame:
-    """Build int16 [n] in whole frames; the voice begins at ROOM_S."""
+def _room_and_voice(quiet: int) -> Frame:
+    """Build int16 [n] in whole frames; the voice begins after `quiet` samples of a room."""
     voice, hz = soundfile.read(VOICE, dtype="int16")
     assert hz == HZ
     voice = voice[np.argmax(np.abs(voice) > AUDIBLE) :]
-    room = np.random.default_rng(0).normal(0, ROOM_RMS, round(ROOM_S * HZ)).astype(np.int16)
+    room = np.random.default_rng(0).normal(0, ROOM_RMS, quiet).astype(np.int16)
     pcm = np.concatenate([room, voice])
     return pcm[: len(pcm) // FRAME_SAMPLES * FRAME_SAMPLES]
 
 
-def _measure(flamingo: TimedClient, clip: Path, prompt: str, parameters: Parameters) -> BargeIn:
-    sound_card, microphone = SoundCard(), Microphone()
+def _measure(flamingo: TimedClient, clip: Path, prompt: str, parameters: Parameters, late: int) -> BargeIn:
+    sound_card, microphone = SoundCard(), Microphone(late)
     reply = Talk(flamingo, [sound_card], prompt, TIMEOUT_S, parameters).ask(clip)
     player = threading.Thread(target=reply.play)
     player.start()

@@ -7,7 +7,8 @@ from typing import Literal
 
 from .voice_activity import FRAME_MS
 
-START_FRAMES = 2  # of speech in a row begin a turn: interrupting has to work within a tenth of a second
+START_FRAMES = 2  # of speech in a row begin a turn
+SURE = 0.2  # so much above the threshold, one is enough: interrupting has to work within a tenth of a second
 HYSTERESIS = 0.15  # between "speech" and "silence" it stays as it was
 
 
@@ -19,6 +20,7 @@ class TurnDetector:
         longest_ms: so long after its start a turn ends as it is, and another may begin.
         """
         self._speech = threshold
+        self._sure = threshold + SURE
         self._silence = max(0.01, threshold - HYSTERESIS)
         self._silence_frames = math.ceil(silence_ms / FRAME_MS)
         self._longest_ms = longest_ms
@@ -27,10 +29,12 @@ class TurnDetector:
         self._length = 0  # frames since the start of the turn
 
     def take(self, probability: float) -> Literal["start", "stop"] | None:
-        """`start`: speech began START_FRAMES before the end of this frame; `stop`: the pause has been long enough."""
+        """`start`: speech began in the last START_FRAMES, this one among them; `stop`: the pause has been long
+        enough.
+        """
         if not self.speaking:
             self._run = self._run + 1 if probability >= self._speech else 0
-            if self._run < START_FRAMES:
+            if self._run < START_FRAMES and probability < self._sure:
                 return None
             self.reset(speaking=True)
             return "start"

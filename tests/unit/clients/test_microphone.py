@@ -70,6 +70,13 @@ def test_a_click_is_no_speech() -> None:
     assert events(pcm) == []
 
 
+@pytest.mark.parametrize("late_ms", range(0, 32, 4))
+def test_a_voice_is_noticed_within_a_tenth_of_a_second_wherever_in_a_frame_it_begins(late_ms: int) -> None:
+    quiet = silence(16 * FRAME_S + late_ms / 1000)
+    (_, start_s), *_ = events(mixed(quiet, voice(), noise_rms=30))
+    assert start_s - len(quiet) / HZ <= 0.1
+
+
 def test_a_short_pause_does_not_end_an_utterance() -> None:
     pcm = mixed(silence(2), voice(), silence(0.3), voice(), silence(2), noise_rms=30)
     assert [event for event, _ in events(pcm)] == ["start", "stop"]
@@ -97,7 +104,7 @@ def test_an_utterance_without_a_pause_ends_at_its_longest_and_the_next_begins() 
 
 
 def test_a_frame_between_the_thresholds_changes_nothing() -> None:
-    probabilities = iter([0.45] * 50 + [0.9] * 2 + [0.45] * 50 + [0.1] * 30)
+    probabilities = iter([0.45] * 50 + [0.6] * 2 + [0.45] * 50 + [0.1] * 30)
     detector = UtteranceDetector(lambda frame: next(probabilities))
     said = [detector.take(silence(FRAME_S)) for _ in range(132)]
     assert said.index("start") == 51
