@@ -1,22 +1,29 @@
 """A JSON body → Python values, so that no body can hold up the door.
 
 The door's event loop, the supervisor and every stream share one interpreter lock, which `json.loads` holds from the
-first byte to the last. So a body's structure is counted while it arrives and bounded (`StructureCount`), and long
-strings, which are clips, are cut out before the rest is parsed: they are copied once, and never become a `str`.
+first byte to the last. So a body's structure is counted while it arrives and bounded (`StructureCount`); long
+strings, which are clips, are cut out before the rest is parsed: they are copied once, and never become a `str`. What is
+parsed, the rest of the body and those long strings that are text, is bounded (`MAX_PARSED`), spaces included.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+from af3 import contract
 from af3.errors import RequestError, invalid
 
 MAX_MARKS = 100_000  # commas, colons, brackets and quotes
 MAX_ESCAPES = 4_000_000  # PHP writes every "/" of a base64 text as "\/"
 LONG_STRING = 64 << 10
+MAX_PARSED = 3 * contract.MAX_TEXT_BYTES  # JSON of a text in ASCII alone has at most so many times its UTF-8
+PIECE = 1 << 20
+# Where a string can be divided: no escape, nor two for one character, reaches across, and no UTF-8 sequence.
+DIVIDE = re.compile(rb"[^\\]{12}(?![\x80-\xbf])")
 MAX_DIGITS = 40
 MAX_DEPTH = 64  # of what is walked through; the parser itself goes deeper
 BACKSLASH = ord("\\")
@@ -62,32 +69,62 @@ class StructureCount:
         self._in_string ^= quotes % 2 == 1
 
 
+class _Parsed:
+    """How much of a body has been parsed."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def add(self, count: int) -> None:
+        """Raises RequestError when it is too much."""
+        self._bytes += count
+        if self._bytes > MAX_PARSED:
+            raise invalid(
+                f"the JSON has more than {MAX_PARSED} bytes of text, numbers and spaces; send less; a clip is one"
+                " base64 string"
+            )
+
+
 class LongString:
     """A string of the body that was too long to be parsed with the rest; its JSON escapes are still in it."""
 
-    def __init__(self, raw: memoryview, escaped: bool):
+    def __init__(self, raw: memoryview, escaped: bool, parsed: _Parsed):
         self._raw = raw
         self._escaped = escaped
+        self._parsed = parsed
+        self._text: str | None = None
 
     def __repr__(self) -> str:
         return "a long string"  # in sentences about a field
 
     def as_bytes(self) -> bytes | memoryview:
         """UTF-8. Raises RequestError for broken escapes."""
-        if not self._escaped:
-            return self._raw
-        raw = bytes(self._raw)
-        if raw.count(b"\\/") == raw.count(b"\\"):
-            return raw.replace(b"\\/", b"/")
-        return utf8(self.as_text(), "a string")
+        return b"".join(map(self._unescaped, self._pieces())) if self._escaped else self._raw
 
     def as_text(self) -> str:
-        """Raises RequestError for broken escapes or UTF-8."""
-        try:
-            text: str = json.loads(b'"' + bytes(self._raw) + b'"')
-        except ValueError:
-            raise _not_json() from None
-        return text
+        """Raises RequestError for broken escapes or UTF-8, and for a text too long to be parsed."""
+        if self._text is None:
+            self._parsed.add(len(self._raw))
+            self._text = _string(bytes(self._raw))
+        return self._text
+
+    def _pieces(self) -> Iterator[bytes]:
+        """The interpreter is free between one and the next."""
+        start = 0
+        while start + 2 * PIECE < len(self._raw):
+            divided = DIVIDE.search(self._raw, start + PIECE, start + PIECE + LONG_STRING)
+            if divided is None:
+                break
+            yield bytes(self._raw[start : divided.end()])
+            start = divided.end()
+        yield bytes(self._raw[start:])
+
+    def _unescaped(self, piece: bytes) -> bytes:
+        if piece.count(b"\\/") == piece.count(b"\\"):
+            return piece.replace(b"\\/", b"/")
+        if len(piece) > 2 * PIECE:
+            self._parsed.add(len(piece))
+        return utf8(_string(piece), "a string")
 
 
 def parse(body: bytes | bytearray) -> dict[str, Any]:
@@ -95,8 +132,8 @@ def parse(body: bytes | bytearray) -> dict[str, Any]:
 
     Takes milliseconds for a body that `StructureCount` has let through; to be called in a thread.
     """
-    nonce = secrets.token_hex(8)
-    skeleton, long_strings = _cut(body, nonce)
+    nonce, parsed = secrets.token_hex(8), _Parsed()
+    skeleton, long_strings = _cut(body, nonce, parsed)
     try:
         value = json.loads(
             skeleton.decode("utf-8-sig"),
@@ -124,7 +161,7 @@ def utf8(text: str, name: str) -> bytes:
         ) from None
 
 
-def _cut(body: bytes | bytearray, nonce: str) -> tuple[bytes, list[LongString]]:
+def _cut(body: bytes | bytearray, nonce: str, parsed: _Parsed) -> tuple[bytes, list[LongString]]:
     """The body with each long string replaced by the nonce and its number."""
     if len(body) <= LONG_STRING:
         return bytes(body), []
@@ -138,10 +175,12 @@ def _cut(body: bytes | bytearray, nonce: str) -> tuple[bytes, list[LongString]]:
             break  # the parser will say that it is not JSON
         if end - start > LONG_STRING:
             pieces += [view[kept : start + 1], f"{nonce}{len(found)}".encode()]
-            found.append(LongString(view[start + 1 : end], body.find(b"\\", start, end) >= 0))
+            found.append(LongString(view[start + 1 : end], body.find(b"\\", start, end) >= 0, parsed))
             kept = end
         position = end + 1
-    return b"".join([*pieces, view[kept:]]), found
+    pieces.append(view[kept:])
+    parsed.add(sum(map(len, pieces)))
+    return b"".join(pieces), found
 
 
 def _string_end(body: bytes | bytearray, start: int) -> int:
@@ -155,6 +194,15 @@ def _string_end(body: bytes | bytearray, start: int) -> int:
             return end
         end = body.find(b'"', end + 1)
     return -1
+
+
+def _string(raw: bytes) -> str:
+    """Raises RequestError for broken escapes or UTF-8."""
+    try:
+        text: str = json.loads(b'"' + raw + b'"')
+    except ValueError:
+        raise _not_json() from None
+    return text
 
 
 def too_deep() -> RequestError:

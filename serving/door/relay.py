@@ -134,7 +134,7 @@ class Relay:
             question.request_bytes,
         )
         try:
-            check(head, len(question.request.contents), question.client_id)
+            check(head, question.request.contents, question.client_id)
             seconds = allowed_s(self.admission.limits, question.transport_s, head)
             slot = self.admission.enter(request_bytes=len(question.request.message))
         except RequestError as error:

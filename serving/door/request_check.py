@@ -1,12 +1,13 @@
 """Checks a request before Triton sees it: the model, and the names and number of its inputs, outputs and parameters.
 
-Values are the business of the steps. Triton 2.51 takes quadratic time over many inputs, and repeats names in its
-sentences; so only the ensembles' own names, each once, are let through.
+Values are the business of the steps, but for the size of texts: a tokenizer takes 200 bytes for each of theirs. Triton
+2.51 takes quadratic time over many inputs, and repeats names in its sentences; so only the ensembles' own names, each
+once, are let through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from tritonclient.grpc import service_pb2
 
@@ -21,13 +22,15 @@ ENSEMBLES = {
 PUBLIC_MODELS = tuple(ENSEMBLES)
 MAX_PARAMETERS = 32
 MAX_DIMENSIONS = 8  # of an input; the ensembles' have one
+LENGTH_BYTES = 4  # before an element of raw_input_contents
+TEXTS = frozenset(tensor.name for tensor in (contract.PROMPT, contract.MESSAGES, contract.TEXT))
 # Triton takes these out of a request, and nothing here heeds them.
 WITHOUT_EFFECT = frozenset("binary_data_output id priority sequence_end sequence_id sequence_start".split())
 SHOWN = 64  # characters of a name that are repeated to the client
 
 
-def check(request: service_pb2.ModelInferRequest, contents: int, client_id: str) -> None:
-    """Raise RequestError for a request that Triton must not see. contents: how many raw_input_contents it has."""
+def check(request: service_pb2.ModelInferRequest, contents: Sequence[memoryview], client_id: str) -> None:
+    """Raise RequestError for a request that Triton must not see. contents: its raw_input_contents."""
     refuse_inner_model(request.model_name)
     refuse_other_version(request.model_version)
     if len(client_id) > contract.MAX_REQUEST_ID:
@@ -44,8 +47,13 @@ def check(request: service_pb2.ModelInferRequest, contents: int, client_id: str)
     for tensor in request.inputs:
         if len(tensor.shape) > MAX_DIMENSIONS:
             raise invalid(f"input '{tensor.name}' has {len(tensor.shape)} dimensions; send it with one")
-    if contents > len(request.inputs):
-        raise invalid(f"{contents} raw_input_contents for {len(request.inputs)} inputs; send one for each")
+    if len(contents) > len(request.inputs):
+        raise invalid(
+            f"{len(contents)} raw_input_contents for {len(request.inputs)} inputs; send one for each"
+        )
+    for place, tensor in enumerate(request.inputs):
+        if tensor.name in TEXTS:
+            _refuse_long_text(tensor, contents[place : place + 1])
 
 
 def refuse_inner_model(name: str) -> None:
@@ -80,6 +88,18 @@ def allowed_s(limits: Limits, transport_s: float | None, request: service_pb2.Mo
             raise invalid(f"parameter 'timeout': {found}; must be a positive number of microseconds")
         given.append(microseconds / 1e6)
     return min(seconds for seconds in given if seconds is not None)
+
+
+def _refuse_long_text(
+    tensor: service_pb2.ModelInferRequest.InferInputTensor, raw: Sequence[memoryview]
+) -> None:
+    inside = sum(map(len, tensor.contents.bytes_contents))
+    size = inside + sum(len(content) - LENGTH_BYTES for content in raw)
+    if size > contract.MAX_TEXT_BYTES:
+        raise invalid(
+            f"{tensor.name}: {size} bytes, more than the {contract.MAX_TEXT_BYTES} of text that one request may hold;"
+            " shorten it or drop old turns, and send clips in audio"
+        )
 
 
 def _check_parameter(name: str, text: str) -> None:

@@ -79,10 +79,30 @@ def heavy_json(scene: Scene) -> str:
         "short keys": b"{" + b",".join(b'"%x":1' % number for number in range(size // 10)) + b"}",
         "depth": b'{"x":' + b"[" * 100_000,
         "digits": b'{"seed":' + b"9" * 5000 + b"}",
+        "spaces": b" " * size,
+        "strings": b'{"x":[' + b",".join([b'"' + b"a" * 60_000 + b'"'] * (size // 60_003)) + b"]}",
+        "one number": b'{"x":' + b"1" * size + b"}",
     }
     codes = {name: _code(_post(scene, body)) for name, body in bodies.items()}
     assert set(codes.values()) == {400}, codes
     return f"{size >> 20} MB each: 400 to all"
+
+
+def long_texts(scene: Scene) -> str:
+    """A tokenizer takes 200 bytes of memory and 2 µs for each byte of a text."""
+    size = scene.count(100, 16) << 20
+    text = "the quick brown fox " * (size // 20)
+    turns = json.dumps([{"role": "user", "content": text}])
+    refused = []
+    for words in ({"prompt": text}, {"messages": turns}):
+        try:
+            list(Stream(scene.server.url, **words))
+        except Refused as error:
+            refused.append(error.status)
+    bodies = [{"prompt": text}, {"messages": turns}, {"messages": json.loads(turns)}]
+    refused += [_code(_post(scene, json.dumps(body).encode())) for body in bodies]
+    assert refused == ["INVALID_ARGUMENT"] * 2 + [400] * 3, refused
+    return f"{size >> 20} MB as a prompt and as messages, over gRPC and HTTP: refused"
 
 
 def false_labels(scene: Scene) -> str:
@@ -165,6 +185,7 @@ ATTACKS = [
     Attack("200 000 inputs", "3", many_inputs),
     Attack("stolen ids", "7", stolen_ids),
     Attack("heavy JSON", "8c, 9", heavy_json),
+    Attack("long texts", "own", long_texts),
     Attack("false metric labels", "12", false_labels),
     Attack("private shared memory", "13", private_memory),
     Attack("web pages", "15", web_pages),

@@ -25,8 +25,10 @@ from serving.door.realtime.speech_out import SpeechOut
 from serving.door.relay import Relay
 from serving.door.triton_errors import internal_error
 
-# The sentences of af3/inputs/prompt.py for a conversation that is too long for these engines.
-TOO_LONG = re.compile(r"tokens of one sequence|audio tokens, more than|tokens, more than the")
+# The sentences of af3/inputs/prompt.py and request_check.py for a conversation that is too long for these engines.
+TOO_LONG = re.compile(
+    r"tokens of one sequence|audio tokens, more than|tokens, more than the|of text that one request may"
+)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,11 @@ import pytest
 from tritonclient import grpc as tritonclient
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from af3.contract import MAX_TEXT_BYTES
+from af3.errors import RequestError
 from serving import journal
 from serving.door import relayed_answer as answer_module
+from serving.door import request_check
 from serving.door.admission import Limits
 from serving.door.door import Door
 from tests.support.fake_triton import FakeTriton
@@ -88,6 +91,31 @@ def test_what_the_door_refuses_is_refused_alike(door: Door) -> None:
     door.admission.ready = False
     assert refused(door)[1] == "the server is starting; try again in 5 s"
     door.admission.ready = True
+
+
+def test_a_text_that_a_tokenizer_would_choke_on_is_refused_alike(door: Door) -> None:
+    """100 MB took it minutes and 20 GB."""
+    text = "say=hi|".ljust(MAX_TEXT_BYTES, "x")
+    for protocol in PROTOCOLS:
+        found = ask(protocol, door, text)
+        assert (found.text, found.sentence) == ("hi", "")
+        found = ask(protocol, door, text + "x")
+        assert found.status == "INVALID_ARGUMENT"
+        assert found.sentence == (
+            "prompt: 1048577 bytes, more than the 1048576 of text that one request may hold; shorten it or drop old"
+            " turns, and send clips in audio"
+        )
+        found = ask(protocol, door, None, messages=json.dumps([{"role": "user", "content": text}]))
+        assert found.sentence.startswith("messages: 1048")
+
+
+def test_a_text_is_measured_also_where_an_input_holds_its_contents_itself() -> None:
+    request = service_pb2.ModelInferRequest(model_name="audio_flamingo")
+    request.inputs.add(name="prompt").contents.bytes_contents.append(b"x" * MAX_TEXT_BYTES)
+    request_check.check(request, (), "")
+    request.inputs[0].contents.bytes_contents.append(b"x")
+    with pytest.raises(RequestError, match="prompt: 1048577 bytes, more than"):
+        request_check.check(request, (), "")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -6,7 +6,7 @@ import pytest
 
 from af3.errors import RequestError
 from serving.door.generate_request import to_json, to_request
-from serving.door.json_body import LONG_STRING, MAX_MARKS, LongString, StructureCount, parse
+from serving.door.json_body import LONG_STRING, MAX_MARKS, MAX_PARSED, LongString, StructureCount, parse
 from tests.support.processor_time import in_loops
 
 MODEL = "audio_flamingo"
@@ -177,6 +177,8 @@ WORST = {
     "a 40 MB clip from PHP": b'{"audio":"' + (b"abcdefgh" * 7 + b"abcdef\\/") * (40 << 14) + b'"}',
     "as many lists as are let through": b'{"x":[' + b"[]," * (MAX_MARKS // 2 - 10) + b"1]}",
     "a string of quotes": b'{"x":"' + b'\\"' * (MAX_MARKS - 10) + b'"}',
+    "a 40 MB clip in lines": b'{"audio":"' + (b"abcd" * 19 + b"\\n") * ((40 << 20) // 78) + b'"}',
+    "as much text as is let through": b'{"x":["' + b"a" * (2 << 20) + b'"]}' + b" " * (900 << 10),
 }
 
 
@@ -192,6 +194,44 @@ def test_no_body_that_is_let_through_takes_long_to_parse(name: str) -> None:
             to_request(MODEL, found)
 
     assert in_loops(read) < 40  # at most 13 on an idle machine
+
+
+SPACES = b" " * (40 << 20)
+LINES = [b'"' + b"a" * (60 << 10) + b'"'] * 700
+TOO_MUCH = {
+    "spaces": SPACES,
+    "spaces in an object": b'{"a":' + SPACES + b"1}",
+    "line ends": b"\n" * (40 << 20) + b"{}",
+    "a string without an end": b'{"a":"' + SPACES,
+    "one number": b'{"a":' + b"1" * (40 << 20) + b"}",
+    "one word": b'{"a":' + b"x" * (40 << 20) + b"}",
+    "strings": b'{"x":[' + b",".join(LINES) + b"]}",
+    "a long text": b'{"messages":[{"role":"user","content":"' + SPACES + b'"}]}',
+    "long texts": b'{"messages":["' + b'","'.join([b" " * (1 << 20)] * 40) + b'"]}',
+    "a parameter": b'{"prompt":"?","stop":"' + SPACES + b'"}',
+    "a clip of escapes": b'{"prompt":"?","audio":"' + b"\\u0041" * 1_000_000 + b'"}',
+}
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_what_is_no_clip_is_refused_unparsed_where_it_is_too_much(name: str) -> None:
+    """It held the interpreter, and so every stream, for up to 2.6 s."""
+
+    def refuse() -> None:
+        with pytest.raises(RequestError, match=f"more than {MAX_PARSED} bytes of text, numbers and spaces"):
+            to_request(MODEL, parse(TOO_MUCH[name]))
+
+    assert in_loops(refuse) < 20  # at most 7 on an idle machine
+
+
+@pytest.mark.parametrize("escape", ["\n", "\r\n", "\\", '"', "é", "\U0001f600", "\u2028", "/"])
+def test_a_string_of_many_pieces_comes_through_byte_for_byte(escape: str) -> None:
+    """Escapes at every distance from where it is divided."""
+    for ascii_alone in (True, False):
+        text = "".join("x" * (20 + place % 41) + escape * (1 + place % 3) for place in range(100_000))
+        body = json.dumps({"prompt": "?", "audio": text}, ensure_ascii=ascii_alone).encode()
+        request, _ = to_request(MODEL, parse(body))
+        assert inputs(request)["audio"] == element(text)
 
 
 def test_more_clips_than_the_model_takes_are_refused_at_the_door() -> None:
