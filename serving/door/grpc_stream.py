@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import grpc
 import grpc.aio
@@ -24,6 +25,9 @@ from serving.door.wire_check import refuse_many_parts, unreadable
 
 REAL_STATUS_HEADER = "triton_grpc_error"
 MAX_STREAMS = 1024
+VAIN_STOP_S = (
+    0.002  # so long a stream that stops what it does not have is not read: a flood costs a tenth of a core
+)
 STEPS_TO_STOP = {step.name: step for step in (contract.LLM, contract.TTS)}
 
 
@@ -93,17 +97,22 @@ class GrpcStream:
             if raw is grpc.aio.EOF:
                 return
             self._traffic.read(self._peer, len(raw))
-            task = asyncio.create_task(self._answer(raw))
+            accepted = asyncio.Event()
+            task = asyncio.create_task(self._answer(raw, accepted))
             del raw
             self._running.add(task)
-            task.add_done_callback(self._answered)
+            task.add_done_callback(partial(self._answered, accepted))
+            # Answers run side by side. What is stopped or refused is done before the next is read: a stream of
+            # thousands of those must not have a hundred turns in the loop where every other has one.
+            await accepted.wait()
 
-    def _answered(self, task: asyncio.Task[None]) -> None:
+    def _answered(self, accepted: asyncio.Event, task: asyncio.Task[None]) -> None:
+        accepted.set()
         self._running.discard(task)
         self._room.release()
 
-    async def _answer(self, raw: bytes) -> None:
-        """One request, to its last response or its error."""
+    async def _answer(self, raw: bytes, accepted: asyncio.Event) -> None:
+        """One request, to its last response or its error. accepted: set when it has a slot."""
         asked: Question | None = None
         client_id = ""
         try:
@@ -111,7 +120,10 @@ class GrpcStream:
             raw = b""
             client_id = asked.client_id
             with self._traffic.call(self._peer):
-                await (self._stop(asked) if _is_stop(asked.request.head) else self._relay_answer(asked))
+                if _is_stop(asked.request.head):
+                    await self._stop(asked)
+                else:
+                    await self._relay_answer(asked, accepted)
             return
         except RequestError as error:
             # Without its traceback, in whose frames the request is.
@@ -124,9 +136,10 @@ class GrpcStream:
         raw, asked = b"", None
         await self._fail(failure, client_id)
 
-    async def _relay_answer(self, asked: Question) -> None:
+    async def _relay_answer(self, asked: Question, accepted: asyncio.Event) -> None:
         self._affinity = await self._relay.prepare(asked, headers_of(self._context)) or self._affinity
         async with self._relay.ask(asked) as answer:
+            accepted.set()
             self._relay.sessions.add(self._session, asked.client_id, answer)
             async for response in answer:
                 response.infer_response.id = asked.client_id
@@ -138,6 +151,8 @@ class GrpcStream:
             asked.upload.release()
         answers = self._relay.sessions.find(self._session, asked.client_id)
         self._relay.metrics.stops.add("yes" if answers else "no")
+        if not answers:
+            await asyncio.sleep(VAIN_STOP_S)
         step = STEPS_TO_STOP[asked.request.head.model_name]
         await asyncio.gather(*(answer.stop(step) for answer in answers))
         response = service_pb2.ModelStreamInferResponse()

@@ -2,6 +2,7 @@
 
 import queue
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import grpc
@@ -12,6 +13,8 @@ from serving.address import Ports, claim
 from serving.door import relayed_answer as answer_module
 from serving.door.admission import Limits
 from serving.door.door import Door, TritonAddress
+from serving.door.grpc_stream import GrpcStream
+from serving.door.relay import Question
 from tests.support.fake_triton import FakeTriton
 from tests.support.scrape import wait_until
 from tests.support.stand_in_door import door_before
@@ -87,6 +90,31 @@ def test_stops_without_end_reach_triton_a_few_times(door: Door, triton: FakeTrit
             stopping.send(client_id="someone else's", stop="tts")
         stopping.cancel(), stream.cancel()
         wait_until(lambda: door.admission.in_flight == 0)
+
+
+def test_stops_of_one_stream_are_handled_one_after_the_other(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Side by side, a flood of them had a hundred turns in the door's loop where every other stream has one."""
+    at_once, most, stop = Counter(), Counter(), GrpcStream._stop
+
+    async def counted(self: GrpcStream, asked: Question) -> None:
+        at_once["stops"] += 1
+        most["stops"] = max(most["stops"], at_once["stops"])
+        try:
+            await stop(self, asked)
+        finally:
+            at_once["stops"] -= 1
+
+    monkeypatch.setattr(GrpcStream, "_stop", counted)
+    with grpc.insecure_channel(door.url, options=OWN) as channel:
+        stream = OpenStream(channel)
+        for _ in range(300):
+            stream.send(client_id="someone else's", stop="tts")
+        for _ in range(300):
+            stream.next()
+        stream.close()
+    assert most["stops"] == 1
 
 
 def test_an_error_on_a_stream_names_the_request_it_is_of(door: Door) -> None:
