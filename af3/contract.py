@@ -19,9 +19,7 @@ MAX_CLIP_SECONDS = 600  # 20 windows of 30 s
 MAX_CLIPS = 256  # per request, as many as messages
 MAX_REQUEST_ID = 128
 MAX_SPOKEN_CHARACTERS = 4096  # longest text of a speech request
-MAX_TEXT_BYTES = (
-    1 << 20
-)  # of a prompt or of messages: ten times the longest text, and a second of the tokenizer
+MAX_TEXT_BYTES = 16 * MAX_TEXT_TOKENS  # of a prompt or of messages, in any language
 
 
 @dataclass(frozen=True)

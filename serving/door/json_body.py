@@ -19,8 +19,9 @@ from af3.errors import RequestError, invalid
 
 MAX_MARKS = 100_000  # commas, colons, brackets and quotes
 MAX_ESCAPES = 4_000_000  # PHP writes every "/" of a base64 text as "\/"
-LONG_STRING = 64 << 10
-MAX_PARSED = 3 * contract.MAX_TEXT_BYTES  # JSON of a text in ASCII alone has at most so many times its UTF-8
+LONG_STRING = 16 << 10
+# As many clips as a request may have that are no long strings, and a text in ASCII alone, which triples it.
+MAX_PARSED = contract.MAX_CLIPS * LONG_STRING + 3 * contract.MAX_TEXT_BYTES
 PIECE = 1 << 20
 # Where a string can be divided: no escape, nor two for one character, reaches across, and no UTF-8 sequence.
 DIVIDE = re.compile(rb"[^\\]{12}(?![\x80-\xbf])")

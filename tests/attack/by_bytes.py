@@ -80,7 +80,7 @@ def heavy_json(scene: Scene) -> str:
         "depth": b'{"x":' + b"[" * 100_000,
         "digits": b'{"seed":' + b"9" * 5000 + b"}",
         "spaces": b" " * size,
-        "strings": b'{"x":[' + b",".join([b'"' + b"a" * 60_000 + b'"'] * (size // 60_003)) + b"]}",
+        "strings": b'{"x":[' + b",".join([b'"' + b"a" * 15_000 + b'"'] * (size // 15_003)) + b"]}",
         "one number": b'{"x":' + b"1" * size + b"}",
     }
     codes = {name: _code(_post(scene, body)) for name, body in bodies.items()}

@@ -102,11 +102,11 @@ def test_a_text_that_a_tokenizer_would_choke_on_is_refused_alike(door: Door) -> 
         found = ask(protocol, door, text + "x")
         assert found.status == "INVALID_ARGUMENT"
         assert found.sentence == (
-            "prompt: 1048577 bytes, more than the 1048576 of text that one request may hold; shorten it or drop old"
+            "prompt: 256001 bytes, more than the 256000 of text that one request may hold; shorten it or drop old"
             " turns, and send clips in audio"
         )
         found = ask(protocol, door, None, messages=json.dumps([{"role": "user", "content": text}]))
-        assert found.sentence.startswith("messages: 1048")
+        assert found.sentence.startswith("messages: 2560")
 
 
 def test_a_text_is_measured_also_where_an_input_holds_its_contents_itself() -> None:
@@ -114,7 +114,7 @@ def test_a_text_is_measured_also_where_an_input_holds_its_contents_itself() -> N
     request.inputs.add(name="prompt").contents.bytes_contents.append(b"x" * MAX_TEXT_BYTES)
     request_check.check(request, (), "")
     request.inputs[0].contents.bytes_contents.append(b"x")
-    with pytest.raises(RequestError, match="prompt: 1048577 bytes, more than"):
+    with pytest.raises(RequestError, match="prompt: 256001 bytes, more than"):
         request_check.check(request, (), "")
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from af3.contract import MAX_CLIPS, MAX_TEXT_BYTES
 from af3.errors import RequestError
 from serving.door.generate_request import to_json, to_request
 from serving.door.json_body import LONG_STRING, MAX_MARKS, MAX_PARSED, LongString, StructureCount, parse
@@ -35,6 +36,14 @@ def test_a_long_clip_comes_through_byte_for_byte(escape) -> None:
     request, _ = to_request(MODEL, parse(body))
     assert inputs(request)["audio"] == element(uri) + element("short")
     assert inputs(request)["prompt"] == element('a "quoted" \\')
+
+
+@pytest.mark.parametrize("size", [1000, LONG_STRING - 1, LONG_STRING + 1, 100_000])
+def test_as_many_clips_come_through_as_a_request_may_have_beside_the_longest_text(size: int) -> None:
+    clip, text = "a" * size, "é" * (MAX_TEXT_BYTES // 2)
+    request, _ = request_of({"prompt": text, "audio": [clip] * MAX_CLIPS})
+    assert inputs(request)["audio"] == element(clip) * MAX_CLIPS
+    assert inputs(request)["prompt"] == element(text)
 
 
 def test_a_long_text_keeps_its_escapes() -> None:
@@ -178,7 +187,7 @@ WORST = {
     "as many lists as are let through": b'{"x":[' + b"[]," * (MAX_MARKS // 2 - 10) + b"1]}",
     "a string of quotes": b'{"x":"' + b'\\"' * (MAX_MARKS - 10) + b'"}',
     "a 40 MB clip in lines": b'{"audio":"' + (b"abcd" * 19 + b"\\n") * ((40 << 20) // 78) + b'"}',
-    "as much text as is let through": b'{"x":["' + b"a" * (2 << 20) + b'"]}' + b" " * (900 << 10),
+    "as much text as is let through": b'{"x":' + b" " * (MAX_PARSED - 100) + b"1}",
 }
 
 
@@ -197,7 +206,7 @@ def test_no_body_that_is_let_through_takes_long_to_parse(name: str) -> None:
 
 
 SPACES = b" " * (40 << 20)
-LINES = [b'"' + b"a" * (60 << 10) + b'"'] * 700
+LINES = [b'"' + b"a" * (15 << 10) + b'"'] * 2700
 TOO_MUCH = {
     "spaces": SPACES,
     "spaces in an object": b'{"a":' + SPACES + b"1}",
