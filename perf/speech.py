@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ import numpy as np
 
 from af3 import contract
 from clients.client import AudioFlamingo
+from clients.errors import AudioFlamingoError
 from clients.request import DEFAULT_URL, Parameters
 from clients.sound.playback import Playhead
 from perf import barge_in
@@ -94,7 +96,7 @@ def _parameters(arguments: argparse.Namespace, seed: int) -> Parameters:
     return parameters
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -108,7 +110,15 @@ def main() -> None:
     parser.add_argument("--barge-ins", type=int, default=10, help="interruptions (default: %(default)s)")
     parser.add_argument("--voice", help="one of the server's voices (default: its first)")
     parser.add_argument("--out", type=Path, help="write the figures of every answer as JSON")
-    arguments = parser.parse_args()
+    try:
+        _report(parser.parse_args())
+    except AudioFlamingoError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> None:
     print(
         "| streams | answers | first text, ms | voice to first audio, ms: P50 | P90 | P99 |"
         f" speech, s | RTF | underruns | dry, s |\n|{'---|' * 10}"
@@ -144,4 +154,4 @@ def _row(streams: int, found: list[Measured]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
