@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import httptools
@@ -17,6 +18,7 @@ from uvicorn.protocols.http import httptools_impl
 
 from serving.door.body_receiver import BLOCK_BYTES, LARGE_BYTES, BodyReceiver
 from serving.door.body_thread import BodyThread, Loan
+from serving.door.gatekeeper import address_of
 from serving.door.http_parts import BoundedParts, Refused
 
 HEAD_BYTES = 32 << 10
@@ -45,8 +47,8 @@ class Connection(BoundedParts):
         self._half_closed = False
         self._loan: Loan | None = None
         self._deaf = False  # what still comes is not HTTP and is thrown away
-        host = _host(transport)
-        own = [other for other in self.connections if _host(other.transport) == host]  # type: ignore[union-attr]
+        address = _address(transport)
+        own = [other for other in self.connections if _address(other.transport) == address]  # type: ignore[union-attr]
         crowd = own if len(own) >= self.most_of_address else self.connections
         full = crowd is own or len(self.connections) >= self.most
         if full and not self._evict_idle(crowd):
@@ -231,9 +233,13 @@ class Connection(BoundedParts):
             self.loop.call_later(PROBE_S / 4, self._probe)
 
 
-def _host(transport: asyncio.BaseTransport) -> str:
+def _address(transport: asyncio.BaseTransport) -> str:
+    """Of its client, as callers are told apart; empty where there is none."""
     peer = transport.get_extra_info("peername")
-    return str(peer[0]) if peer else ""
+    return _known_address(str(peer[0])) if peer else ""
+
+
+_known_address = lru_cache(maxsize=4096)(address_of)  # each new connection asks for those of all others
 
 
 class _Http10Cycle(httptools_impl.RequestResponseCycle):

@@ -1,5 +1,6 @@
 """Connections: so many of one address and in all; and a way in for probes that no client can fill."""
 
+import asyncio
 import http.client
 import select
 import socket
@@ -12,6 +13,7 @@ import grpc
 import pytest
 
 from serving.address import probe_address
+from serving.door import http_connection
 from serving.door.admission import Limits
 from serving.door.door import Door
 from tests.support.fake_triton import FakeTriton
@@ -54,6 +56,27 @@ def test_one_address_has_only_so_many_connections(triton: FakeTriton) -> None:
         wait_until(lambda: door.relay.uploads.count == 4)
         assert status(door, "127.0.0.7") == 0
         assert status(door, "127.0.0.8") == 200
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:0:2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("10.0.0.1", "10.0.0.2", False),
+    ],
+)
+def test_whoever_has_an_ipv6_network_has_one_address_over_http_too(one: str, other: str, same: bool) -> None:
+    """A client that takes another address of its /64 for each connection had as many as there are."""
+
+    def address(host: str) -> str:
+        transport = asyncio.Transport({"peername": (host, 5000, 0, 0)})
+        return http_connection._address(transport)
+
+    assert (address(one) == address(other)) == same
+    assert http_connection._address(asyncio.Transport()) == ""
 
 
 def test_idle_connections_of_an_address_make_room_for_its_own(triton: FakeTriton) -> None:
