@@ -1,7 +1,7 @@
-"""Tells the door the length of a request's clips, which only the step that decodes them knows; an API key is charged.
+"""Tells the door that a request has been prepared, and the length of its clips, 0 without any: an API key is charged.
 
 One datagram a request on a Unix socket that only the server's own user reaches. None is waited for: one that is lost
-is a clip for free.
+is a clip for free, and the next long request goes on with the first token of this one.
 """
 
 from __future__ import annotations

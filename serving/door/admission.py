@@ -14,7 +14,6 @@ from serving.door.caller import Caller, current_caller
 from serving.door.triton_errors import gives_up_a_step
 
 RESTART_S = 5  # what a client is told to wait while the server starts or shuts down
-LONG_BYTES = 256 << 10  # decoding so much may take a second; ten seconds of speech are less
 SMOOTHING = 0.1  # weight of the newest answer in the mean duration
 
 
@@ -32,7 +31,7 @@ class Limits:
     connections_of_address: over each protocol; None: half of all there may be.
     clip_store_bytes: clips that are kept to be named later; 0 keeps none.
     for_newcomers: requests beyond `at_triton` that Triton may have of callers with less than an equal share of it.
-    decoding: requests of more than LONG_BYTES that Triton may have before their clips are decoded, one less than it has
+    decoding: long requests (`request_cost`) that Triton may have before their clips are decoded, one less than it has
         processes for that: a short request never waits for the decoding of others' long clips. None: any number.
     """
 
@@ -149,15 +148,15 @@ class Admission:
         if self.in_flight >= self.limits.in_flight and self._evictable(caller) is None:
             raise self._full()
 
-    def enter(self, caller: Caller | None = None, request_bytes: int = 0) -> Slot:
-        """Take a slot. Raises RequestError as `check` does."""
+    def enter(self, caller: Caller | None = None, long: bool = False) -> Slot:
+        """Take a slot. long: short requests must not wait for its decoding. Raises RequestError as `check` does."""
         caller = caller or current_caller()
         self.check(caller)
         if self.in_flight >= self.limits.in_flight and (victim := self._evictable(caller)) is not None:
             victim.evict(self._full())
             victim.release()
         caller.take_request(self.now())
-        slot = Slot(self, caller, request_bytes > LONG_BYTES)
+        slot = Slot(self, caller, long)
         self._slots[slot] = None
         self._held[caller] += 1
         self._send_next()

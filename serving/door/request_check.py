@@ -8,6 +8,7 @@ once, are let through.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import TypeAlias
 
 from tritonclient.grpc import service_pb2
 
@@ -15,6 +16,7 @@ from af3 import contract
 from af3.errors import RequestError, invalid
 from serving.door.admission import Limits
 
+InputTensor: TypeAlias = service_pb2.ModelInferRequest.InferInputTensor
 ENSEMBLES = {
     ensemble.name: ensemble
     for ensemble in (contract.AUDIO_FLAMINGO, contract.AUDIO_FLAMINGO_SPEECH, contract.SPEECH_ALONE)
@@ -90,11 +92,14 @@ def allowed_s(limits: Limits, transport_s: float | None, request: service_pb2.Mo
     return min(seconds for seconds in given if seconds is not None)
 
 
-def _refuse_long_text(
-    tensor: service_pb2.ModelInferRequest.InferInputTensor, raw: Sequence[memoryview]
-) -> None:
+def bytes_of(tensor: InputTensor, raw: Sequence[memoryview]) -> int:
+    """The size of a text. raw: its part of raw_input_contents; empty where the tensor holds its contents itself."""
     inside = sum(map(len, tensor.contents.bytes_contents))
-    size = inside + sum(len(content) - LENGTH_BYTES for content in raw)
+    return inside + sum(len(content) - LENGTH_BYTES for content in raw)
+
+
+def _refuse_long_text(tensor: InputTensor, raw: Sequence[memoryview]) -> None:
+    size = bytes_of(tensor, raw)
     if size > contract.MAX_TEXT_BYTES:
         raise invalid(
             f"{tensor.name}: {size} bytes, more than the {contract.MAX_TEXT_BYTES} of text that one request may hold;"
@@ -110,9 +115,7 @@ def _check_parameter(name: str, text: str) -> None:
         raise invalid(f"parameter '{shown}': a NUL character in it or in its name; leave the character out")
 
 
-def _check_names(
-    kind: str, tensors: Iterable[service_pb2.ModelInferRequest.InferInputTensor], known: Collection[str]
-) -> None:
+def _check_names(kind: str, tensors: Iterable[InputTensor], known: Collection[str]) -> None:
     seen: set[str] = set()
     for tensor in tensors:
         if tensor.name not in known:

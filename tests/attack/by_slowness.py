@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ import soundfile
 from tritonclient.grpc import service_pb2_grpc
 from websockets.sync.client import connect
 
+from af3.inputs import ffmpeg
 from clients import AudioFlamingo
 from tests.attack.scene import STRANGER, Attack, Scene, generate, head
 from tests.support import scrape
@@ -37,6 +39,7 @@ WINDOW_S = 20.0
 STALL_S = 30.0  # after which silence is a hang, were there no heartbeats
 HANG_S = 300.0  # the same while others are answered
 LONG_S, LONG_HZ = 590, 44_100
+MANY = 150  # of them 200 KB
 
 
 @contextmanager
@@ -198,9 +201,19 @@ def _ask(scene: Scene, seconds: float) -> str:
 
 def long_clips(scene: Scene) -> str:
     """A request without a clip does not wait for the decoding of others' long ones."""
-    count, clip_bytes = scene.count(12, 6), _long_clip()
+    return f"clips of {LONG_S} s: {_beside(scene, [_long_clip()], LONG_S)}"
+
+
+def many_clips(scene: Scene) -> str:
+    """Nor for that of many short ones, for each of which ffmpeg has to start."""
+    return f"{MANY} clips of 0.5 s each in AMR: {_beside(scene, [_short_clip()] * MANY, MANY / 2)}"
+
+
+def _beside(scene: Scene, audio: list[bytes], audio_s: float) -> str:
+    """A short question beside requests with so much audio."""
+    count = scene.count(12, 6)
     streams = [
-        Stream(scene.server.url, audio=[clip_bytes], prompt="What is it?", parameters={"max_tokens": 1})
+        Stream(scene.server.url, audio=audio, prompt="What is it?", parameters={"max_tokens": 1})
         for _ in range(count)
     ]
     try:
@@ -209,13 +222,15 @@ def long_clips(scene: Scene) -> str:
         began = time.monotonic()
         code, said = generate(scene, tokens=1, source=STRANGER)
         seconds = time.monotonic() - began
-        decoded = (scene.sample("af3_audio_seconds") - before) / LONG_S
+        decoded = (scene.sample("af3_audio_seconds") - before) / audio_s
     finally:
         for stream in streams:
             stream.cancel()
     assert code == 200, said
     assert decoded < 3, f"answered after {decoded:.0f} of them were decoded"
-    return f"{count} clips of {LONG_S} s; a question without one: {seconds:.2f} s, in which {decoded:.0f} were decoded"
+    return (
+        f"{count} requests; a question without a clip: {seconds:.2f} s, in which {decoded:.0f} were decoded"
+    )
 
 
 def _long_clip() -> bytes:
@@ -227,8 +242,18 @@ def _long_clip() -> bytes:
     return file.getvalue()
 
 
+def _short_clip() -> bytes:
+    """AMR, which libsndfile does not read."""
+    program = ffmpeg.program()
+    assert program is not None
+    tone = f"sine=frequency=440:sample_rate=8000:duration={1 / 2}"
+    command = [program, "-v", "error", "-f", "lavfi", "-i", tone, "-f", "amr", "pipe:1"]
+    return subprocess.run(command, capture_output=True, check=True).stdout
+
+
 ATTACKS = [
     Attack("long clips of others", "table", long_clips),
+    Attack("many clips of others", "own", many_clips),
     Attack("64 clients that never read", "6", never_read),
     Attack("a long clip on a slow encoder", "4", slow_encoder, quick=False, window_s=WINDOW_S),
 ]

@@ -40,8 +40,7 @@ class TritonPythonModel:
                 adapter.text(request, contract.MESSAGES),
             )
         self._sizes.tell(request.request_id(), prompt_size(tensors))
-        if files is not None:
-            seconds = tensors[contract.PCM_LENGTHS.name].sum() / SAMPLE_RATE
-            self._heard.increment(seconds)
-            self._usage.tell(request.request_id(), seconds)
+        seconds = tensors[contract.PCM_LENGTHS.name].sum() / SAMPLE_RATE
+        self._heard.increment(seconds)
+        self._usage.tell(request.request_id(), seconds)
         return tensors

@@ -6,17 +6,20 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tritonclient.grpc import service_pb2
 
-from serving.door.admission import LONG_BYTES, Admission, Limits, Slot
+from serving.door.admission import Admission, Limits, Slot
 from serving.door.caller import Caller
 from serving.door.door import Door
+from serving.door.request_cost import LONG_BYTES, LONG_CLIPS, LONG_TEXT_BYTES, takes_long
+from serving.door.wire_request import WireRequest, read
 from tests.support.fake_triton import FakeTriton
 from tests.support.scrape import wait_until
 from tests.support.stand_in_door import door_before
 from tests.support.two_protocols import PROTOCOLS, ask
 
-LONG, SHORT = LONG_BYTES + 1, LONG_BYTES
-CLIP = "data:;base64," + base64.b64encode(bytes(LONG)).decode()
+LONG, SHORT = True, False
+CLIP = "data:;base64," + base64.b64encode(bytes(LONG_BYTES)).decode()
 
 
 def admission(decoding: int | None, at_triton: int = 4) -> Admission:
@@ -74,6 +77,30 @@ def test_one_that_leaves_while_it_waits_is_forgotten() -> None:
 def test_without_a_limit_all_go_at_once() -> None:
     to, caller = admission(decoding=None), Caller()
     assert waiting([to.enter(caller, LONG) for _ in range(4)]) == 4 * [False]
+
+
+def outlined(clips: int = 0, clip: int = 100, text: int = 20, raw: bool = True) -> WireRequest:
+    """As it comes over the wire, with raw contents or without."""
+    request = service_pb2.ModelInferRequest(model_name="audio_flamingo")
+    for name, elements in {"audio": [b"x" * clip] * clips, "prompt": [b"y" * text]}.items():
+        if not elements:
+            continue
+        tensor = request.inputs.add(name=name, datatype="BYTES", shape=[len(elements)])
+        if raw:
+            request.raw_input_contents.append(b"".join(len(e).to_bytes(4, "little") + e for e in elements))
+        else:
+            tensor.contents.bytes_contents.extend(elements)
+    return read(request.SerializeToString())[0]
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_request_is_long_by_its_bytes_its_clips_or_its_text(raw: bool) -> None:
+    """150 clips of a second in AMR are 240 KB, and took a step that decodes ten seconds of ffmpeg."""
+    assert not takes_long(outlined(raw=raw))
+    assert not takes_long(outlined(clips=LONG_CLIPS, text=LONG_TEXT_BYTES, raw=raw))
+    assert takes_long(outlined(clips=1, clip=LONG_BYTES, raw=raw))
+    assert takes_long(outlined(clips=LONG_CLIPS + 1, raw=raw))
+    assert takes_long(outlined(text=LONG_TEXT_BYTES + 1, raw=raw))
 
 
 @pytest.fixture

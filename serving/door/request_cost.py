@@ -1,0 +1,23 @@
+"""How long `preprocess` is busy with a request, as far as its outline tells."""
+
+from __future__ import annotations
+
+from af3 import contract
+from serving.door.request_check import TEXTS, bytes_of
+from serving.door.wire_request import WireRequest
+
+LONG_BYTES = 256 << 10  # decoding so much may take a second; ten seconds of speech are less
+LONG_CLIPS = 8  # ffmpeg, which reads what libsndfile does not, takes 0.1 s to start for each
+LONG_TEXT_BYTES = 32 << 10  # 65 ms of a tokenizer
+
+
+def takes_long(request: WireRequest) -> bool:
+    """Whether it is so long that short requests must not wait for it."""
+    if len(request.message) > LONG_BYTES:
+        return True
+    for place, tensor in enumerate(request.head.inputs):
+        if tensor.name == contract.AUDIO.name and sum(tensor.shape) > LONG_CLIPS:
+            return True
+        if tensor.name in TEXTS and bytes_of(tensor, request.contents[place : place + 1]) > LONG_TEXT_BYTES:
+            return True
+    return False
