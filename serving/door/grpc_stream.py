@@ -102,8 +102,8 @@ class GrpcStream:
             del raw
             self._running.add(task)
             task.add_done_callback(partial(self._answered, accepted))
-            # Answers run side by side. What is stopped or refused is done before the next is read: a stream of
-            # thousands of those must not have a hundred turns in the loop where every other has one.
+            # Answers run side by side. A stop is done before the next is read: a stream of thousands of them must not
+            # have a hundred turns in the loop where every other has one.
             await accepted.wait()
 
     def _answered(self, accepted: asyncio.Event, task: asyncio.Task[None]) -> None:
@@ -112,7 +112,7 @@ class GrpcStream:
         self._room.release()
 
     async def _answer(self, raw: bytes, accepted: asyncio.Event) -> None:
-        """One request, to its last response or its error. accepted: set when it has a slot."""
+        """One request, to its last response or its error. accepted: set as soon as it is no stop."""
         asked: Question | None = None
         client_id = ""
         try:
@@ -123,7 +123,8 @@ class GrpcStream:
                 if _is_stop(asked.request.head):
                     await self._stop(asked)
                 else:
-                    await self._relay_answer(asked, accepted)
+                    accepted.set()
+                    await self._relay_answer(asked)
             return
         except RequestError as error:
             # Without its traceback, in whose frames the request is.
@@ -132,14 +133,14 @@ class GrpcStream:
             return
         except Exception as error:
             failure = internal_error(error)
-        # A client that does not read may keep the error waiting, but not 128 MB with it.
+        # A client that does not read may keep the error waiting, but not 128 MB with it, nor the requests behind it.
+        accepted.set()
         raw, asked = b"", None
         await self._fail(failure, client_id)
 
-    async def _relay_answer(self, asked: Question, accepted: asyncio.Event) -> None:
+    async def _relay_answer(self, asked: Question) -> None:
         self._affinity = await self._relay.prepare(asked, headers_of(self._context)) or self._affinity
         async with self._relay.ask(asked) as answer:
-            accepted.set()
             self._relay.sessions.add(self._session, asked.client_id, answer)
             async for response in answer:
                 response.infer_response.id = asked.client_id

@@ -121,7 +121,7 @@ def test_a_form_without_a_boundary_and_a_part_without_a_name_are_told_so(door: D
 
 def test_a_long_key_is_not_shown_as_something_else(door: Door) -> None:
     error = post(door, CHAT, json.dumps({**body(), "k" * 70_000: 1}).encode()).error
-    assert error["message"] == "a key of the JSON has more than 65536 bytes; shorten it"
+    assert error["message"] == "a key of the JSON has more than 16384 bytes; shorten it"
 
 
 def test_half_a_character_in_the_name_of_a_field_is_named(door: Door) -> None:
