@@ -142,7 +142,9 @@ class AnswerRun:
                 return
             except RequestError as error:
                 turns = sum(message["role"] != "system" for message in question.messages)
-                if self._begun or turns < 2 or not TOO_LONG.search(error.message):
+                # More than asked for: the user's last turn, of which nothing is left out, is too long by itself.
+                least = turns < 2 or (most is not None and turns > most)
+                if self._begun or least or not TOO_LONG.search(error.message):
                     raise
                 most = turns // 2
 

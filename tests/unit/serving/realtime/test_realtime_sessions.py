@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from af3.contract import MAX_TEXT_BYTES
 from serving.door.door import Door
 from tests.support.fake_triton import FakeTriton
 from tests.support.realtime_client import Talker, spoken
@@ -258,6 +259,24 @@ def test_a_conversation_too_long_for_the_engines_is_asked_again_with_its_newer_h
     assert talker.until("response.done")["response"]["status"] == "failed"
     asked = [len(messages(request)) for request in list(triton.seen.values())[before:]]
     assert asked == [9, 4, 1]  # an answer without its question is left out too
+
+
+def test_so_is_a_conversation_of_more_text_than_a_request_may_hold(talker: Talker) -> None:
+    talker.add("x" * MAX_TEXT_BYTES)
+    talker.send("conversation.item.create", item=_assistant("fine"))
+    talker.say("say=again")
+    assert talker.until("response.done")["response"]["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * MAX_TEXT_BYTES, "error=INVALID_ARGUMENT: text: 9 tokens, more than the 8"]
+)
+def test_a_turn_too_long_by_itself_is_refused_and_not_asked_again_for_ever(talker: Talker, text: str) -> None:
+    """Of several items that nobody has answered none is left out."""
+    talker.add("first")
+    talker.add("second")
+    talker.say(text)
+    assert talker.until("response.done")["response"]["status"] == "failed"
 
 
 def _assistant(text: str) -> dict:
