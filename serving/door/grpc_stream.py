@@ -25,9 +25,7 @@ from serving.door.wire_check import refuse_many_parts, unreadable
 
 REAL_STATUS_HEADER = "triton_grpc_error"
 MAX_STREAMS = 1024
-VAIN_STOP_S = (
-    0.002  # so long a stream that stops what it does not have is not read: a flood costs a tenth of a core
-)
+VAIN_STOP_S = 0.002  # a stream that stops what it does not have is not read for so long
 STEPS_TO_STOP = {step.name: step for step in (contract.LLM, contract.TTS)}
 
 

@@ -1,8 +1,8 @@
 """Checks a request before Triton sees it: the model, and the names and number of its inputs, outputs and parameters.
 
-Values are the business of the steps, but for the size of texts: a tokenizer takes 200 bytes for each of theirs. Triton
-2.51 takes quadratic time over many inputs, and repeats names in its sentences; so only the ensembles' own names, each
-once, are let through.
+Values are the business of the steps, but for the size of texts: a tokenizer takes 200 bytes of memory for each of their
+bytes. Triton 2.51 takes quadratic time over many inputs, and repeats names in its sentences; so only the ensembles' own
+names, each once, are let through.
 """
 
 from __future__ import annotations

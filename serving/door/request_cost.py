@@ -7,7 +7,7 @@ from serving.door.request_check import TEXTS, bytes_of
 from serving.door.wire_request import WireRequest
 
 LONG_BYTES = 256 << 10  # decoding so much may take a second; ten seconds of speech are less
-LONG_CLIPS = 8  # ffmpeg, which reads what libsndfile does not, takes 0.1 s to start for each
+LONG_CLIPS = 8  # ffmpeg, which reads what libsndfile does not, starts for each: 30 ms and more
 LONG_TEXT_BYTES = 32 << 10  # 65 ms of a tokenizer
 
 

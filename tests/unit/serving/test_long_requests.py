@@ -95,7 +95,7 @@ def outlined(clips: int = 0, clip: int = 100, text: int = 20, raw: bool = True) 
 
 @pytest.mark.parametrize("raw", [True, False])
 def test_a_request_is_long_by_its_bytes_its_clips_or_its_text(raw: bool) -> None:
-    """150 clips of a second in AMR are 240 KB, and took a step that decodes ten seconds of ffmpeg."""
+    """150 clips of half a second in AMR are 125 KB, and ffmpeg starts for each of them."""
     assert not takes_long(outlined(raw=raw))
     assert not takes_long(outlined(clips=LONG_CLIPS, text=LONG_TEXT_BYTES, raw=raw))
     assert takes_long(outlined(clips=1, clip=LONG_BYTES, raw=raw))
