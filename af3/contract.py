@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 # largest of the family.
 LONGEST_CLIP_SECONDS = 1800
 LONGEST_ANSWER_TOKENS = 4096
+DEFAULT_ANSWER_TOKENS = 256
 MAX_NEW_TOKENS = 1024  # Audio Flamingo 3 model card: longest answer
 MAX_TEXT_TOKENS = 16_000  # Audio Flamingo 3 model card: longest text
 MAX_CLIP_SECONDS = 600  # 20 windows of 30 s

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from af3.contract import LONGEST_ANSWER_TOKENS
+from af3.contract import DEFAULT_ANSWER_TOKENS, LONGEST_ANSWER_TOKENS
 from af3.errors import invalid
 
 # Set by Triton's front ends, not by the client; the HTTP `id` also arrives as a parameter.
@@ -28,7 +28,7 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    max_tokens: int = Field(256, ge=1, le=LONGEST_ANSWER_TOKENS)
+    max_tokens: int = Field(DEFAULT_ANSWER_TOKENS, ge=1, le=LONGEST_ANSWER_TOKENS)
     temperature: Annotated[float, AfterValidator(_warm_or_greedy)] = Field(0.0, ge=0.0, le=2.0)
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     top_k: int = Field(0, ge=0, le=1024)  # 0: all tokens

@@ -15,6 +15,7 @@ from serving.door.triton_errors import gives_up_a_step
 
 RESTART_S = 5  # what a client is told to wait while the server starts or shuts down
 SMOOTHING = 0.1  # weight of the newest answer in the mean duration
+TOKEN_S = 0.01  # a request that asks for a token more is due so much later
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,10 @@ DEFAULT_LIMITS = Limits()
 class Slot:
     """A place among the requests in flight. Release it once; a second time does nothing."""
 
-    def __init__(self, admission: Admission, caller: Caller, long: bool):
+    def __init__(self, admission: Admission, caller: Caller, long: bool, due_s: float):
         self.caller = caller
         self.long = long
+        self.due_s = due_s
         self._admission: Admission | None = admission
         self._since_s = admission.now()
         self._turn = asyncio.Event()
@@ -102,9 +104,11 @@ class Admission:
     """Counts requests in flight. For one event loop: only its public attributes may be read by other threads.
 
     Fair by caller, with nothing to configure: of those that wait, the caller with the fewest requests at Triton is
-    next, and where others have all places there, it may still have one of those kept for newcomers. Long requests that
-    wait for one another's decoding hold none of these places. When the server is full, a caller with fewer requests
-    than another takes the place of the other's newest one that still waits ("longest queue drop").
+    next, and where others have all places there, it may still have one of those kept for newcomers. Of equals the
+    request is next that is due first: a short answer is due sooner than a long one that came with it, and later than
+    one that came long before. Long requests that wait for one another's decoding hold none of these places. When the
+    server is full, a caller with fewer requests than another takes the place of the other's last one that still waits
+    ("longest queue drop"), and of equals the shorter request that of a longer one.
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic):
@@ -136,8 +140,8 @@ class Admission:
     def serving(self) -> bool:
         return self.ready and not self.draining
 
-    def check(self, caller: Caller | None = None) -> None:
-        """Raise RequestError when a request would be refused now, whatever it asks. `caller`: that of the context."""
+    def check(self, caller: Caller | None = None, tokens: int = 0) -> None:
+        """Raise RequestError when a request for so many tokens would be refused now. `caller`: that of the context."""
         caller = caller or current_caller()
         if not self.serving:
             why = "is shutting down" if self.draining else "is starting"
@@ -145,18 +149,21 @@ class Admission:
                 "UNAVAILABLE", f"the server {why}; try again in {RESTART_S} s", retry_s=RESTART_S
             )
         caller.check(self._held[caller], self.now())
-        if self.in_flight >= self.limits.in_flight and self._evictable(caller) is None:
+        if self.in_flight >= self.limits.in_flight and self._evictable(caller, self._due_s(tokens)) is None:
             raise self._full()
 
-    def enter(self, caller: Caller | None = None, long: bool = False) -> Slot:
-        """Take a slot. long: short requests must not wait for its decoding. Raises RequestError as `check` does."""
-        caller = caller or current_caller()
-        self.check(caller)
-        if self.in_flight >= self.limits.in_flight and (victim := self._evictable(caller)) is not None:
+    def enter(self, caller: Caller | None = None, long: bool = False, tokens: int = 0) -> Slot:
+        """Take a slot. Raises RequestError as `check` does.
+
+        long: short requests must not wait for its decoding. tokens: the longest answer that it asks for.
+        """
+        caller, due_s = caller or current_caller(), self._due_s(tokens)
+        self.check(caller, tokens)
+        if self.in_flight >= self.limits.in_flight and (victim := self._evictable(caller, due_s)) is not None:
             victim.evict(self._full())
             victim.release()
         caller.take_request(self.now())
-        slot = Slot(self, caller, long)
+        slot = Slot(self, caller, long, due_s)
         self._slots[slot] = None
         self._held[caller] += 1
         self._send_next()
@@ -185,7 +192,7 @@ class Admission:
     def _send_next(self) -> None:
         """Give turns while Triton may have more."""
         while waiting := [slot for slot in self._slots if slot.waiting and self._may_decode(slot)]:
-            chosen = min(waiting, key=lambda slot: self._at_triton[slot.caller])  # of equals the oldest
+            chosen = min(waiting, key=lambda slot: (self._at_triton[slot.caller], slot.due_s))
             if not self._has_room_for(chosen.caller):
                 return  # nor has it for those with more
             self._at_triton[chosen.caller] += 1
@@ -203,11 +210,18 @@ class Admission:
         newcomer = self._at_triton[caller] < share
         return taken < most + (self.limits.for_newcomers if newcomer else 0)
 
-    def _evictable(self, caller: Caller) -> Slot | None:
-        """The newest request that waits of who has most in flight, and more than `caller` would have."""
+    def _evictable(self, caller: Caller, due_s: float) -> Slot | None:
+        """The request that waits and is due last of who has most in flight, if that comes after one of `caller` now."""
+
+        def place(slot: Slot) -> tuple[int, float]:
+            return self._held[slot.caller], slot.due_s
+
         waiting = [slot for slot in self._slots if slot.waiting and slot.caller is not caller]
-        found = max(reversed(waiting), key=lambda slot: self._held[slot.caller], default=None)
-        return found if found and self._held[found.caller] > self._held[caller] + 1 else None
+        found = max(reversed(waiting), key=place, default=None)
+        return found if found and place(found) > (self._held[caller] + 1, due_s) else None
+
+    def _due_s(self, tokens: int) -> float:
+        return self.now() + tokens * TOKEN_S
 
     def _full(self) -> Full:
         retry_s = self.retry_s()

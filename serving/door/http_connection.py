@@ -24,7 +24,8 @@ from serving.door.http_parts import BoundedParts, Refused
 HEAD_BYTES = 32 << 10
 HEAD_S = 30.0
 TOO_LONG = f"the head of the request has more than {HEAD_BYTES} bytes"
-PROBE_S = 1.0
+PROBE_S = 0.1  # a client that has closed its side may be gone: then it holds a place until it is asked
+PROBES_S = 0.25
 LINGER_S = 2.0
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -47,8 +48,7 @@ class Connection(BoundedParts):
         self._half_closed = False
         self._loan: Loan | None = None
         self._deaf = False  # what still comes is not HTTP and is thrown away
-        address = _address(transport)
-        own = [other for other in self.connections if _address(other.transport) == address]  # type: ignore[union-attr]
+        own = self._of_address(transport) if len(self.connections) >= self.most_of_address else []
         crowd = own if len(own) >= self.most_of_address else self.connections
         full = crowd is own or len(self.connections) >= self.most
         if full and not self._evict_idle(crowd):
@@ -65,6 +65,10 @@ class Connection(BoundedParts):
     def answering(self) -> bool:
         """A request has come whose answer is not complete."""
         return self.cycle is not None and not self.cycle.response_complete
+
+    def _of_address(self, transport: asyncio.Transport) -> list[asyncio.Protocol]:
+        address = _address(transport)
+        return [other for other in self.connections if _address(other.transport) == address]  # type: ignore[union-attr]
 
     def _evict_idle(self, among: Iterable[asyncio.Protocol]) -> bool:
         """Close a connection without a request, to make room."""
@@ -230,7 +234,7 @@ class Connection(BoundedParts):
             return
         if self.scope["http_version"] == "1.1":
             self.transport.write(CONTINUE)
-            self.loop.call_later(PROBE_S / 4, self._probe)
+            self.loop.call_later(PROBES_S, self._probe)
 
 
 def _address(transport: asyncio.BaseTransport) -> str:
@@ -239,7 +243,7 @@ def _address(transport: asyncio.BaseTransport) -> str:
     return _known_address(str(peer[0])) if peer else ""
 
 
-_known_address = lru_cache(maxsize=4096)(address_of)  # each new connection asks for those of all others
+_known_address = lru_cache(maxsize=4096)(address_of)  # a new connection may ask for those of all others
 
 
 class _Http10Cycle(httptools_impl.RequestResponseCycle):

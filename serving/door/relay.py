@@ -38,7 +38,7 @@ from serving.door.memory_guard import PARSING
 from serving.door.metrics import DoorMetrics
 from serving.door.relayed_answer import Answer, Services
 from serving.door.request_check import allowed_s, check
-from serving.door.request_cost import takes_long
+from serving.door.request_cost import most_tokens, takes_long
 from serving.door.request_record import RequestRecord
 from serving.door.session_answers import SessionAnswers
 from serving.door.unread import UnreadBudget
@@ -137,7 +137,7 @@ class Relay:
         try:
             check(head, question.request.contents, question.client_id)
             seconds = allowed_s(self.admission.limits, question.transport_s, head)
-            slot = self.admission.enter(long=takes_long(question.request))
+            slot = self.admission.enter(long=takes_long(question.request), tokens=most_tokens(head))
         except RequestError as error:
             self._refuse(record, error, question.upload)
             raise

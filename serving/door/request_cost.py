@@ -1,6 +1,8 @@
-"""How long `preprocess` is busy with a request, as far as its outline tells."""
+"""What a request costs, as far as its outline tells."""
 
 from __future__ import annotations
+
+from tritonclient.grpc import service_pb2
 
 from af3 import contract
 from serving.door.request_check import TEXTS, bytes_of
@@ -12,7 +14,7 @@ LONG_TEXT_BYTES = 32 << 10  # 65 ms of a tokenizer
 
 
 def takes_long(request: WireRequest) -> bool:
-    """Whether it is so long that short requests must not wait for it."""
+    """Whether `preprocess` is busy with it for so long that short requests must not wait for it."""
     if len(request.message) > LONG_BYTES:
         return True
     for place, tensor in enumerate(request.head.inputs):
@@ -21,3 +23,14 @@ def takes_long(request: WireRequest) -> bool:
         if tensor.name in TEXTS and bytes_of(tensor, request.contents[place : place + 1]) > LONG_TEXT_BYTES:
             return True
     return False
+
+
+def most_tokens(head: service_pb2.ModelInferRequest) -> int:
+    """The longest answer that it asks for; of a number that `preprocess` refuses, the nearest that it does not."""
+    if "max_tokens" not in head.parameters:
+        return contract.DEFAULT_ANSWER_TOKENS
+    parameter = head.parameters["max_tokens"]
+    kind = parameter.WhichOneof("parameter_choice")
+    if kind not in ("int64_param", "uint64_param"):
+        return contract.DEFAULT_ANSWER_TOKENS
+    return min(max(1, getattr(parameter, kind)), contract.LONGEST_ANSWER_TOKENS)

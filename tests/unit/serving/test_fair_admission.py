@@ -2,14 +2,19 @@
 
 import asyncio
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
 import pytest
 
 from af3.errors import RequestError
-from serving.door.admission import Admission, Limits, Slot
+from serving.door.admission import TOKEN_S, Admission, Limits, Slot
 from serving.door.caller import Caller, set_caller
 from serving.door.upload_budget import Upload, UploadBudget
+from tests.support.fake_triton import FakeTriton
+from tests.support.scrape import wait_until
+from tests.support.stand_in_door import door_before
+from tests.support.two_protocols import PROTOCOLS, ask
 
 
 def admission(in_flight: int = 8, at_triton: int | None = 2, for_newcomers: int = 0) -> Admission:
@@ -18,8 +23,8 @@ def admission(in_flight: int = 8, at_triton: int | None = 2, for_newcomers: int 
     return made
 
 
-def enter(to: Admission, caller: Caller) -> Slot:
-    slot = to.enter(caller)
+def enter(to: Admission, caller: Caller, tokens: int = 0) -> Slot:
+    slot = to.enter(caller, tokens=tokens)
     slot.on_evicted(lambda error: evicted.append((slot, error)))
     return slot
 
@@ -90,6 +95,51 @@ def test_the_oldest_request_of_a_caller_is_next() -> None:
     slots = [enter(to, caller) for _ in range(5)]
     slots[0].release()
     assert [slot.waiting for slot in slots[1:]] == [False, False, True, True]
+
+
+def test_of_callers_that_are_equal_the_shorter_request_is_next() -> None:
+    to = admission(in_flight=20)
+    at_triton = [enter(to, Caller()) for _ in range(2)]
+    long = [enter(to, Caller(), tokens=400) for _ in range(3)]
+    short = enter(to, Caller(), tokens=8)
+    at_triton[0].release()
+    assert not short.waiting
+    at_triton[1].release()
+    assert [slot.waiting for slot in long] == [False, True, True]
+
+
+def test_a_long_request_does_not_wait_for_ever_behind_short_ones() -> None:
+    now_s = [100.0]
+    to = Admission(Limits(at_triton=1), clock=lambda: now_s[0])
+    to.ready = True
+    first, long = enter(to, Caller()), enter(to, Caller(), tokens=400)
+    now_s[0] += 400 * TOKEN_S - 0.1
+    early = enter(to, Caller(), tokens=8)
+    now_s[0] += 0.1
+    late = enter(to, Caller(), tokens=8)
+    first.release()
+    assert [early.waiting, long.waiting, late.waiting] == [False, True, True]
+    early.release()
+    assert [long.waiting, late.waiting] == [False, True]
+
+
+def test_who_has_fewest_at_triton_is_next_whatever_is_asked() -> None:
+    to, many, one = admission(), Caller(), Caller()
+    flood = [enter(to, many, tokens=1) for _ in range(7)]
+    single = enter(to, one, tokens=1024)
+    flood[0].release()
+    assert not single.waiting
+
+
+def test_a_full_server_drops_the_longest_request_for_a_shorter_one_of_an_equal() -> None:
+    to = admission(in_flight=5)
+    slots = [enter(to, Caller(), tokens) for tokens in (8, 8, 400, 500, 300)]
+    short = enter(to, Caller(), tokens=8)
+    assert [slot for slot, _ in evicted] == [slots[3]]
+    assert short.waiting
+    with pytest.raises(RequestError, match="5 requests are in flight"):
+        enter(to, Caller(), tokens=1024)
+    assert len(evicted) == 1
 
 
 def test_a_full_server_makes_room_for_who_has_less() -> None:
@@ -201,3 +251,18 @@ def test_of_many_uploads_that_grow_alike_as_many_are_received_as_fit() -> None:
 def _open_as(budget: UploadBudget, caller: Caller) -> Upload:
     set_caller(caller)
     return budget.open()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_door_knows_how_long_an_answer_may_be(protocol: str, own_triton: FakeTriton) -> None:
+    with door_before(own_triton, Limits(at_triton=1)) as door, ThreadPoolExecutor(3) as asking:
+        first = asking.submit(ask, protocol, door, "wait|say=first")
+        wait_until(lambda: len(own_triton.seen) == 1)
+        long = asking.submit(ask, protocol, door, "say=long", max_tokens=1024)
+        wait_until(lambda: door.admission.in_flight == 2)
+        short = asking.submit(ask, protocol, door, "wait|say=short", max_tokens=1)
+        wait_until(lambda: door.admission.in_flight == 3)
+        own_triton.go()
+        assert [asked.result(30).text for asked in (first, long, short)] == ["first", "long", "short"]
+        prompts = [request.raw_input_contents[0] for request in own_triton.seen.values()]
+        assert [b"short" in prompt for prompt in prompts] == [False, True, False]

@@ -4,14 +4,16 @@ import base64
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from tritonclient.grpc import service_pb2
 
+from af3.contract import DEFAULT_ANSWER_TOKENS, LONGEST_ANSWER_TOKENS
 from serving.door.admission import Admission, Limits, Slot
 from serving.door.caller import Caller
 from serving.door.door import Door
-from serving.door.request_cost import LONG_BYTES, LONG_CLIPS, LONG_TEXT_BYTES, takes_long
+from serving.door.request_cost import LONG_BYTES, LONG_CLIPS, LONG_TEXT_BYTES, most_tokens, takes_long
 from serving.door.wire_request import WireRequest, read
 from tests.support.fake_triton import FakeTriton
 from tests.support.scrape import wait_until
@@ -137,3 +139,22 @@ def test_a_clip_that_cannot_be_decoded_holds_up_nobody(own_triton: FakeTriton, d
         assert (
             ask("grpc", door, "error=INVALID_ARGUMENT: audio[0]: no", audio=[CLIP]).sentence == "audio[0]: no"
         )
+
+
+@pytest.mark.parametrize(
+    ("parameter", "tokens"),
+    [
+        (None, DEFAULT_ANSWER_TOKENS),
+        ({"int64_param": 8}, 8),
+        ({"uint64_param": 8}, 8),
+        ({"int64_param": -5}, 1),
+        ({"uint64_param": 2**64 - 1}, LONGEST_ANSWER_TOKENS),
+        ({"string_param": "8"}, DEFAULT_ANSWER_TOKENS),
+        ({}, DEFAULT_ANSWER_TOKENS),
+    ],
+)
+def test_the_longest_answer_that_a_request_asks_for(parameter: dict[str, Any] | None, tokens: int) -> None:
+    head = service_pb2.ModelInferRequest()
+    if parameter is not None:
+        head.parameters["max_tokens"].CopyFrom(service_pb2.InferParameter(**parameter))
+    assert most_tokens(head) == tokens
