@@ -1,7 +1,8 @@
 """A thread that receives large bodies: reading 20 MB from a socket takes the loop that carries every stream 15 ms.
 
 A connection lends its socket for the length of one body. The thread reads and hands each block to `cycle.collect`;
-then, or when the client has left, or the body is refused or given up, the connection reads on by itself.
+what nobody collects, as of a body that was refused, is thrown away. Then, or when the client has left, the connection
+reads on by itself.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import logging
 import os
 import selectors
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -19,24 +21,35 @@ from typing import Any
 from serving.door.body_receiver import BLOCK_BYTES
 
 log = logging.getLogger("af3.door")
+DROPPED_BYTES = 1 << 20  # at once
 
 
 class Loan:
     """One socket, until `left` bytes of a body have come. `returned`: called in the connection's loop at the end."""
 
     def __init__(self, descriptor: int, cycle: Any, left: int, returned: Callable[[Loan], None]):
-        self.descriptor = os.dup(descriptor)  # the connection may close its own
+        self.socket = socket.socket(fileno=os.dup(descriptor))  # the connection may close its own
         self.cycle = cycle
         self.left = left
         self.failed = False
         self.loop = asyncio.get_running_loop()
         self.returned = returned
 
+    def refuse(self) -> None:
+        """No more of the body is collected; who waits for it is told."""
+        self.tell(self.cycle.message_event.set)
+
+    def tell(self, what: Callable[[], object]) -> None:
+        """In the connection's loop."""
+        with suppress(RuntimeError):  # the loop has ended
+            self.loop.call_soon_threadsafe(what)
+
 
 class BodyThread:
     """Of one HTTP server; it begins with the first body."""
 
     def __init__(self) -> None:
+        self._nowhere = bytearray(DROPPED_BYTES)
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
         self._selector.register(self._wake, selectors.EVENT_READ)
@@ -50,7 +63,7 @@ class BodyThread:
         self._ask(lambda: self._begin(loan))
 
     def give_up(self, loan: Loan) -> None:
-        """Nobody collects the body any more: the connection takes what still comes."""
+        """The connection is gone."""
         self._ask(lambda: self._end(loan))
 
     def close(self) -> None:
@@ -80,40 +93,44 @@ class BodyThread:
                 self._asked.popleft()()
 
     def _read(self, loan: Loan, view: memoryview) -> None:
+        collect = loan.cycle.collect
         try:
-            count = os.readv(loan.descriptor, [view[: loan.left]])
+            count = self._drop(loan) if collect is None else loan.socket.recv_into(view[: loan.left])
         except BlockingIOError:
             return
         except OSError:
             count = 0  # the connection will see it, too
         loan.left -= count
-        if not (count and self._collected(loan, count) and loan.left):
+        if count and collect is not None and not self._collected(loan, collect, count):
+            loan.cycle.collect = None
+            loan.refuse()
+        if not (count and loan.left) or loan.failed:
             self._end(loan)
 
-    def _collected(self, loan: Loan, count: int) -> bool:
-        """False when nobody takes it, or no more of it."""
-        collect = loan.cycle.collect
+    def _drop(self, loan: Loan) -> int:
+        """Linux copies nothing of what it drops."""
+        return loan.socket.recv_into(self._nowhere, min(loan.left, DROPPED_BYTES), socket.MSG_TRUNC)
+
+    def _collected(self, loan: Loan, collect: Callable[[bytearray, int], bool], count: int) -> bool:
+        """False when no more of it is taken."""
         try:
-            taken = collect is not None and collect(self._buffer, count)
+            return collect(self._buffer, count)
         except Exception:
             log.exception("collecting a body failed")
-            loan.failed, taken = True, False
-        if not taken:
-            loan.cycle.collect = None
-        return taken
+            loan.failed = True
+            return False
 
     def _begin(self, loan: Loan) -> None:
         self._lent.add(loan)
-        self._selector.register(loan.descriptor, selectors.EVENT_READ, loan)
+        self._selector.register(loan.socket, selectors.EVENT_READ, loan)
 
     def _end(self, loan: Loan) -> None:
         if loan not in self._lent:
             return
         self._lent.discard(loan)
-        self._selector.unregister(loan.descriptor)
-        os.close(loan.descriptor)
-        with suppress(RuntimeError):  # the loop has ended
-            loan.loop.call_soon_threadsafe(loan.returned, loan)
+        self._selector.unregister(loan.socket)
+        loan.socket.close()
+        loan.tell(lambda: loan.returned(loan))
 
     def _finish(self) -> None:
         self._closed = True

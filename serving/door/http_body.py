@@ -60,8 +60,7 @@ async def read_body(
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity":
         raise invalid(f"Content-Encoding '{coding[:32]}' is not read; send it plain")
-    length = request.headers.get("content-length", "0")
-    announced = int(length) if length.isdigit() and len(length) < 20 else 0
+    announced = _announced(request)
     upload = budget.open(announced)
     body = _Body(upload, count())
     extensions = request.scope.get("extensions", {})
@@ -70,8 +69,7 @@ async def read_body(
         if cycle is not None:
             body.take(cycle.body, len(cycle.body))  # what came before anybody asked
             cycle.body, cycle.collect = bytearray(), body.collect
-            if "transfer-encoding" not in request.headers:
-                extensions["af3.connection"].receive_body(cycle, announced - len(body.content))
+            extensions["af3.connection"].receive_body(cycle, announced - len(body.content))
         while True:
             message = await _next(request.receive, body)
             if message["type"] == "http.disconnect":
@@ -86,7 +84,13 @@ async def read_body(
     finally:
         if cycle is not None:
             cycle.collect = None
-            extensions["af3.connection"].give_up_body()
+
+
+def _announced(request: Request) -> int:
+    """Bytes of the body; 0 where they are not known."""
+    length = request.headers.get("content-length", "0")
+    known = length.isdigit() and len(length) < 20 and "transfer-encoding" not in request.headers
+    return int(length) if known else 0
 
 
 class _Body:
@@ -171,9 +175,12 @@ async def send_error(
 
 async def _drained(request: Request) -> bool:
     """True when the rest of the body has arrived."""
-    cycle = request.scope.get("extensions", {}).get("af3.cycle")
+    extensions = request.scope.get("extensions", {})
+    cycle = extensions.get("af3.cycle")
     if cycle is not None and not cycle.more_body:
         return True  # it came before it was refused, and nothing more will be said
+    if cycle is not None:
+        extensions["af3.connection"].drop_body(cycle, _announced(request))
     end = asyncio.get_running_loop().time() + DRAIN_S
     while True:
         try:

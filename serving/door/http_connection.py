@@ -58,7 +58,7 @@ class Connection(BoundedParts):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
-        self.give_up_body()
+        self._give_up_body()
         super().connection_lost(exc)
 
     @property
@@ -136,8 +136,14 @@ class Connection(BoundedParts):
             self.cycle.collect = None  # type: ignore[attr-defined]
             self.cycle.message_event.set()
 
+    def drop_body(self, cycle: Any, announced: int) -> None:
+        """The rest of a body of so many bytes, which was refused before it was collected, is for nobody."""
+        if self._loan is None and self.transport.get_protocol() is self:
+            cycle.collect = None
+            self.receive_body(cycle, announced - self.body_bytes)
+
     def receive_body(self, cycle: Any, left: int) -> None:
-        """The next `left` bytes are the rest of a body that `cycle.collect` takes."""
+        """The next `left` bytes are the rest of a body that `cycle.collect` takes, or nobody where that is None."""
         if left < LARGE_BYTES or cycle is not self.cycle or self.transport.is_closing():
             return
         if self.bodies is None or self.scheme == "https":
@@ -153,8 +159,7 @@ class Connection(BoundedParts):
         self.transport.pause_reading()
         self.bodies.receive(self._loan)
 
-    def give_up_body(self) -> None:
-        """Nobody collects it any more; what still comes of it is dropped."""
+    def _give_up_body(self) -> None:
         if self._loan is not None and self.bodies is not None:
             self.bodies.give_up(self._loan)
 

@@ -93,6 +93,11 @@ class BoundedParts(httptools_impl.HttpToolsProtocol):
             super().on_message_complete()
 
     @property
+    def body_bytes(self) -> int:
+        """What the parser has seen of the body."""
+        return self._chunk_bytes
+
+    @property
     def only_head_came(self) -> bool:
         """To the parser a request that offers an upgrade ends with its head."""
         return self.parser.should_upgrade() and not self._should_upgrade()

@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 from af3 import contract
 from af3.errors import RequestError, invalid
 
-MAX_MARKS = 100_000  # commas, colons, brackets and quotes
+MARKS = b',:[{"'
+MAX_MARKS = 100_000
 MAX_ESCAPES = 4_000_000  # PHP writes every "/" of a base64 text as "\/"
 LONG_STRING = 16 << 10
 # As many clips as a request may have that are no long strings, and a text in ASCII alone, which triples it.
@@ -34,7 +35,7 @@ class StructureCount:
     """Counts what makes JSON expensive to parse, block by block: marks outside of strings, and escapes.
 
     A block without a quote that lies in a string, as the middle of a clip does, is looked at for quotes and escapes
-    alone: looking for a byte takes a tenth of the time of counting it.
+    alone: looking for a byte takes a twentieth of the time of counting it.
     """
 
     def __init__(self) -> None:
@@ -50,7 +51,7 @@ class StructureCount:
         quoted = buffer.find(b'"', 0, size) >= 0
         escaped = buffer.find(b"\\", 0, size) >= 0
         if quoted or not self._in_string:
-            self._marks += sum(buffer.count(mark, 0, size) for mark in (b",", b":", b"[", b"{", b'"'))
+            self._marks += _count(MARKS, buffer, size)
         if escaped:
             self._escapes += buffer.count(b"\\", 0, size)
         if self._marks > MAX_MARKS or self._escapes > MAX_ESCAPES:
@@ -68,6 +69,13 @@ class StructureCount:
         self._half_escape = b"\\" if rest.endswith(b"\\") else b""
         quotes = rest.count(b'"') - rest.count(b'\\"')
         self._in_string ^= quotes % 2 == 1
+
+
+def _count(marks: bytes, buffer: bytes | bytearray, size: int) -> int:
+    """How many of the first `size` bytes are marks. Most blocks of a large body have none."""
+    if all(buffer.find(mark, 0, size) < 0 for mark in marks):
+        return 0
+    return size - len(buffer[:size].translate(None, marks))
 
 
 class _Parsed:

@@ -1,6 +1,7 @@
 """Bodies that go past the HTTP parser: what comes before, between and after them; Triton is a stand-in."""
 
 import json
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ from tritonclient.grpc import service_pb2
 from af3.errors import RequestError
 from serving.door import http_body
 from serving.door.admission import Limits
-from serving.door.body_receiver import BLOCK_BYTES, LARGE_BYTES
+from serving.door.body_receiver import BLOCK_BYTES, LARGE_BYTES, BodyReceiver
 from serving.door.door import Door
 from serving.door.http_body import StructureCount, _Body
+from serving.door.http_connection import Connection
 from serving.door.json_body import MAX_MARKS
 from serving.door.tls import Tls
 from serving.door.upload_budget import UploadBudget
@@ -90,6 +92,48 @@ def test_a_large_body_refused_in_its_middle_is_drained_and_the_connection_goes_o
         assert nothing_held(door)
         connection.sendall(post({"prompt": "say=small"}))
         assert b'"text": "small"' in reply(connection)[1]
+
+
+@pytest.fixture
+def read_in_loop(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes each read of a connection had that the event loop itself made."""
+    sizes: list[int] = []
+    parse, drop = Connection.data_received, BodyReceiver.buffer_updated
+
+    def parsed(self: Connection, data: bytes) -> None:
+        sizes.append(len(data))
+        parse(self, data)
+
+    def dropped(self: BodyReceiver, nbytes: int) -> None:
+        sizes.append(nbytes)
+        drop(self, nbytes)
+
+    monkeypatch.setattr(Connection, "data_received", parsed)
+    monkeypatch.setattr(BodyReceiver, "buffer_updated", dropped)
+    return sizes
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_what_is_left_of_a_refused_body_does_not_take_the_loop(
+    status: int, door: Door, read_in_loop: list[int]
+) -> None:
+    """55 clients that were told to wait, and sent 100 MB each all the same, held up all others for seconds."""
+    size = 4_000_000 if status == 400 else 40_000_000
+    with connect(door) as connection:
+        connection.sendall(post(b"[" * size))
+        assert reply(connection)[0] == status
+        connection.sendall(post({"prompt": "say=small"}))
+        assert b'"text": "small"' in reply(connection)[1]
+    assert sum(read_in_loop) < 1 << 20
+    assert nothing_held(door)
+
+
+def test_a_client_that_leaves_while_its_refused_body_is_dropped_is_noticed(door: Door) -> None:
+    open_files = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    with connect(door) as connection:
+        connection.sendall(post(b"[" * 3_000_000)[:-10])
+        assert connection.recv(64).startswith(b"HTTP/1.1 400 ")
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= open_files)  # noqa: PTH208
 
 
 def test_a_client_that_leaves_in_the_middle_of_a_large_body_frees_its_memory(door: Door) -> None:

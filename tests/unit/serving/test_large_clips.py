@@ -177,9 +177,6 @@ class Cycle:
     def receive_body(self, cycle: Any, left: int) -> None:
         """The connection's."""
 
-    def give_up_body(self) -> None:
-        """The connection's."""
-
 
 def test_blocks_stay_in_their_order() -> None:
     cycle = Cycle()
