@@ -57,6 +57,8 @@ def _fuzz(door: str, http_port: int, triton: Server, numbers: range, log: Path) 
         raw = run_raw(HOST, http_port, block)
         found.counts += raw.counts
         found.wrong += raw.wrong
+        for line in found.wrong:  # a nightly run may be broken off
+            print(line, flush=True)
         total = found if total is None else total
         if total is not found:
             total.counts += found.counts
@@ -71,11 +73,11 @@ def _fuzz(door: str, http_port: int, triton: Server, numbers: range, log: Path) 
         )
         if not same or triton.exit_code is not None:
             total.wrong.append(f"after case {block.stop - 1}: the server is harmed; see {log}")
+            print(total.wrong[-1])
             break
     assert total is not None
     print(total.table())
     print(f"slowest: case {total.slowest}, {total.slowest_s:.1f} s; the server's log: {log}")
-    print("\n".join(total.wrong[:100]))
     return 1 if total.wrong else 0
 
 
