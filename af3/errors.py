@@ -43,3 +43,10 @@ class Full(RequestError):
 def invalid(message: str) -> RequestError:
     """Build the most common error: the request itself is wrong."""
     return RequestError("INVALID_ARGUMENT", message)
+
+
+def refuse_unless_one(prompt: bool, messages: bool) -> None:
+    """A question is asked in one of two ways; each says whether it is there. Raises RequestError."""
+    if prompt == messages:
+        found = "both" if prompt else "neither"
+        raise invalid(f"{found} of prompt and messages given; send exactly one of them")

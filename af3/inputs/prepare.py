@@ -13,7 +13,7 @@ import numpy as np
 from af3 import contract
 from af3.adapters import check_adapter
 from af3.encoder.windows import clip_windows
-from af3.errors import invalid
+from af3.errors import invalid, refuse_unless_one
 from af3.inputs import chat_messages
 from af3.inputs.base64_text import file_bytes
 from af3.inputs.clip_decoder import ClipDecoder
@@ -106,9 +106,7 @@ def refuse_bad_id(request_id: str) -> None:
 
 
 def _conversation(prompt: str | None, messages: str | None, clips: int) -> list[chat_messages.Message]:
-    if (prompt is None) == (messages is None):
-        found = "neither" if prompt is None else "both"
-        raise invalid(f"{found} of prompt and messages given; send exactly one of them")
+    refuse_unless_one(prompt is not None, messages is not None)
     if messages is not None:
         return chat_messages.from_json(messages, clips)
     assert prompt is not None

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from tritonclient.grpc import service_pb2
 
 from af3 import contract
-from af3.errors import RequestError, invalid
+from af3.errors import RequestError, invalid, refuse_unless_one
 from serving.door.admission import Limits
 
 InputTensor: TypeAlias = service_pb2.ModelInferRequest.InferInputTensor
@@ -53,6 +53,9 @@ def check(request: service_pb2.ModelInferRequest, contents: Sequence[memoryview]
         raise invalid(
             f"{len(contents)} raw_input_contents for {len(request.inputs)} inputs; send one for each"
         )
+    if ensemble is not contract.SPEECH_ALONE:
+        given = {tensor.name for tensor in request.inputs}
+        refuse_unless_one(contract.PROMPT.name in given, contract.MESSAGES.name in given)
     for place, tensor in enumerate(request.inputs):
         if tensor.name in TEXTS:
             _refuse_long_text(tensor, contents[place : place + 1])

@@ -33,7 +33,8 @@ def _code(reply: bytes) -> int:
 
 def half_surrogates(scene: Scene) -> str:
     for number in range(80):
-        body = b'{"id":"\\ud800%d"}' % number
+        more = b',"prompt":"?"' if number % 2 else b""  # refused at the door, or asked by one that has left
+        body = b'{"id":"\\ud800%d"%b}' % (number, more)
         with scene.connect() as connection:
             connection.sendall(head(len(body)) + body)
     scrape.wait_until(lambda: scene.in_flight() <= 2, 30)

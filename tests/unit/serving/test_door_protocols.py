@@ -109,6 +109,19 @@ def test_a_text_that_a_tokenizer_would_choke_on_is_refused_alike(door: Door) -> 
         assert found.sentence.startswith("messages: 2560")
 
 
+@pytest.mark.parametrize("model", ["audio_flamingo", "audio_flamingo_speech"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_question_that_is_asked_twice_or_not_at_all_is_not_sent_to_triton(
+    protocol: str, model: str, door: Door, triton: FakeTriton
+) -> None:
+    before = len(triton.seen)
+    for found, prompt, more in (("neither", None, {}), ("both", "say=hi", {"messages": "[]"})):
+        outcome = ask(protocol, door, prompt, model=model, **more)
+        assert outcome.status == "INVALID_ARGUMENT"
+        assert outcome.sentence == f"{found} of prompt and messages given; send exactly one of them"
+    assert len(triton.seen) == before
+
+
 def test_a_text_is_measured_also_where_an_input_holds_its_contents_itself() -> None:
     request = service_pb2.ModelInferRequest(model_name="audio_flamingo")
     request.inputs.add(name="prompt").contents.bytes_contents.append(b"x" * MAX_TEXT_BYTES)
