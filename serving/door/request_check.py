@@ -85,14 +85,18 @@ def allowed_s(limits: Limits, transport_s: float | None, request: service_pb2.Mo
     """
     given = [limits.timeout_s, transport_s]
     if "timeout" in request.parameters:
-        parameter = request.parameters["timeout"]
-        kind = parameter.WhichOneof("parameter_choice")
-        microseconds = getattr(parameter, kind) if kind in ("int64_param", "uint64_param") else None
+        microseconds = whole_number(request.parameters["timeout"])
         if microseconds is None or microseconds <= 0:
             found = "no whole number" if microseconds is None else microseconds
             raise invalid(f"parameter 'timeout': {found}; must be a positive number of microseconds")
         given.append(microseconds / 1e6)
     return min(seconds for seconds in given if seconds is not None)
+
+
+def whole_number(parameter: service_pb2.InferParameter) -> int | None:
+    """None for a parameter of another kind."""
+    kind = parameter.WhichOneof("parameter_choice")
+    return getattr(parameter, kind) if kind in ("int64_param", "uint64_param") else None
 
 
 def bytes_of(tensor: InputTensor, raw: Sequence[memoryview]) -> int:

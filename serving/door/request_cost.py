@@ -5,7 +5,7 @@ from __future__ import annotations
 from tritonclient.grpc import service_pb2
 
 from af3 import contract
-from serving.door.request_check import TEXTS, bytes_of
+from serving.door.request_check import TEXTS, bytes_of, whole_number
 from serving.door.wire_request import WireRequest
 
 LONG_BYTES = 256 << 10  # decoding so much may take a second; ten seconds of speech are less
@@ -27,10 +27,7 @@ def takes_long(request: WireRequest) -> bool:
 
 def most_tokens(head: service_pb2.ModelInferRequest) -> int:
     """The longest answer that it asks for; of a number that `preprocess` refuses, the nearest that it does not."""
-    if "max_tokens" not in head.parameters:
+    given = whole_number(head.parameters["max_tokens"]) if "max_tokens" in head.parameters else None
+    if given is None:
         return contract.DEFAULT_ANSWER_TOKENS
-    parameter = head.parameters["max_tokens"]
-    kind = parameter.WhichOneof("parameter_choice")
-    if kind not in ("int64_param", "uint64_param"):
-        return contract.DEFAULT_ANSWER_TOKENS
-    return min(max(1, getattr(parameter, kind)), contract.LONGEST_ANSWER_TOKENS)
+    return min(max(1, given), contract.LONGEST_ANSWER_TOKENS)
