@@ -34,6 +34,10 @@ DECODERS = (
     "pcm_alaw,pcm_mulaw,pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,"
     "pcm_f32be,pcm_f64le,pcm_f64be,pcm_s64le,pcm_s64be,dsd_lsbf,dsd_msbf,dsd_lsbf_planar,dsd_msbf_planar"
 )
+# Containers of one track whose header names its codec. To find out what it cannot name, ffmpeg reads 5 MB, where a
+# packet may be one byte: 8 s of processor time for 2 MB that it then refuses.
+CODEC_IN_HEADER = {"wav", "w64", "caf", "aiff", "au", "voc", "sox", "iff", "tta", "ast", "dsf"}
+HEADER_PROBE = ("-probesize", str(1 << 18))
 VARIABLE = "AF3_FFMPEG"
 READ_BYTES = 1 << 20
 # Larger frames pass between threads less often: AAC and Opus take a quarter less time. The last frame is not padded.
@@ -135,6 +139,8 @@ def _command(path: str, kind: FileKind, cpu_s: int) -> list[str]:
     if kind.only_codec is not None and not kind.offset:
         return [*plain, "-f", "lavfi", "-i", _in_one_thread(kind), "-c:a", "copy", *written]
     given = ["-protocol_whitelist", "file", "-codec_whitelist", DECODERS, "-f", str(kind.demuxer)]
+    if kind.demuxer in CODEC_IN_HEADER:
+        given += HEADER_PROBE
     if kind.offset:
         given += ["-skip_initial_bytes", str(kind.offset)]
     if kind.decoder is not None and _has(path, kind.decoder):

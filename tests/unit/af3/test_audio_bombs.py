@@ -1,6 +1,8 @@
 """Small files that decode to hours, and files that lie about their size: refused within bounded memory."""
 
 import io
+import resource
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -132,3 +134,15 @@ def test_a_header_larger_than_the_sound_is_skipped_in_bounded_memory() -> None:
         len(decode(data[:12] + b"LIST" + size.to_bytes(4, "little") + bytes(size) + data[12:], "audio[0]"))
         == RATE
     )
+
+
+def test_a_wav_of_a_codec_that_nobody_knows_is_refused_at_little_cost() -> None:
+    """Packets of one byte, of no channel; the processor's seconds, not the clock's."""
+    form = struct.pack("<HHIIHH", 0xFFFF, 0, 2**31 - 1, 1, 1, 0xFFFF)
+    sound = bytes(8 << 20)
+    wav = b"RIFF" + struct.pack("<I", 36 + len(sound)) + b"WAVEfmt \x10\0\0\0" + form
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with pytest.raises(RequestError, match="coded in a way that is not read"):
+        decode(wav + b"data" + struct.pack("<I", len(sound)) + sound, "audio[0]")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 4
