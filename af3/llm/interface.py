@@ -24,6 +24,7 @@ class Engine(Protocol):
 @dataclass(frozen=True)
 class EngineStats:
     """prompt_tokens: read since the start. cached_tokens: the part of them whose keys and values were cached.
+    generated_tokens: of answers, since the start, whether or not somebody was left to read them.
 
     vLLM only: kv_use, share of the KV cache, 0 to 1; preemptions since the start. ONNX Runtime only: prefix_bytes, the
     size of the prefix cache.
@@ -34,6 +35,7 @@ class EngineStats:
     cached_tokens: int
     preemptions: int
     prefix_bytes: int = 0
+    generated_tokens: int = 0
 
 
 class Observer(Protocol):

@@ -60,7 +60,8 @@ class Scheduler:
     ):
         """report: called with the number of sequences in rows and of queued requests when one has changed.
         turned: called before and after every turn with whether there is work. stats: called with the token totals after
-        every prompt. All on the scheduler's thread. prefix_cache_bytes: most that the prefix cache holds.
+        every prompt and every answer. All on the scheduler's thread. prefix_cache_bytes: most that the prefix cache
+        holds.
         """
         self._decoder = decoder
         self._prefill_tokens = prefill_tokens
@@ -73,7 +74,7 @@ class Scheduler:
         self._fair: FairTurns[ActiveSequence] = FairTurns()
         self._prefixes = PrefixCache(decoder, prefix_cache_bytes)
         self._report_stats = stats
-        self._prompt_tokens = self._cached_tokens = 0
+        self._prompt_tokens = self._cached_tokens = self._generated_tokens = 0
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._thread.start()
 
@@ -148,15 +149,15 @@ class Scheduler:
         self._prefixes.keep(row, sequence)
         if sequence.decoding:
             self._rows.begin(sequence)
-            self._count(sequence)
+            self._prompt_tokens += sequence.prompt_tokens
+            self._cached_tokens += sequence.restored
+            self._report_totals()
             if sequence.accept(logits):
                 self._release(sequence)
 
-    def _count(self, sequence: ActiveSequence) -> None:
-        self._prompt_tokens += sequence.prompt_tokens
-        self._cached_tokens += sequence.restored
-        kept = self._prefixes.bytes
-        self._report_stats(EngineStats(0.0, self._prompt_tokens, self._cached_tokens, 0, kept))
+    def _report_totals(self) -> None:
+        kept, generated = self._prefixes.bytes, self._generated_tokens
+        self._report_stats(EngineStats(0.0, self._prompt_tokens, self._cached_tokens, 0, kept, generated))
 
     def _decode(self) -> None:
         running = self._rows.decoding
@@ -177,6 +178,8 @@ class Scheduler:
         self._prefixes.keep(self._rows.row_of(sequence), sequence)
         self._rows.release(sequence)
         self._intake.end(sequence.generation)
+        self._generated_tokens += len(sequence.generated)
+        self._report_totals()
 
     def _fail_rows(self, error: Exception) -> None:
         for sequence in self._rows.clear():

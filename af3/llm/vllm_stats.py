@@ -14,7 +14,7 @@ class Stats:
 
     def __init__(self) -> None:
         self._kv_use = 0.0
-        self._preemptions = self._prompt_tokens = self._cached_tokens = 0
+        self._preemptions = self._prompt_tokens = self._cached_tokens = self._generated_tokens = 0
 
     def logger(self, vllm_config: Any, engine_index: int = 0) -> StatLoggerBase:
         """Create a logger; vLLM calls this as its logger factory."""
@@ -27,6 +27,7 @@ class Stats:
             self._cached_tokens += scheduler.prefix_cache_stats.hits
         if iteration is not None:
             self._preemptions += iteration.num_preempted_reqs
+            self._generated_tokens += iteration.num_generation_tokens
 
     def message(self, idle: bool) -> Message:
         """Build the message. idle: nothing is in flight; vLLM's last figures are of a step when something still was."""
@@ -36,6 +37,7 @@ class Stats:
             "prompt_tokens": self._prompt_tokens,
             "cached_tokens": self._cached_tokens,
             "preemptions": self._preemptions,
+            "generated_tokens": self._generated_tokens,
         }
 
 

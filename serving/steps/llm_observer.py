@@ -25,6 +25,9 @@ class LlmObserver:
         self._cached_tokens = adapter.counter(
             "af3_llm_cached_tokens", "Those of them whose keys and values were kept from earlier prompts"
         )
+        self._generated_tokens = adapter.counter(
+            "af3_llm_generated_tokens", "Tokens of answers, whether or not somebody was left to read them"
+        )
         self._preemptions = adapter.counter(
             "af3_llm_preemptions", "Sequences that vLLM put back for want of KV cache"
         )
@@ -52,6 +55,7 @@ class LlmObserver:
         for total, now, before in (
             (self._prompt_tokens, stats.prompt_tokens, last.prompt_tokens),
             (self._cached_tokens, stats.cached_tokens, last.cached_tokens),
+            (self._generated_tokens, stats.generated_tokens, last.generated_tokens),
             (self._preemptions, stats.preemptions, last.preemptions),
         ):
             if now != before:

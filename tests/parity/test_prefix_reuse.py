@@ -83,7 +83,9 @@ def test_a_second_question_and_a_next_turn_are_answered_as_by_transformers(
         for ids in asked:
             (answer,) = answers(running, [generation("", ids, TOKENS)], together=False)
             assert answer == transformers_answer(oracle, ids)
-    assert [one.cached_tokens for one in stats] == [0, 288, 288 + 416, 288 + 416 + 384]
+    of_answers = stats[1::2]  # each question is reported twice: after its prompt, and after its answer
+    assert [one.cached_tokens for one in of_answers] == [0, 288, 288 + 416, 288 + 416 + 384]
+    assert [one.generated_tokens for one in of_answers] == [TOKENS * number for number in range(1, 5)]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int4"])

@@ -60,7 +60,8 @@ def main() -> None:
             case 3:
                 os._exit(1)
             case _:
-                say(kind="stats", kv_use=0.5, prompt_tokens=10, cached_tokens=4, preemptions=1)
+                totals = {"prompt_tokens": 10, "cached_tokens": 4, "preemptions": 1, "generated_tokens": 7}
+                say(kind="stats", kv_use=0.5, **totals)
                 threading.Thread(target=answer, args=[wanted], daemon=True).start()
 
 

@@ -197,8 +197,9 @@ def test_a_decoder_that_fails_within_a_prompt_leaves_nothing_of_that_part(served
 def test_a_cache_of_nothing_keeps_nothing() -> None:
     served = Served(0)
     assert [served.computed(asked(prompt(1, 100))) for _ in range(2)] == [100, 100]
-    assert served.stats[-1] == EngineStats(0.0, 200, 0, 0, 0)
     served.scheduler.close()
+    last = served.stats[-1]
+    assert (last.prompt_tokens, last.cached_tokens, last.prefix_bytes) == (200, 0, 0)
 
 
 @pytest.mark.parametrize("blocks", [0, 3, 20, 1000])

@@ -129,7 +129,7 @@ def test_tokens_come_back_to_who_asked(engine: VllmEngine, observed: Observed) -
     ]
     assert [answer.wait() for answer in answers] == [[3, 4, 5, 6, 7], [9, 10, 11, 12, 13]]
     scrape.wait_until(lambda: observed.now == (0, 0))
-    assert observed.last == EngineStats(0.5, 10, 4, 1)
+    assert observed.last == EngineStats(0.5, 10, 4, 1, generated_tokens=7)
 
 
 def test_an_end_token_is_no_part_of_the_answer_and_a_stop_word_is(engine: VllmEngine) -> None:

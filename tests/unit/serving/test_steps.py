@@ -343,13 +343,12 @@ def test_llm_streams_its_tokens_and_ends(llm: Any) -> None:
     assert np.concatenate(sent).tolist() == [6, 7, 8]
 
 
-def test_llm_says_how_much_of_a_prompt_it_had_not_to_read_again(
-    engines: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_llm_says_how_much_it_read_kept_and_generated(engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("af3.llm.choose.Decoder", lambda *words: RecallingDecoder())
     settings = {"slots": 4, "max_queue": 8, "prefill_tokens": 16, "threads": 1, "prefix_cache_mib": 1}
     model = load_model("llm", engines, **settings)
-    names = [f"af3_llm_{name}" for name in ("prompt_tokens", "cached_tokens", "prefix_cache_bytes")]
+    counted = ("prompt_tokens", "cached_tokens", "prefix_cache_bytes", "generated_tokens")
+    names = [f"af3_llm_{name}" for name in counted]
     before = [MetricFamily.values[name] for name in names]
     for number in range(2):
         request = llm_request([7] * 40, 3, f"{number}")
@@ -357,7 +356,7 @@ def test_llm_says_how_much_of_a_prompt_it_had_not_to_read_again(
         until(lambda request=request: request.sender.finals == 1)
     model.finalize()
     after = [MetricFamily.values[name] for name in names]
-    assert [now - then for now, then in zip(after, before, strict=True)] == [80, 32, 32 * 4]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [80, 32, 32 * 4, 6]
 
 
 def test_llm_refuses_what_is_malformed_and_serves_the_next(llm: Any) -> None:
