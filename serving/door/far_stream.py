@@ -85,8 +85,8 @@ class FarStream:
         self._sent = asyncio.Event()
         self._changed = asyncio.Event()
 
-    async def write(self, message: bytes) -> None:
-        """Returns when gRPC has it, or cannot send it: then reading tells."""
+    async def write(self, message: tuple[bytes, ...]) -> None:
+        """Send the message that the pieces are. Returns when gRPC has it, or cannot send it: then reading tells."""
         messages = [message]
         del message  # who sends it gives its memory back
         self._far.run(self._carry(messages))
@@ -120,7 +120,7 @@ class FarStream:
             self.cancel()
             raise
 
-    async def _carry(self, messages: list[bytes]) -> None:
+    async def _carry(self, messages: list[tuple[bytes, ...]]) -> None:
         """In the other loop."""
         error: BaseException | None = None
         try:

@@ -142,9 +142,9 @@ class Relay:
             self._refuse(record, error, question.upload)
             raise
         # Its clips are not kept while it is answered.
-        message, question.request = question.request.message, NOTHING
+        parts, question.request = question.request.parts, NOTHING
         services = Services(self.upstream, self.admission, self.metrics, self.unread)
-        answer = Answer(services, head.model_name, message, record, slot, question.upload, seconds)
+        answer = Answer(services, head.model_name, parts, record, slot, question.upload, seconds)
         self._answers.add(answer)
         answer.on_closed(self._answers.discard)
         self._at_triton[request_id] = answer

@@ -55,7 +55,7 @@ class Answer:
         self,
         services: Services,
         model: str,
-        message: bytes,
+        parts: tuple[bytes, ...],
         record: RequestRecord,
         slot: Slot,
         upload: Upload | None,
@@ -87,7 +87,7 @@ class Answer:
         self._call: grpc.aio.StreamStreamCall | FarStream | None = None  # not before it is the request's turn
         slot.on_evicted(self._evicted)
         loop = asyncio.get_running_loop()
-        self._pumping = loop.create_task(self._pump(message))
+        self._pumping = loop.create_task(self._pump(parts))
         self._pumping.add_done_callback(self._triton_ended)
         self._releasing: asyncio.Task[None] | None = None
         self._deadline = loop.call_later(seconds, self._out_of_time)
@@ -200,11 +200,11 @@ class Answer:
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
 
-    async def _pump(self, request: bytes) -> None:
+    async def _pump(self, request: tuple[bytes, ...]) -> None:
         """Send the request, then move every response into the buffer."""
         admission = self._services.admission
         await self._slot.turn()
-        self._call = call = self._services.upstream.call(len(request))
+        self._call = call = self._services.upstream.call(sum(map(len, request)))
         try:
             sending = self._send(call, request)
             del request
@@ -227,7 +227,7 @@ class Answer:
             log.exception("reading from Triton failed")
             raise
 
-    async def _send(self, call: grpc.aio.StreamStreamCall | FarStream, request: bytes) -> None:
+    async def _send(self, call: grpc.aio.StreamStreamCall | FarStream, request: tuple[bytes, ...]) -> None:
         try:
             writing = call.write(request)
             del request

@@ -15,7 +15,7 @@ LONG_TEXT_BYTES = 32 << 10  # 65 ms of a tokenizer
 
 def takes_long(request: WireRequest) -> bool:
     """Whether `preprocess` is busy with it for so long that short requests must not wait for it."""
-    if len(request.message) > LONG_BYTES:
+    if request.size > LONG_BYTES:
         return True
     for place, tensor in enumerate(request.head.inputs):
         if tensor.name == contract.AUDIO.name and sum(tensor.shape) > LONG_CLIPS:

@@ -50,7 +50,9 @@ class Upstream:
         return self._stream(self._channel)
 
     def _stream(self, channel: grpc.aio.Channel) -> grpc.aio.StreamStreamCall:
-        return channel.stream_stream(f"{SERVICE}ModelStreamInfer")(metadata=self._metadata)
+        # Of what is written the pieces are put together where it is sent: of 1 MB and more without the interpreter.
+        open_stream = channel.stream_stream(f"{SERVICE}ModelStreamInfer", request_serializer=b"".join)
+        return open_stream(metadata=self._metadata)
 
     async def unary(self, method: str, request: bytes, timeout_s: float = 10.0) -> bytes:
         """Call a method that has one answer. Raises grpc.aio.AioRpcError."""
@@ -62,7 +64,7 @@ class Upstream:
         """End a request at a step. An unknown id is no error, nor is a Triton that is away."""
         call = self._stream(self._channel)
         try:
-            await call.write(stop_request(step, request_id).SerializeToString())
+            await call.write((stop_request(step, request_id).SerializeToString(),))
             await call.done_writing()
             async for message in call:
                 self._admission.distrusts(message)

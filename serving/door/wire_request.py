@@ -1,7 +1,8 @@
 """A serialised ModelInferRequest, the contents of whose tensors protobuf never sees.
 
 Protobuf copies a clip each time it is set, read or written, and holds the interpreter meanwhile: of 20 MB that is tens
-of milliseconds each time, in which no stream goes on. Here they are copied once, into the message that Triton gets.
+of milliseconds each time, in which no stream goes on. Here they are copied once, into the message that Triton gets;
+what came as a message gets its own id only where it is sent.
 """
 
 from __future__ import annotations
@@ -19,16 +20,24 @@ Piece = bytes | memoryview
 
 
 class WireRequest:
-    """head: everything but raw_input_contents. contents: those, one for each input, as they stand in `message`.
+    """head: everything but raw_input_contents. contents: those, one for each input, as they stand in it.
 
-    request_id: the door's own, which `message` has. Of a field that stands twice in a message the last one counts.
+    parts: the message, in pieces. request_id: the door's own, which they have. Of a field that stands twice in a
+    message the last one counts.
     """
 
-    def __init__(self, head: service_pb2.ModelInferRequest, message: bytes, contents: Sequence[memoryview]):
+    def __init__(
+        self, head: service_pb2.ModelInferRequest, parts: tuple[bytes, ...], contents: Sequence[memoryview]
+    ):
         self.head = head
-        self.message = message
+        self.parts = parts
         self.contents = contents
         self.request_id = head.id
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(map(len, self.parts))
 
     def content(self, wanted: contract.Tensor) -> memoryview:
         """A tensor as it is on the wire; empty for none."""
@@ -46,10 +55,10 @@ class WireRequest:
 
     def whole(self) -> service_pb2.ModelInferRequest:
         """As protobuf has it."""
-        return service_pb2.ModelInferRequest.FromString(self.message)
+        return service_pb2.ModelInferRequest.FromString(b"".join(self.parts))
 
 
-NOTHING = WireRequest(service_pb2.ModelInferRequest(), b"", ())
+NOTHING = WireRequest(service_pb2.ModelInferRequest(), (), ())
 
 
 def written(head: service_pb2.ModelInferRequest, contents: Iterable[Sequence[Piece]]) -> WireRequest:
@@ -67,7 +76,7 @@ def written(head: service_pb2.ModelInferRequest, contents: Iterable[Sequence[Pie
         end = spans[-1][1]
     message = b"".join(parts)
     view = memoryview(message)
-    return WireRequest(head, message, [view[start:end] for start, end in spans])
+    return WireRequest(head, (message,), [view[start:end] for start, end in spans])
 
 
 def read(raw: bytes) -> tuple[WireRequest, str]:
@@ -84,7 +93,7 @@ def read(raw: bytes) -> tuple[WireRequest, str]:
     ]
     del head.raw_input_contents[:]
     own_id = service_pb2.ModelInferRequest(id=head.id).SerializeToString()
-    return WireRequest(head, raw + own_id, contents), client_id
+    return WireRequest(head, (raw, own_id), contents), client_id
 
 
 def _apart(raw: bytes) -> tuple[bytes, list[tuple[int, int]]]:

@@ -53,8 +53,8 @@ def test_the_doors_loop_hands_no_large_request_to_grpc(door: Door, monkeypatch: 
     mixin = grpc.aio._call._StreamRequestMixin
     real = mixin.write
 
-    async def write(call: Any, request: bytes) -> None:
-        written.append((threading.current_thread().name, len(request)))
+    async def write(call: Any, request: tuple[bytes, ...]) -> None:
+        written.append((threading.current_thread().name, sum(map(len, request))))
         await real(call, request)
 
     monkeypatch.setattr(mixin, "write", write)

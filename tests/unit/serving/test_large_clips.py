@@ -112,7 +112,7 @@ def test_protobuf_does_not_see_a_clip() -> None:
         "audio_flamingo", {"audio": [CLIP, b"x"], "prompt": "?", "seed": 1}
     )
     assert found.head.ByteSize() < 1000
-    whole = service_pb2.ModelInferRequest.FromString(found.message)
+    whole = service_pb2.ModelInferRequest.FromString(b"".join(found.parts))
     assert whole.id == found.request_id
     assert openai_api.inputs(whole) == {"audio": [CLIP, b"x"], "prompt": [b"?"]}
     assert [len(content) for content in found.contents] == [len(CLIP) + 9, 5]
