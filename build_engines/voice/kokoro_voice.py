@@ -69,6 +69,8 @@ def build(files: KokoroFiles, output: Path) -> Figures:
         json.dumps(asdict(settings), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
     )
     print(f"  licence: {LICENCE}")
+    if not kokoro.has_vnni():
+        print(f"  {kokoro.NO_VNNI}")
     return verify(files, output)
 
 

@@ -8,6 +8,7 @@ cannot be cut into pieces; instead an answer's first segment is short (`segmente
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,12 @@ SAMPLE_RATE = 24000
 MOST_TOKENS = 510  # per run, without the two end tokens; a style has one row per length
 CPU_INFO = Path("/proc/cpuinfo")
 PRECISE = "session.x64quantprecision"
+NO_VNNI = (
+    "this processor has no VNNI (byte products): the natural voice takes two to three times as long here; where it"
+    " cannot keep up, an answer goes on in the offline voice, which the metric af3_speech_fallbacks counts"
+)
 
+log = logging.getLogger("af3")
 Styles = NDArray[np.float32]  # [510, 256]; row n - 1 is for n tokens
 
 
@@ -103,6 +109,8 @@ class KokoroSynthesizer:
         """Load from `engines/<target>/voice/`. Falls back to the CPU when ONNX Runtime lacks the provider."""
         settings = KokoroSettings.read(folder)
         styles = np.load(folder / STYLES_FILE, mmap_mode="r")
+        if provider == "CPUExecutionProvider" and not has_vnni():
+            log.warning("%s", NO_VNNI)
         return cls(settings, load_session(folder / MODEL_FILE, provider, threads), styles)
 
     def voice(self, name: str, rate: float) -> KokoroVoice:

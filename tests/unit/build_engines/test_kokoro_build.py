@@ -54,6 +54,25 @@ def test_no_integer_convolution_is_left_and_all_weights_are_signed(published: Pa
     assert {types[node.input[1]] for node in products} == {onnx.TensorProto.INT8}
 
 
+@pytest.mark.parametrize("flags", ["avx2", "avx2 avx512_vnni"])
+def test_a_slow_processor_is_named_at_the_build_and_at_the_start(
+    published: Path,
+    tmp_path: Path,
+    flags: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"flags\t\t: fpu {flags} sse2\n")
+    monkeypatch.setattr(kokoro, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(kokoro_voice, "verify", lambda *_: {})  # exact only as the real processor needs it
+    run([choose_voice.stage(str(published))], tmp_path)
+    kokoro.KokoroSynthesizer.load(tmp_path / "voice").close()
+    slow = "vnni" not in flags
+    assert (kokoro.NO_VNNI in capsys.readouterr().out) == slow
+    assert (kokoro.NO_VNNI in caplog.text) == slow
+
+
 def test_a_build_writes_a_voice_with_its_names_and_licence(published: Path, tmp_path: Path) -> None:
     stamps = run([choose_voice.stage(str(published))], tmp_path)
     assert stamps["voice"].figures == {"waveform_difference": 0.0}
