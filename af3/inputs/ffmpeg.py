@@ -34,8 +34,8 @@ DECODERS = (
     "pcm_alaw,pcm_mulaw,pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,"
     "pcm_f32be,pcm_f64le,pcm_f64be,pcm_s64le,pcm_s64be,dsd_lsbf,dsd_msbf,dsd_lsbf_planar,dsd_msbf_planar"
 )
-# Containers of one track whose header names its codec. To find out what it cannot name, ffmpeg reads 5 MB, where a
-# packet may be one byte: 8 s of processor time for 2 MB that it then refuses.
+# Containers of one track whose header names its codec. Where ffmpeg does not know that codec it reads up to 5 MB to
+# learn more: in packets of one byte, 2 MB took 8 s of processor time, and then it gave up.
 CODEC_IN_HEADER = {"wav", "w64", "caf", "aiff", "au", "voc", "sox", "iff", "tta", "ast", "dsf"}
 HEADER_PROBE = ("-probesize", str(1 << 18))
 VARIABLE = "AF3_FFMPEG"

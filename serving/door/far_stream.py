@@ -86,7 +86,7 @@ class FarStream:
         self._changed = asyncio.Event()
 
     async def write(self, message: tuple[bytes, ...]) -> None:
-        """Send the message that the pieces are. Returns when gRPC has it, or cannot send it: then reading tells."""
+        """Send a message, given in pieces. Returns when gRPC has it, or cannot send it: then reading tells."""
         messages = [message]
         del message  # who sends it gives its memory back
         self._far.run(self._carry(messages))

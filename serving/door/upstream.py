@@ -50,7 +50,7 @@ class Upstream:
         return self._stream(self._channel)
 
     def _stream(self, channel: grpc.aio.Channel) -> grpc.aio.StreamStreamCall:
-        # Of what is written the pieces are put together where it is sent: of 1 MB and more without the interpreter.
+        # The pieces of a message are joined in the thread that sends it. Joining 1 MB or more, Python lets others run.
         open_stream = channel.stream_stream(f"{SERVICE}ModelStreamInfer", request_serializer=b"".join)
         return open_stream(metadata=self._metadata)
 

@@ -2,7 +2,7 @@
 
 Protobuf copies a clip each time it is set, read or written, and holds the interpreter meanwhile: of 20 MB that is tens
 of milliseconds each time, in which no stream goes on. Here they are copied once, into the message that Triton gets;
-what came as a message gets its own id only where it is sent.
+what came as a message is put together with the door's id only where it is sent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Piece = bytes | memoryview
 
 
 class WireRequest:
-    """head: everything but raw_input_contents. contents: those, one for each input, as they stand in it.
+    """head: everything but raw_input_contents. contents: those, one for each input, as they stand in `parts`.
 
     parts: the message, in pieces. request_id: the door's own, which they have. Of a field that stands twice in a
     message the last one counts.

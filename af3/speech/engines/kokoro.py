@@ -34,7 +34,8 @@ CPU_INFO = Path("/proc/cpuinfo")
 PRECISE = "session.x64quantprecision"
 NO_VNNI = (
     "this processor has no VNNI (byte products): the natural voice takes two to three times as long here; where it"
-    " cannot keep up, an answer goes on in the offline voice, which the metric af3_speech_fallbacks counts"
+    " cannot keep up, an answer goes on in the offline voice (unless `fallback` is off), which the metric"
+    " af3_speech_fallbacks counts"
 )
 
 log = logging.getLogger("af3")
