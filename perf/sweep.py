@@ -132,12 +132,13 @@ def _machine(target: str, manifest: Manifest) -> dict[str, Any]:
         "precision": manifest.precision.model_dump(),
         "cores": os.cpu_count(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "python": platform.python_version(),
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the machine's processor."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 

@@ -46,14 +46,14 @@ def rows(lengths_s: Sequence[float], count: int, question: str = "What do you he
     return [_row(lengths_s[number % len(lengths_s)], next(_numbers), question) for number in range(count)]
 
 
-def clip(seconds: float, number: int) -> bytes:
-    """Make clip `number` of that length as a file: sounds of the samples, in an order and at a loudness of its own.
+def clip(seconds: float, number: int, kind: str = "") -> bytes:
+    """Make clip `number` of that length, WAV or FLAC: sounds of the samples, in an order and at a loudness of its own.
 
     None of its windows equals one of another number, so no cache has it; none is silence, which every clip could share.
     """
     length = round(seconds * audio.SAMPLE_RATE)
     file = io.BytesIO()
-    kind = "FLAC" if seconds >= FLAC_FROM_S else "WAV"
+    kind = kind or ("FLAC" if seconds >= FLAC_FROM_S else "WAV")
     soundfile.write(file, _sound(length, number), audio.SAMPLE_RATE, format=kind)
     return file.getvalue()
 

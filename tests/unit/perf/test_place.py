@@ -11,6 +11,7 @@ LAUNCHER = """
 import os, signal
 open("pid", "w").write(str(os.getpid()))
 print("  gRPC     127.0.0.1:1", flush=True)
+print("  HTTP     http://127.0.0.1:3", flush=True)
 print("  metrics  http://127.0.0.1:2/metrics", flush=True)
 signal.pause()
 """
