@@ -3,6 +3,6 @@
 LONGEST_WAIT_S = 0.05  # 20 updates a second look smooth, whatever the load
 
 
-def gap_s(answers: int, most_responses_per_s: float) -> float:
-    """Least seconds between two responses of an answer, so that `answers` together keep to the limit."""
-    return min(LONGEST_WAIT_S, answers / most_responses_per_s)
+def gap_s(answers: int, most_responses_per_s: float, least_s: float = 0.0) -> float:
+    """Seconds between two responses of an answer, so that `answers` together keep to the limit; at least `least_s`."""
+    return min(LONGEST_WAIT_S, max(least_s, answers / most_responses_per_s))

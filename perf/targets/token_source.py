@@ -22,7 +22,7 @@ class TritonPythonModel:
 
     def initialize(self, args):
         settings = LlmSettings.from_config(json.loads(args["model_config"]))
-        self._streams = Streams(settings.most_responses_per_s)
+        self._streams = Streams(settings.most_responses_per_s, settings.least_gap_ms / 1000)
         self._left = {}  # request id → (stream, tokens still to send)
         self._changed = threading.Condition()
         self._closed = False

@@ -65,6 +65,7 @@ class LlmSettings(StepSettings):
     newcomer_slots: of the slots, kept free for callers that have less than their share (the door sees to it).
     prefix_cache_mib: ONNX Runtime only, size of the prefix cache; 0 turns it off.
     most_responses_per_s: of all answers together; tokens that come faster share a response.
+    least_gap_ms: between two responses of one answer, however few answers there are.
     The others are vLLM's. python: relative to this repository. gpu_memory_fraction: of each GPU, for weights and
     KV cache. tensor_parallel: GPUs that share the weights. kv_cache_gib: on a CPU, at least.
     """
@@ -75,6 +76,7 @@ class LlmSettings(StepSettings):
     prefill_tokens: int = Field(ge=1)
     threads: int = Field(ge=0)
     most_responses_per_s: float = Field(1000, gt=0, allow_inf_nan=False)
+    least_gap_ms: int = Field(0, ge=0, le=50)
     engine: Literal["onnxruntime", "vllm"] = "onnxruntime"
     python: Path = Path(".venv-vllm/bin/python")
     gpu_memory_fraction: float = Field(0.8, gt=0, lt=1)

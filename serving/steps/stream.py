@@ -20,18 +20,19 @@ from serving.steps import adapter
 class Streams:
     """All answers of the step; together they send about `most_responses_per_s`. Thread-safe."""
 
-    def __init__(self, most_responses_per_s: float, clock: Clock | None = None):
-        """clock: measures how long a token waits."""
+    def __init__(self, most_responses_per_s: float, least_gap_s: float = 0.0, clock: Clock | None = None):
+        """least_gap_s: between two responses of one answer. clock: measures how long a token waits."""
         self.clock = clock or Clock()
         self.lock = threading.Lock()  # an answer's responses leave in the order of its tokens
         self.begun = 0  # answers that have a token and no end
         self._most_responses_per_s = most_responses_per_s
+        self._least_gap_s = least_gap_s
         self._held: dict[str, Stream] = {}
         self._watch = StallWatch(LONGEST_WAIT_S, self._let_go, self.clock, "held-tokens")
 
     def next_s(self, now: float) -> float:
         """When an answer that sends a response now may send the next."""
-        return now + gap_s(self.begun, self._most_responses_per_s)
+        return now + gap_s(self.begun, self._most_responses_per_s, self._least_gap_s)
 
     def hold(self, stream: Stream) -> None:
         """Send the tokens of a stream if no other comes within LONGEST_WAIT_S."""

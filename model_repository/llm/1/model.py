@@ -19,7 +19,7 @@ class TritonPythonModel:
     def initialize(self, args):
         settings = LlmSettings.from_config(json.loads(args["model_config"]))
         self._adapters = Manifest.read(settings.engine_dir).adapters
-        self._streams = Streams(settings.most_responses_per_s)
+        self._streams = Streams(settings.most_responses_per_s, settings.least_gap_ms / 1000)
         self._engine = load_engine(settings, LlmObserver())
 
     def execute(self, requests):

@@ -41,9 +41,9 @@ class Answer:
 class Step:
     """100 responses a second: one answer may send one in 10 ms."""
 
-    def __init__(self, most_responses_per_s: float = 100) -> None:
+    def __init__(self, most_responses_per_s: float = 100, least_gap_s: float = 0.0) -> None:
         self.clock = HandClock()
-        self.streams = Streams(most_responses_per_s, self.clock)
+        self.streams = Streams(most_responses_per_s, least_gap_s, self.clock)
         self._names = map(str, count())
 
     def answer(self, most_tokens: int = 1) -> Answer:
@@ -92,6 +92,21 @@ def test_the_first_token_never_waits_and_the_next_ones_travel_together(step: Ste
     assert answer.sent == [[0], [1, 2, 3, 4]]
     answer.push(5)
     assert answer.sent == [[0], [1, 2, 3, 4]]
+
+
+def test_an_answer_that_is_alone_waits_for_its_least_gap_too() -> None:
+    step = Step(least_gap_s=0.02)
+    answer = step.answer()
+    answer.push(0)
+    answer.push(1)
+    step.later(0.0199)
+    answer.push(2)
+    assert answer.sent == [[0]]
+    step.later(0.0002)
+    answer.push(3)
+    answer.push(4, final=True)
+    assert answer.sent == [[0], [1, 2, 3], [4]]  # the end never waits
+    step.streams.close()
 
 
 def test_the_more_answers_the_longer_each_waits_but_never_longer_than_a_reader_notices(step: Step) -> None:
