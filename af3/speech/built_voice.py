@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from af3.speech.engines import espeak
+from af3.speech.engines.offline_voices import VOICES
 
 VOICE_FOLDER = "voice"
 SETTINGS_FILE = "voice.json"  # in that folder; its fields depend on the engine, but all have a `name`
@@ -26,7 +26,7 @@ def available_voices(engine_dir: Path) -> tuple[str, ...]:
     """Names of all voices, the default first."""
     settings = voice_settings(engine_dir / VOICE_FOLDER)
     built = () if settings is None else tuple(settings.get("voices", [settings["name"]]))
-    return built + tuple(espeak.VOICES)
+    return built + tuple(VOICES)
 
 
 def voice_settings(folder: Path) -> dict | None:

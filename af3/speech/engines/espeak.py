@@ -20,18 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from af3.python_program import python_program
+from af3.speech.engines.offline_voices import VOICES
 from af3.speech.segmenter import INSTANT
 from af3.speech.spoken.english import in_english
 from af3.speech.voice import Pcm, VoiceFailed
 
-# Our name → eSpeak NG's: a language, then a speaker variant.
-VOICES = {
-    "en-us": "en-us",
-    "en-us-female": "en-us+f3",
-    "en-us-low": "en-us+m3",
-    "en-gb": "en-gb-x-rp",
-    "en-gb-female": "en-gb-x-rp+f2",
-}
 SAMPLE_RATE = 22050  # of every voice in the wheel
 WORDS_PER_MINUTE = 175  # eSpeak NG's default; it accepts 80 to 450
 STEP_TIMEOUT_S = 5.0  # 100 ms of audio take a fraction of a millisecond; this long is a hang
