@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from perf import traffic
-from perf.peers import exact, report
+from perf.peers import comparison, exact
 from perf.peers.asking import RefusedError, load, question
 from perf.peers.servers import QUESTION, SERVERS, PeerError, Server
 from perf.sweep import RESULTS, processor
@@ -62,8 +62,8 @@ def main() -> int:
         print(f"perf.peers: {error}", file=sys.stderr)
         return 2
     (folder / "raw.json").write_text(json.dumps(raw, indent=1) + "\n")
-    report.write(raw, folder)
-    print("\n".join(report.verdicts(raw)))
+    comparison.write(raw, folder)
+    print("\n".join(comparison.verdicts(raw)))
     print(f"report: {folder}/report.md; raw figures: {folder}/raw.json")
     return (
         1 if any(not measured["figures"] or measured["figures"]["errors"] for measured in raw["loads"]) else 0
@@ -84,7 +84,7 @@ def _alone(arguments: argparse.Namespace, raw: dict[str, Any]) -> None:
             same = asyncio.run(exact.compare(server, asked, expected))
             raw["exact"][name] = asdict(same)
         _say(
-            f"{name}: first answer after {server.start_s:.1f} s, {server.memory_bytes / report.MIB:.0f} MiB,"
+            f"{name}: first answer after {server.start_s:.1f} s, {server.memory_bytes / comparison.MIB:.0f} MiB,"
             f" {same.same} of {same.asked} answers as Transformers', {same.refused} refused"
         )
 
@@ -165,7 +165,7 @@ def _parse() -> argparse.Namespace:
         "--no-long", dest="long", action="store_false", help=f"without answers of {LONG_TOKENS} tokens"
     )
     arguments = parser.parse_args()
-    if report.OURS not in arguments.servers:
+    if comparison.OURS not in arguments.servers:
         parser.error("--servers: ours must be one of them, every ratio is against it")
     return arguments
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from perf.peers import report, servers
+from perf.peers import comparison, servers
 from perf.peers.asking import Answer, RefusedError, figures, load, question
 from tests.support.processes import alive
 
@@ -141,12 +141,12 @@ def raw(rate: float, first_s: float, start_s: float = 1.0) -> dict[str, Any]:
 
 
 def test_the_report_says_what_was_met_and_what_was_missed(tmp_path: Path) -> None:
-    report.write(raw(7.0, 0.5), tmp_path)
+    comparison.write(raw(7.0, 0.5), tmp_path)
     told = (tmp_path / "report.md").read_text()
     assert "| 8 | vLLM | 2.00 | 1 | 1000 | 1000 | 1.00 | 100 | 3.50 | 2.00 |" in told
     assert "| vLLM | 1.0 | 200 | 300 | 6 of 8, 2 refused |" in told
     assert (tmp_path / "throughput.png").stat().st_size and (tmp_path / "clip_length.png").stat().st_size
-    assert [line.endswith(": met") for line in report.verdicts(raw(7.0, 0.5))] == [True, True]
+    assert [line.endswith(": met") for line in comparison.verdicts(raw(7.0, 0.5))] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_the_report_says_what_was_met_and_what_was_missed(tmp_path: Path) -> Non
     ids=["slower than wanted", "first token later", "start"],
 )
 def test_one_figure_below_its_goal_is_a_miss(run: dict[str, Any], missed: int) -> None:
-    lines = report.verdicts(run)
+    lines = comparison.verdicts(run)
     assert [line.endswith("**missed**") for line in lines] == [index == missed for index in range(2)]
 
 
