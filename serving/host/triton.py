@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from af3 import contract
 from serving import audio_usage, heartbeat
 from serving.address import DEFAULT_PORTS, KEY_HEADER, Ports, ServerCrashed, ServerError, claim
 from serving.host.exit_watch import ExitWatch
@@ -203,6 +204,10 @@ def _command(config: str, models: Path, ports: Ports, host: str) -> list[str]:
         f"--http-port={ports.http}",
         f"--metrics-port={ports.metrics}",
         "--model-control-mode=none",
+        # The configs are complete. To look for more, Triton starts every Python step once without loading it.
+        "--disable-auto-complete-config",
+        # Triton's 4 would start the fifth step when another is ready.
+        f"--model-load-thread-count={len(contract.AUDIO_FLAMINGO_SPEECH.steps)}",
         f"--backend-config=python,shm-region-prefix-name={_shm_prefix(ports)}",
         f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
     ]

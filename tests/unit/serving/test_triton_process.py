@@ -60,6 +60,14 @@ def test_the_steps_are_found_by_their_names(server: Server) -> None:
     assert sorted(server.steps().values()) == ["llm", "tts"]
 
 
+def test_every_step_is_started_at_once_and_only_once(server: Server) -> None:
+    words = Path(f"/proc/{server.pid}/cmdline").read_text().split("\0")
+    steps = list(triton.REPOSITORY.glob("model_repository/*/1/model.py"))
+    (threads,) = (word for word in words if word.startswith("--model-load-thread-count="))
+    assert int(threads.partition("=")[2]) == len(steps) > 4  # Triton's own number
+    assert "--disable-auto-complete-config" in words
+
+
 def test_the_step_that_dies_is_named_at_once(server: Server) -> None:
     (pid,) = [pid for pid, name in server.steps().items() if name == "tts"]
     with server.exit_watch() as watch:
