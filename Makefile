@@ -134,7 +134,8 @@ $(PEERS)/ready: requirements/peers-llama.txt requirements/peers-llama-source.txt
 	$(PEERS)/llama/$(PEERS_PIP) --no-deps --require-hashes -r requirements/peers-llama.txt
 	$(PEERS)/llama/bin/python -m pip download --quiet --no-deps --no-binary :all: --require-hashes \
 		-r requirements/peers-llama-source.txt -d $(PEERS)/source
-	tar --extract --gzip --file $(PEERS)/source/*.tar.gz --directory $(PEERS) --strip-components 2 --wildcards '*/vendor/llama.cpp'
+	tar --extract --gzip --file $(PEERS)/source/*.tar.gz --directory $(PEERS) --strip-components 2 \
+		--wildcards --no-wildcards-match-slash '*/vendor/llama.cpp'
 	rm -r $(PEERS)/source
 	@touch $@
 

@@ -22,7 +22,7 @@ def at_rest() -> list[Finding]:
         assert place.pid is not None and place.ready_s is not None
         memory = observe.memory_bytes(place.pid)
     return [
-        Finding("ready after `make serve`", "≤ 8 s", f"{place.ready_s:.1f} s", place.ready_s <= 8),
+        Finding("ready after `make serve`", "≤ 5 s", f"{place.ready_s:.1f} s", place.ready_s <= 5),
         Finding(
             "memory at rest, all processes", "≤ 1.2 GB", f"{memory / MIB:.0f} MiB", memory <= 1_200_000_000
         ),
