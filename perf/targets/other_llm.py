@@ -21,11 +21,11 @@ HOST = "127.0.0.1"
 
 @contextmanager
 def server(
-    source: str, steps: Sequence[str] = STEPS, most_responses_per_s: Mapping[str, int] | None = None
+    source: str, steps: Sequence[str] = STEPS, overrides: Mapping[str, Mapping[str, int]] | None = None
 ) -> Iterator[Place]:
     """Serve `steps` on Triton, with the file `source` as the model.py of `llm`.
 
-    most_responses_per_s: overrides this setting of the steps that it names.
+    overrides: settings by step, instead of those of its config.
     """
     with tempfile.TemporaryDirectory(prefix="af3-perf-") as name:
         models = Path(name) / "models"
@@ -36,18 +36,21 @@ def server(
         (models / "llm" / "1").mkdir(parents=True)
         (models / "llm" / "configs").symlink_to(MODEL_REPOSITORY / "llm" / "configs")
         (models / "llm" / "1" / "model.py").symlink_to(Path(__file__).with_name(source))
-        for step, most in (most_responses_per_s or {}).items():
-            _override(models / step, "most_responses_per_s", most)
+        for step, settings in (overrides or {}).items():
+            _override(models / step, settings)
         with Server("cpu", Path.cwd(), Path(name) / "log", Ports(0, 0, 0), models=models) as server:
             server.wait_until(lambda: answers(server.url), 60)
             yield Place(server.url, f"http://{HOST}:{server.ports.metrics}/metrics", server.pid)
 
 
-def _override(step: Path, key: str, value: int) -> None:
-    """Replace the link to the CPU config by a copy in which this setting has this value."""
+def _override(step: Path, settings: Mapping[str, int]) -> None:
+    """Replace the link to the CPU config by a copy in which these settings have these values."""
     lines = (step / "configs" / "cpu.pbtxt").read_text().splitlines()
-    others = [line for line in lines if f'key: "{key}"' not in line]
-    changed = [*others, f'parameters {{ key: "{key}" value: {{ string_value: "{value}" }} }}']
+    changed = [line for line in lines if not any(f'key: "{key}"' in line for key in settings)]
+    changed += [
+        f'parameters {{ key: "{key}" value: {{ string_value: "{value}" }} }}'
+        for key, value in settings.items()
+    ]
     (step / "configs").unlink()
     (step / "configs").mkdir()
     (step / "configs" / "cpu.pbtxt").write_text("\n".join(changed) + "\n")
