@@ -82,10 +82,11 @@ async def ask(client: httpx2.AsyncClient, url: str, body: bytes) -> Answer:
             pieces.append((time.perf_counter(), piece))
     if reply.status_code != 200:
         raise RefusedError(f"HTTP {reply.status_code}: {b''.join(piece for _, piece in pieces)[:300]!r}")
-    return _answer(sent_s, pieces)
+    return read_answer(sent_s, pieces)
 
 
-def _answer(sent_s: float, pieces: Sequence[tuple[float, bytes]]) -> Answer:
+def read_answer(sent_s: float, pieces: Sequence[tuple[float, bytes]]) -> Answer:
+    """Read the events from the bytes and the times at which they came. Raises RefusedError."""
     texts, texts_s, tokens, ended_s = [], [], 0, sent_s
     for at_s, event in _events(pieces):
         if "error" in event:

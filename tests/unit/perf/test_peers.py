@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from perf.peers import comparison, servers
-from perf.peers.asking import Answer, RefusedError, figures, load, question
+from perf.peers.asking import Answer, RefusedError, figures, load, question, read_answer
 from tests.support.processes import alive
 
 
@@ -58,14 +58,21 @@ def body(number: int) -> bytes:
 
 def test_a_load_asks_each_question_once_and_counts_the_tokens_that_the_server_counted() -> None:
     whole = event("") + event("I hear") + event(" it.") + event(tokens=3) + b"data: [DONE]\n\n"
-    # Cut inside an event: the client must not read half of one.
-    with answering([whole[:50], whole[50:]]) as (url, asked):
+    with answering([whole]) as (url, asked):
         found = asyncio.run(load(url, [body(number) for number in range(7)], 3, 60))
     assert found.answers == 7 and found.errors == 0
     assert found.tokens_per_s == pytest.approx(3 * found.requests_per_s)
     clips = [one["messages"][0]["content"][0]["input_audio"]["data"] for one in asked]
     assert len(set(clips)) == len(clips) == 7
     assert all(one["ignore_eos"] and one["temperature"] == 0 and one["max_tokens"] == 3 for one in asked)
+
+
+def test_an_answer_is_the_same_wherever_its_bytes_are_cut() -> None:
+    whole = event("I hear") + event(" it.") + event(tokens=3) + b"data: [DONE]\n\n"
+    for cut in range(len(whole)):
+        answer = read_answer(0.0, [(1.0, whole[:cut]), (2.0, whole[cut:])])
+        assert (answer.text, answer.tokens) == ("I hear it.", 3)
+        assert answer.texts_s[-1] == (1.0 if cut >= len(event("I hear") + event(" it.")) - 1 else 2.0)
 
 
 def test_a_load_ends_when_its_time_is_over() -> None:
