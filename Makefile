@@ -114,12 +114,6 @@ $(VLLM_VENV)/ready-rtx: requirements/vllm-gpu.txt requirements/rtx.txt $(READY)
 	$(PY) -m pip install --quiet -r requirements/rtx.txt
 	@touch $@
 
-.cache/random-af3/config.json: | $(READY_BUILD)
-	$(PY) -m training.random_model .cache/random-af3
-
-ifeq ($(CHECKPOINT),.cache/random-af3)
-engines: .cache/random-af3/config.json
-endif
 # What perf.peers measures beside this server, an environment each. vLLM's is that of .venv-vllm with readers of sound.
 PEERS = .venv-peers
 PEERS_PIP = bin/python -m pip install --quiet --disable-pip-version-check
@@ -139,11 +133,17 @@ $(PEERS)/ready: requirements/peers-llama.txt requirements/peers-llama-source.txt
 	rm -r $(PEERS)/source
 	@touch $@
 
-setup-peers: $(READY_TEST) $(PEERS)/ready ## vLLM, transformers serve and llama.cpp for CPUs in .venv-peers (6 GB)
+setup-peers: $(READY_TEST) $(PEERS)/ready ## vLLM, transformers serve and llama.cpp for CPUs, in .venv-peers and .venv-vllm (6 GB)
 
 peers: $(READY_TEST) $(PEERS)/ready $(ENGINES) ## vLLM, transformers serve and llama.cpp beside this server, in one run: QUICK=1
 	$(PY) -m perf.peers $(if $(QUICK),--rounds 1 --clips 5 29 --clients 1 8 --no-long)
 
+.cache/random-af3/config.json: | $(READY_BUILD)
+	$(PY) -m training.random_model .cache/random-af3
+
+ifeq ($(CHECKPOINT),.cache/random-af3)
+engines: .cache/random-af3/config.json
+endif
 engines: $(READY_BUILD) $(if $(WITH_VLLM),$(VLLM_READY)) ## build what the server runs, over what is there: GPU=cpu|any|rtx|h100|…|auto LLM=vllm ADAPTERS= CHECKPOINT= PRECISION= AUDIO= THINK=1 VOICE= DRY_RUN=1
 	$(PY) -m build_engines --target $(GPU) --checkpoint $(CHECKPOINT) --output engines/$(TARGET) \
 		$(if $(LLM),--llm $(LLM)) $(foreach pair,$(ADAPTERS),--adapter $(pair)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(AUDIO),--audio-seconds $(AUDIO)) $(if $(THINK),--think) $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(VOICE),--voice $(VOICE)) $(if $(DRY_RUN),--dry-run)

@@ -19,10 +19,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from af3.manifest import ManifestError
 from perf import traffic
 from perf.peers import comparison, exact
 from perf.peers.asking import RefusedError, load, question
 from perf.peers.servers import QUESTION, SERVERS, PeerError, Server
+from perf.place import PlaceError
 from perf.sweep import RESULTS, processor
 
 LONG_TOKENS = 256
@@ -58,7 +60,7 @@ def main() -> int:
                 (folder / "raw.json").write_text(json.dumps(raw, indent=1) + "\n")
             for server in servers:
                 raw["servers"][server.name]["memory_after_bytes"] = server.memory()
-    except PeerError as error:
+    except (ManifestError, PeerError, PlaceError) as error:
         print(f"perf.peers: {error}", file=sys.stderr)
         return 2
     (folder / "raw.json").write_text(json.dumps(raw, indent=1) + "\n")

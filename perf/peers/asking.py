@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import httpx2
@@ -141,11 +142,7 @@ def figures(answers: Sequence[Answer], errors: int, processor_s: float) -> Figur
     """Rates count from the first question to the end of the last answer."""
     busy_s = max(answer.ended_s for answer in answers) - min(answer.sent_s for answer in answers)
     first = spread([answer.texts_s[0] - answer.sent_s for answer in answers])
-    gaps = [
-        after - before
-        for answer in answers
-        for before, after in zip(answer.texts_s, answer.texts_s[1:], strict=False)
-    ]
+    gaps = [after - before for answer in answers for before, after in pairwise(answer.texts_s)]
     shares = [(a.texts_s[-1] - a.texts_s[0]) / (a.tokens - 1) for a in answers if a.tokens > 1]
     return Figures(
         answers=len(answers),
