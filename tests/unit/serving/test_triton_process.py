@@ -182,6 +182,10 @@ def test_nothing_is_left_in_shared_memory(stand_in: Path) -> None:
 def test_what_another_user_left_in_shared_memory_stops_no_start(
     stand_in: Path, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
 ) -> None:
+    memory = stand_in / "shm"
+    memory.mkdir()
+    # Not the machine's own: a server that another test starts meanwhile would sweep it.
+    monkeypatch.setattr(triton, "SHARED_MEMORY", memory)
     dead = subprocess.Popen(["true"])
     dead.wait()
     left = triton.SHARED_MEMORY / f"af3-{triton._pid_namespace()}-{dead.pid}-1-x"
@@ -195,18 +199,14 @@ def test_what_another_user_left_in_shared_memory_stops_no_start(
 
     left.touch()
     strange.touch()
-    try:
-        with monkeypatch.context() as patched:
-            patched.setattr(Path, "unlink", refused)
-            with Server("cpu", stand_in, stand_in / "log", Ports(0, 0, 0)):
-                pass
-        assert left.exists() and strange.exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refused)
         with Server("cpu", stand_in, stand_in / "log", Ports(0, 0, 0)):
             pass
-        assert not left.exists()
-    finally:
-        for path in (left, strange):
-            path.unlink(missing_ok=True)
+    assert left.exists() and strange.exists()
+    with Server("cpu", stand_in, stand_in / "log", Ports(0, 0, 0)):
+        pass
+    assert not left.exists()
 
 
 def test_an_exit_watch_may_be_waited_for_while_others_work() -> None:
