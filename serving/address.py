@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import tempfile
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,8 @@ DEFAULT_PORTS = Ports()
 KEY_HEADER = "af3-key"  # opens the Triton behind the door
 
 
-def claim(ports: Ports, host: str) -> Ports:
-    """The ports, checked to be free; 0 replaced by one that is. Raises ServerError."""
+def claim(ports: Ports, host: str, besides: Collection[int] = ()) -> Ports:
+    """The ports, checked to be free; 0 replaced by one that is, but none of `besides`. Raises ServerError."""
     given = [port for port in vars(ports).values() if port]
     for name, port in vars(ports).items():
         if not 0 <= port <= 65535:
@@ -49,6 +50,9 @@ def claim(ports: Ports, host: str) -> Ports:
         for name, port in vars(ports).items():
             try:
                 listener = stack.enter_context(listen(host, port))
+                # What was chosen before is free until it is listened on, and may be chosen again.
+                while not port and listener.getsockname()[1] in besides:
+                    listener = stack.enter_context(listen(host, port))
             except OSError as error:
                 raise ServerError(_sentence(name, port, host, error)) from None
             found.append(listener.getsockname()[1])

@@ -85,7 +85,7 @@ def _serve(
 ) -> int:
     log = settings.log or _temporary_log()
     ports = claim(Ports(settings.grpc_port, settings.http_port, settings.metrics_port), settings.host)
-    triton = TritonAddress(claim(Ports(0, 0, 0), INSIDE), secrets.token_hex(16))
+    triton = TritonAddress(claim(Ports(0, 0, 0), INSIDE, vars(ports).values()), secrets.token_hex(16))
     certificates = tls.from_options(settings.tls_cert, settings.tls_key, settings.tls_ca)
     extra += trace_options(settings.trace_url)
     manifest = Manifest.read(engines)

@@ -20,7 +20,8 @@ class Supervised:
 
     def __init__(self, folder: Path, config: str, patience: Patience, models: Path = MODEL_REPOSITORY):
         triton = TritonAddress(claim(Ports(0, 0, 0), HOST), "key")
-        self.door = Door(triton, HOST, claim(Ports(0, 0, 0), HOST))
+        ports = claim(Ports(0, 0, 0), HOST, vars(triton.ports).values())
+        self.door = Door(triton, HOST, ports)
         self.said: list[str] = []
         self.server: Server | None = None
         self.ending = threading.Event()

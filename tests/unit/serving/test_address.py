@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from serving import address
 from serving.address import Ports, ServerError, claim, listen, location
 
 HOST = "127.0.0.1"
@@ -22,6 +23,15 @@ def test_ports_that_are_free_are_given() -> None:
     found = claim(Ports(0, 0, 0), HOST)
     assert len(set(vars(found).values())) == 3
     assert claim(found, HOST) == found
+
+
+def test_a_port_that_is_promised_is_not_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    promised = claim(Ports(0, 0, 0), HOST)
+    chosen = iter((promised.metrics, promised.grpc))
+    monkeypatch.setattr(address, "listen", lambda host, port: listen(host, port or next(chosen, 0)))
+    found = claim(Ports(0, 0, 0), HOST, vars(promised).values())
+    assert not set(vars(found).values()) & set(vars(promised).values())
+    assert not list(chosen)
 
 
 def test_who_holds_a_port_is_named() -> None:
