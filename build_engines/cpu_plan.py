@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+from build_engines.int4_block import block_size
 from build_engines.memory_plan import BF16_BYTES, FP32_BYTES, Geometry, amount
 from build_engines.source.reach import Reach
-
-INT4_BLOCK = 32  # weights that share a scale, as in build_engines/llm/quantize.py
-# Of one weight of a matrix.
-WEIGHT_BYTES = {"fp32": FP32_BYTES, "bf16": BF16_BYTES, "int4": 1 / 2 + FP32_BYTES / INT4_BLOCK}
 
 
 def llm_bytes(geometry: Geometry, precision: str) -> int:
@@ -15,8 +12,14 @@ def llm_bytes(geometry: Geometry, precision: str) -> int:
     table = geometry.vocab_size * geometry.hidden_size
     rest = geometry.llm_weights - 2 * table - geometry.quantised_weights  # norms and biases
     wide = BF16_BYTES if precision == "bf16" else FP32_BYTES
-    matrices = int((geometry.quantised_weights + table) * WEIGHT_BYTES[precision])
+    matrices = int((geometry.quantised_weights + table) * _weight_bytes(geometry, precision))
     return matrices + (table + rest) * wide
+
+
+def _weight_bytes(geometry: Geometry, precision: str) -> float:
+    """Of one weight of a matrix."""
+    int4 = 1 / 2 + FP32_BYTES / block_size(geometry.hidden_size)
+    return {"fp32": FP32_BYTES, "bf16": BF16_BYTES, "int4": int4}[precision]
 
 
 def encoder_bytes(geometry: Geometry) -> int:

@@ -25,7 +25,8 @@ from tqdm import tqdm
 from transformers import Qwen2Config
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
-from build_engines.llm.quantize import BLOCK, quantize_int4
+from build_engines.int4_block import block_size
+from build_engines.llm.quantize import quantize_int4
 from build_engines.source.checkpoint import Checkpoint
 
 Precision = Literal["fp32", "int4"]
@@ -187,7 +188,7 @@ class DecoderWriter:
             K=inputs,
             N=outputs,
             bits=4,
-            block_size=BLOCK,
+            block_size=block_size(inputs),
             accuracy_level=4,  # int8 activations: several times faster on a CPU than fp32 ones
         )
 
