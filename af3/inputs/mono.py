@@ -59,8 +59,10 @@ class Mono:
         if self._rate_hz != SAMPLE_RATE:
             self._blocks.append(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
         samples = math.ceil(min(self.frames * SAMPLE_RATE / self._rate_hz, self._max_seconds * SAMPLE_RATE))
-        pcm = np.concatenate(self._blocks)
-        pcm = np.pad(pcm, (0, max(0, samples - len(pcm))))[:samples]
+        pcm = self._blocks[0] if len(self._blocks) == 1 else np.concatenate(self._blocks)
+        if len(pcm) < samples:
+            pcm = np.pad(pcm, (0, samples - len(pcm)))
+        pcm = pcm[:samples]
         if clip_token_count(pcm) == 0:
             raise invalid(
                 f"{self._name}: {len(pcm) / SAMPLE_RATE * 1000:.0f} ms is too short to hear (more than 20 ms is"

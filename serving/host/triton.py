@@ -30,6 +30,9 @@ CLOSED_BY_KEY = ("health", "metadata", "inference", "model-config", "statistics"
 SHARED_MEMORY = Path("/dev/shm")
 STUB = "triton_python_backend_stub"
 TRITON = "tritonserver"
+# The arrays of the next request lie where those of the last one did. By default glibc gave their pages back after
+# every request, and a clip of 29 s cost preprocess 2 000 page faults, 4.5 ms.
+KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(8 << 20), "MALLOC_TRIM_THRESHOLD_": str(32 << 20)}
 CHILD = Path(__file__).with_name("child.py")
 # Triton's Python backend gives these paths to a shell, unquoted.
 UNQUOTED = re.compile(r"""[\s"'$&|;<>()*?\[\]{}!#\\`]""")
@@ -268,12 +271,16 @@ def _environment() -> dict[str, str]:
     libraries = (
         [str(install.LIBRARIES), _libpython_folder()] if not install.CONTAINER_SERVER.is_file() else []
     )
-    return os.environ | {
-        "PATH": os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ.get("PATH", "")]),
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
-        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [*libraries, os.environ.get("LD_LIBRARY_PATH")])),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
+    return (
+        KEPT_MEMORY
+        | os.environ
+        | {
+            "PATH": os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ.get("PATH", "")]),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
+            "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [*libraries, os.environ.get("LD_LIBRARY_PATH")])),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+    )
 
 
 def _libpython_folder() -> str:
