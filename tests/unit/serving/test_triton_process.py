@@ -222,3 +222,13 @@ def test_a_path_that_tritons_shell_would_take_apart_is_refused(stand_in: Path, n
     with pytest.raises(ServerError, match="move the folder"):
         Server("cpu", stand_in, stand_in / "log", Ports(0, 0, 0), models=stand_in / name)
     assert not (stand_in / "up").exists()
+
+
+def test_the_steps_keep_memory_for_the_next_request_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
+    environment = triton._environment()
+    assert int(environment["MALLOC_MMAP_THRESHOLD_"]) > 4 * 30 * 16_000  # a window's samples
+    assert environment["MALLOC_TRIM_THRESHOLD_"] == "1"
