@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -136,6 +138,14 @@ class Door:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     async def _open(self) -> None:
+        with ExitStack() as opened:
+            # First of all: until then another process may take the ports.
+            for_http = opened.enter_context(listen(self.host, self.ports.http))
+            for_metrics = opened.enter_context(listen(self.metrics_host, self.ports.metrics))
+            await self._open_on(for_http, for_metrics)
+            opened.pop_all()
+
+    async def _open_on(self, for_http: socket.socket, for_metrics: socket.socket) -> None:
         triton, connections = self._triton, connections_allowed()
         shown = self._certificates
         credentials = None if shown is None else shown.grpc_credentials()
@@ -160,8 +170,8 @@ class Door:
         self.http = http_app(translators, BrowserCheck(self._origins, page.paths), self.gatekeeper)
         metrics = MetricsService(triton.host, triton.ports.metrics, self.metrics, self.admission)
         self._http = [
-            HttpServer(self.http, listen(self.host, self.ports.http), connections, of_address, context),
-            HttpServer(metrics.app, listen(self.metrics_host, self.ports.metrics), METRICS_CONNECTIONS),
+            HttpServer(self.http, for_http, connections, of_address, context),
+            HttpServer(metrics.app, for_metrics, METRICS_CONNECTIONS),
         ]
         for server in self._http:
             await server.start()
