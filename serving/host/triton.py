@@ -271,16 +271,13 @@ def _environment() -> dict[str, str]:
     libraries = (
         [str(install.LIBRARIES), _libpython_folder()] if not install.CONTAINER_SERVER.is_file() else []
     )
-    return (
-        KEPT_MEMORY
-        | os.environ
-        | {
-            "PATH": os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ.get("PATH", "")]),
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
-            "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [*libraries, os.environ.get("LD_LIBRARY_PATH")])),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-    )
+    own = {
+        "PATH": os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ.get("PATH", "")]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [*libraries, os.environ.get("LD_LIBRARY_PATH")])),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    return KEPT_MEMORY | os.environ | own
 
 
 def _libpython_folder() -> str:

@@ -19,9 +19,8 @@ def test_a_weight_moves_by_at_most_two_steps() -> None:
     quants, scales = quantize_int4(weights)
     step = np.abs(scales.reshape(5000, -1)).repeat(block_size(96), axis=1)
     error = np.abs(dequantize_int4(quants, scales, 96) - weights)
-    assert (
-        error <= 2 * step
-    ).all()  # half a step; at the ends of the range, where large weights are clipped, more
+    # Half a step; at the ends of the range, where large weights are clipped, more.
+    assert (error <= 2 * step).all()
     assert (error <= step / 2 + 1e-6).mean() > 0.95
 
 
