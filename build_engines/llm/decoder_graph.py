@@ -25,6 +25,7 @@ from tqdm import tqdm
 from transformers import Qwen2Config
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
+from af3.llm.decoder import EMBEDDINGS_FILE, MODEL_FILE, WEIGHTS_FILE
 from build_engines.int4_block import block_size
 from build_engines.llm.quantize import quantize_int4
 from build_engines.source.checkpoint import Checkpoint
@@ -261,14 +262,14 @@ def head_weight(checkpoint: Checkpoint) -> str:
 
 def write_decoder(checkpoint: Checkpoint, precision: Precision, folder: Path) -> None:
     """Write `decoder.onnx` and `decoder.onnx.data`; memory holds one weight matrix at a time."""
-    DecoderWriter(checkpoint, precision, folder / "decoder.onnx.data").write(folder / "decoder.onnx")
+    DecoderWriter(checkpoint, precision, folder / WEIGHTS_FILE).write(folder / MODEL_FILE)
 
 
 def write_embeddings(checkpoint: Checkpoint, folder: Path) -> None:
     """Write `embeddings.npy`, float32 [V, H], for `np.load(mmap_mode="r")`."""
     shape = Shape.of(checkpoint.text_config)
     table = np.lib.format.open_memmap(
-        folder / "embeddings.npy", "w+", np.float32, (shape.vocabulary, shape.hidden)
+        folder / EMBEDDINGS_FILE, "w+", np.float32, (shape.vocabulary, shape.hidden)
     )
     start = 0
     for block in checkpoint.rows("language_model.embed_tokens.weight", EMBEDDING_ROWS):
