@@ -120,6 +120,36 @@ def llama_cpp(checkpoint: Path, full_length: bool) -> AbstractContextManager[Ser
     return _started("llama.cpp", (launcher, *settings, *size), "af3", fields, {})
 
 
+@contextmanager
+def language_model(model: Path, threads: int) -> Iterator[str]:
+    """The address of llama.cpp's server with an LLM alone, a GGUF file. Raises PeerError."""
+    launcher = str(LAUNCHERS / "llama_cpp.py")
+    settings = (
+        "--model",
+        str(model),
+        "--threads",
+        str(threads),
+        "--slots",
+        "1",
+        "--context",
+        str(CONTEXT_TOKENS),
+    )
+    with _running("llama.cpp", (launcher, *settings), {}) as (url, process, log):
+        until_s = time.perf_counter() + START_TIMEOUT_S
+        while not _healthy(url):
+            if process.poll() is not None or time.perf_counter() > until_s:
+                raise PeerError(f"llama.cpp did not start; {_end_of(log)}")
+            time.sleep(0.1)
+        yield url
+
+
+def _healthy(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/health", trust_env=False).is_success
+    except httpx2.HTTPError:
+        return False
+
+
 Start = Callable[[Path, bool], AbstractContextManager[Server]]
 SERVERS: dict[str, Start] = {
     "ours": ours,
@@ -137,22 +167,31 @@ def gguf(checkpoint: Path) -> tuple[Path, Path]:
     Raises PeerError.
     """
     paths = tuple(CACHE / f"{checkpoint.name}-{part}.gguf" for part in ("llm", "encoder"))
-    newest = max(file.stat().st_mtime for file in checkpoint.iterdir())
     for path, extra in zip(paths, ((), ("--mmproj",)), strict=True):
-        if path.exists() and path.stat().st_mtime > newest:
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        source = VENVS / "llama.cpp"
-        converter = (str(LAUNCHERS / "to_gguf.py"), str(source), str(checkpoint))
-        done = subprocess.run(
-            [_python("transformers"), *converter, "--outtype", "f32", "--outfile", str(path), *extra],
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            path.unlink(missing_ok=True)
-            raise PeerError(f"llama.cpp could not convert {checkpoint}: {done.stderr[-500:]}")
+        _convert(checkpoint, path, "f32", *extra)
     return paths[0], paths[1]
+
+
+def q4_gguf(checkpoint: Path, path: Path) -> None:
+    """The checkpoint's LLM in llama.cpp's Q4_0 at `path`; converted once. Raises PeerError."""
+    _convert(checkpoint, path, "q4_0")
+
+
+def _convert(checkpoint: Path, path: Path, weights: str, *extra: str) -> None:
+    newest = max(file.stat().st_mtime for file in checkpoint.iterdir())
+    if path.exists() and path.stat().st_mtime > newest:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source = VENVS / "llama.cpp"
+    converter = (str(LAUNCHERS / "to_gguf.py"), str(source), str(checkpoint))
+    done = subprocess.run(
+        [_python("transformers"), *converter, "--outtype", weights, "--outfile", str(path), *extra],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        path.unlink(missing_ok=True)
+        raise PeerError(f"llama.cpp could not convert {checkpoint}: {done.stderr[-500:]}")
 
 
 @contextmanager
@@ -163,11 +202,21 @@ def _started(
     fields: Mapping[str, Any],
     environment: Mapping[str, str],
 ) -> Iterator[Server]:
+    began_s = time.perf_counter()
+    with _running(name, arguments, environment) as (url, process, log):
+        version = _version(_python(VENV_OF[name]), PACKAGE_OF[name])
+        yield _answering(name, version, url, process.pid, model, fields, began_s, process, log)
+
+
+@contextmanager
+def _running(
+    name: str, arguments: tuple[str, ...], environment: Mapping[str, str]
+) -> Iterator[tuple[str, subprocess.Popen[Any], Path]]:
+    """Start a server and stop it: its address, its process, its log. It may not listen yet. Raises PeerError."""
     port = claim(Ports(0, 0, 0), HOST).http
     python = _python(VENV_OF[name])
     log = Path(tempfile.mkstemp(prefix=f"af3-peer-{VENV_OF[name]}-", suffix=".log")[1])
     command = [python, *arguments, "--host", HOST, "--port", str(port)]
-    began_s = time.perf_counter()
     with log.open("w") as output:
         process = subprocess.Popen(
             dependent(command),
@@ -176,10 +225,7 @@ def _started(
             env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": ""} | environment,
         )
     try:
-        url = f"http://{HOST}:{port}"
-        yield _answering(
-            name, _version(python, PACKAGE_OF[name]), url, process.pid, model, fields, began_s, process, log
-        )
+        yield f"http://{HOST}:{port}", process, log
     finally:
         end(process, STOP_TIMEOUT_S)
 
@@ -218,8 +264,12 @@ def _answering(
         if time.perf_counter() - began_s > START_TIMEOUT_S:
             break
         time.sleep(0.1)
-    end = "" if log is None else f"; the end of its log {log}: {log.read_text(errors='replace')[-800:]}"
+    end = "" if log is None else f"; {_end_of(log)}"
     raise PeerError(f"{name} gave no first answer ({said}){end}")
+
+
+def _end_of(log: Path) -> str:
+    return f"the end of its log {log}: {log.read_text(errors='replace')[-800:]}"
 
 
 async def _once(url: str, body: bytes) -> Answer:

@@ -11,7 +11,7 @@ import xllamacpp
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True, help="the LLM, GGUF")
-    parser.add_argument("--encoder", required=True, help="encoder and adaptor, GGUF")
+    parser.add_argument("--encoder", default="", help="encoder and adaptor, GGUF; none by default")
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
