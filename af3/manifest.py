@@ -35,7 +35,7 @@ class CheckpointIdentity(_Section):
 class Precision(_Section):
     """llm: awq, gptq and compressed-tensors are the checkpoint's own packed weights, which only vLLM runs."""
 
-    audio_encoder: Literal["fp32", "fp16", "bf16"]
+    audio_encoder: Literal["fp32", "fp16", "bf16", "int8"]
     llm: Literal["fp32", "int4", "fp8", "bf16", "int8", "awq", "gptq", "compressed-tensors"]
 
 

@@ -41,9 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--precision",
-        help="of the LLM's weights; cpu: fp32 (default), int4, with vLLM bf16; any, rtx: bf16 (default), fp8; "
-        "GPUs: fp8, bf16, int8, int4; with vLLM a checkpoint that is quantised keeps its own (awq, gptq, "
-        "compressed-tensors)",
+        help="of the LLM's weights; cpu: fp32 (default), int4 (the encoder is int8 then), with vLLM bf16; "
+        "any, rtx: bf16 (default), fp8; GPUs: fp8, bf16, int8, int4; with vLLM a checkpoint that is quantised keeps "
+        "its own (awq, gptq, compressed-tensors)",
     )
     parser.add_argument(
         "--audio-seconds",

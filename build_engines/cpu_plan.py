@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from build_engines.int4_block import block_size
 from build_engines.memory_plan import BF16_BYTES, FP32_BYTES, Geometry, amount
 from build_engines.source.reach import Reach
+from build_engines.weight_block import SIZES, block_size
 
 
 def llm_bytes(geometry: Geometry, precision: str) -> int:
@@ -22,9 +22,10 @@ def _weight_bytes(geometry: Geometry, precision: str) -> float:
     return {"fp32": FP32_BYTES, "bf16": BF16_BYTES, "int4": int4}[precision]
 
 
-def encoder_bytes(geometry: Geometry) -> int:
-    """AF-Whisper and adaptor, FP32."""
-    return geometry.encoder_weights * FP32_BYTES
+def encoder_bytes(geometry: Geometry, precision: str = "fp32") -> int:
+    """AF-Whisper and adaptor, FP32 or INT8 (what is no matrix product stays FP32, a hundredth of it)."""
+    int8 = 1 + FP32_BYTES / SIZES[0]
+    return int(geometry.encoder_weights * {"fp32": FP32_BYTES, "int8": int8}[precision])
 
 
 def kv_bytes(geometry: Geometry, precision: str, tokens: int) -> int:
@@ -36,10 +37,11 @@ def kv_bytes(geometry: Geometry, precision: str, tokens: int) -> int:
 def describe(geometry: Geometry, known: Reach, precision: str, llm_weights: int | None = None) -> str:
     """The plan as a table for the terminal. llm_weights: bytes, None for those of the precision."""
     weights = llm_bytes(geometry, precision) if llm_weights is None else llm_weights
+    beside = "int8" if precision == "int4" else "fp32"
     longest = known.limits(1).max_sequence_tokens
     rows = [
         ("LLM weights", weights, precision),
-        ("encoder", encoder_bytes(geometry), "fp32"),
+        ("encoder", encoder_bytes(geometry, beside), beside),
         ("KV cache", kv_bytes(geometry, precision, longest), f"of the longest request, {longest} tokens"),
     ]
     lines = ["memory plan: a CPU"]

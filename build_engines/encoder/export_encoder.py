@@ -29,6 +29,7 @@ from transformers.models.musicflamingo.modeling_musicflamingo import MusicFlamin
 
 from af3.encoder.onnx_encoder import AudioEncoder
 from af3.inputs.audio import HOP
+from build_engines.encoder.quantize_encoder import quantize
 from build_engines.encoder.time_rotation import TabulatedRotation, TimeRotation
 from build_engines.encoder.verify_encoder import verify
 from build_engines.source.checkpoint import Checkpoint
@@ -37,6 +38,7 @@ from build_engines.stage import Figures
 
 # The graph computes RoTE's angles or looks them up in a table (for TensorRT in half precision).
 Rotation = Literal["formula", "table"]
+Precision = Literal["fp32", "int8"]
 
 OPSET = 20
 FFT_SAMPLES = 400
@@ -238,7 +240,9 @@ class AlignedEncoder(WaveformEncoder):
         return self.pooled(hidden, window_index)
 
 
-def build(checkpoint: Checkpoint, form: type[WaveformEncoder], folder: Path) -> Figures:
+def build(
+    checkpoint: Checkpoint, form: type[WaveformEncoder], folder: Path, precision: Precision = "fp32"
+) -> Figures:
     """Export `model.onnx` (+ `model.onnx.data`) into `folder` and verify it against Transformers."""
     model = load_audio_model(checkpoint)
     extractor = checkpoint.processor.feature_extractor
@@ -247,7 +251,9 @@ def build(checkpoint: Checkpoint, form: type[WaveformEncoder], folder: Path) -> 
     turn = _rotation(checkpoint, form.rotation_by, windows)
     parts = model.audio_tower, model.multi_modal_projector
     export(form(*parts, extractor.mel_filters, turn), folder)
-    return verify(AudioEncoder.load(folder), model, extractor, windows, form.mixes_lengths)
+    if precision == "int8":
+        quantize(folder / "model.onnx", checkpoint.audio_config.hidden_size)
+    return verify(AudioEncoder.load(folder), model, extractor, windows, form.mixes_lengths, precision)
 
 
 def _rotation(checkpoint: Checkpoint, rotation: Rotation, windows: int) -> nn.Module | None:

@@ -26,9 +26,9 @@ from transformers import Qwen2Config
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
 from af3.llm.decoder import EMBEDDINGS_FILE, MODEL_FILE, WEIGHTS_FILE
-from build_engines.int4_block import block_size
 from build_engines.llm.quantize import quantize_int4
 from build_engines.source.checkpoint import Checkpoint
+from build_engines.weight_block import block_size
 
 Precision = Literal["fp32", "int4"]
 OPSETS = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from build_engines.int4_block import block_size
+from build_engines.weight_block import block_size
 
 # Of the scale that keeps a block's largest weight. A smaller one clips that weight and rounds the others finer.
 SHRINKS = (1.0, 0.92, 0.84)

@@ -28,7 +28,7 @@ def stages(source: Checkpoint, precision: Precision) -> list[Stage]:
             code=(tokenizer_files,),
             packages=("tokenizers", "transformers"),
         ),
-        audio_encoder_stage(source, AlignedEncoder),
+        audio_encoder_stage(source, AlignedEncoder, encoder_precision(precision)),
         Stage(
             "llm",
             build=partial(decoder_files.build, source, precision),
@@ -39,12 +39,19 @@ def stages(source: Checkpoint, precision: Precision) -> list[Stage]:
     ]
 
 
-def audio_encoder_stage(source: Checkpoint, form: type[WaveformEncoder]) -> Stage:
+def encoder_precision(llm: str) -> export_encoder.Precision:
+    """Of the encoder beside an LLM of that precision: who rounds the LLM to four bits wants it small and fast."""
+    return "int8" if llm == "int4" else "fp32"
+
+
+def audio_encoder_stage(
+    source: Checkpoint, form: type[WaveformEncoder], precision: export_encoder.Precision = "fp32"
+) -> Stage:
     """The stage of the ONNX encoder, in its form for ONNX Runtime or for TensorRT."""
     return Stage(
         "audio_encoder",
-        build=partial(export_encoder.build, source, form),
-        inputs={"checkpoint": source.sha256, "form": form.__name__},
+        build=partial(export_encoder.build, source, form, precision=precision),
+        inputs={"checkpoint": source.sha256, "form": form.__name__, "precision": precision},
         code=(export_encoder,),
         packages=("onnx", "onnxruntime", "onnxscript", "torch", "transformers"),
     )
@@ -61,7 +68,7 @@ def write_manifest(source: Checkpoint, precision: Precision, stamps: dict[str, S
     Manifest(
         target="cpu",
         checkpoint=CheckpointIdentity(name=source.name, sha256=source.sha256),
-        precision=Precisions(audio_encoder="fp32", llm=precision),
+        precision=Precisions(audio_encoder=encoder_precision(precision), llm=precision),
         limits=limits(source),
         model=tokenizer_files.model_facts(source),
         tools={

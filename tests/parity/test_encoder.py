@@ -14,6 +14,7 @@ from af3.encoder.interface import Window
 from af3.encoder.onnx_encoder import AudioEncoder
 from af3.encoder.turns import Turns
 from af3.encoder.windows import clip_windows
+from af3.manifest import Manifest
 from build_engines.encoder import export_encoder
 from build_engines.encoder.verify_encoder import ERROR_BOUND, probe, relative_error
 from build_engines.source.checkpoint import open_checkpoint
@@ -82,8 +83,8 @@ def require_equal(ours: Sequence[np.ndarray], clips: Sequence[np.ndarray], oracl
         reference = oracle.audio_embeddings(samples).numpy()
         assert rows.shape == reference.shape
         errors.append(relative_error(rows, reference))
-    print(f"relative error of embeddings: {max(errors):.2e} (bound {ERROR_BOUND:.0e})")
-    assert max(errors) <= ERROR_BOUND
+    print(f"relative error of embeddings: {max(errors):.2e} (bound {ERROR_BOUND['fp32']:.0e})")
+    assert max(errors) <= ERROR_BOUND["fp32"]
 
 
 @pytest.mark.parametrize("seconds", (*SECONDS, 65.3, 184.7))
@@ -103,7 +104,7 @@ def test_the_longest_clip_has_the_embeddings_of_transformers(
     assert ours.shape == reference.shape == (25 * LONGEST[family], ours.shape[1])
     last = relative_error(ours[-750:], reference[-750:])
     print(f"relative error: {relative_error(ours, reference):.2e}, of the last window {last:.2e}")
-    assert max(relative_error(ours, reference), last) <= ERROR_BOUND
+    assert max(relative_error(ours, reference), last) <= ERROR_BOUND["fp32"]
 
 
 def test_clips_of_all_lengths_in_one_batch_do_not_disturb_each_other(
@@ -186,7 +187,22 @@ def test_both_forms_and_their_rotations_are_verified(
     form: type[export_encoder.WaveformEncoder], tmp_path
 ) -> None:
     figures = export_encoder.build(open_checkpoint(str(random_checkpoint(family="next"))), form, tmp_path)
-    assert figures["relative_error"] < ERROR_BOUND
+    assert figures["relative_error"] < ERROR_BOUND["fp32"]
+
+
+@pytest.mark.parametrize("family", ["af3", "next"])
+def test_beside_an_int4_llm_the_encoder_multiplies_in_int8(family: Family) -> None:
+    whole, rounded = (build_random_engines(family=family, precision=p).engines for p in ("fp32", "int4"))
+    sizes = [
+        sum(file.stat().st_size for file in (e / "audio_encoder").glob("model.*")) for e in (whole, rounded)
+    ]
+    assert sizes[1] < 0.8 * sizes[0]  # of a model so small, much is tables that stay fp32
+    exact, fast = (AudioEncoder.load(engines / "audio_encoder", threads=1) for engines in (whole, rounded))
+    for seconds in (0.5, 3.0, 30.0):
+        windows = clip_windows(clip(seconds))
+        error = relative_error(*(encoder.join(encoder.encode(windows)) for encoder in (fast, exact)))
+        assert 1e-4 < error < ERROR_BOUND["int8"]
+    assert Manifest.read(rounded).precision.audio_encoder == "int8"
 
 
 def test_an_encoder_without_the_rotation_is_not_built(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,10 +96,16 @@ def test_a_killed_build_resumes_at_the_stage_that_was_killed(build: Build, tmp_p
     assert manifest.verification["llm"]["tokens_differing"] == 0
     assert sorted(path.name for path in output.iterdir()) == sorted([*STAGES, "manifest.json", stage.LOCK])
 
-    forced = build(checkpoint, output, "--force", "--only", "llm", "--precision", "int4")
+    forced = build(checkpoint, output, "--force", "--only", "llm")
     assert forced.status == 0, forced.stderr
     assert lines(forced.stdout) == ["llm: building", "llm: built"]
-    assert Manifest.read(output).precision.llm == "int4"
+
+    smaller = build(checkpoint, output, "--precision", "int4")
+    assert smaller.status == 0, smaller.stderr
+    assert "audio_encoder: built" in lines(smaller.stdout)
+    manifest = Manifest.read(output)
+    assert (manifest.precision.llm, manifest.precision.audio_encoder) == ("int4", "int8")
+    assert 1e-3 < manifest.verification["audio_encoder"]["relative_error"] < 5e-2
 
 
 def test_a_manifest_never_describes_engines_of_other_settings(build: Build, tmp_path: Path) -> None:

@@ -44,6 +44,13 @@ def test_the_encoder_takes_what_was_planned_and_its_constants() -> None:
     assert 0 < left < 1.5 * memory_plan.LOG_MEL_BYTES
 
 
+def test_the_plan_of_an_int4_llm_has_an_int8_encoder() -> None:
+    known = reach.AUDIO_FLAMINGO_3
+    geometry = memory_plan.published(known)
+    assert re.search(r"encoder +2\.4 GiB  fp32", cpu_plan.describe(geometry, known, "fp32"))
+    assert re.search(r"encoder +0\.6 GiB  int8", cpu_plan.describe(geometry, known, "int4"))
+
+
 def test_half_an_hour_takes_seven_gibibytes_of_keys_and_values() -> None:
     known = reach.AUDIO_FLAMINGO_NEXT
     told = cpu_plan.describe(memory_plan.published(known), known, "fp32")

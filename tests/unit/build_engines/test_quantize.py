@@ -4,8 +4,8 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper
 
-from build_engines.int4_block import SIZES, block_size
 from build_engines.llm.quantize import SHRINKS, dequantize_int4, quantize_int4
+from build_engines.weight_block import SIZES, block_size
 
 BLOCK = SIZES[0]
 
