@@ -228,6 +228,7 @@ def _running(
         yield f"http://{HOST}:{port}", process, log
     finally:
         end(process, STOP_TIMEOUT_S)
+    log.unlink()  # where something failed, the error names it
 
 
 def _answering(
