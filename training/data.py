@@ -22,13 +22,14 @@ from training.dialogs import (
     SYNTHETIC,
     Mix,
     Turn,
+    about_one_clip,
     about_two_clips,
     spans,
     training_dialog,
 )
 from training.espeak_process import Espeak
 from training.natural_clips import NaturalClips
-from training.scenes import LABELS, Clip, Layout, Studio
+from training.scenes import LABELS, REPEATING_SHARE, Clip, Layout, Studio
 from training.tiny_model import ENCODER_POSITIONS, Batch
 from training.train_tokenizer import label_ids
 
@@ -160,7 +161,8 @@ class Phase:
     listen: the encoder learns those labels with CTC, in the language model's own embeddings.
     answer: both train together on conversations with audio.
     people: as answer, with natural voices, rooms, noise, and what af3-tiny does not know; `read_dialogs` further
-    conversations of a pool are read, since comparing clips is learned by the language model, not by the encoder.
+    conversations of a pool are read, since comparing and counting are learned by the language model, not by the
+    encoder.
     """
 
     name: str
@@ -173,8 +175,11 @@ class Phase:
     far_every: int = 10  # such a pool takes five times as long
     read_dialogs: int = 0
     mix: Mix = SYNTHETIC
+    repeating: float = REPEATING_SHARE  # of the strings of digits: of few different digits
 
 
+COUNTED = ("recital", "beeps")
+READ_BATCHES = 4
 SILENCE_EVERY = 3  # in the answer phase, every third pool has a batch with silence around its clips
 PADDED_DIALOGS, LONG_DIALOGS, PADDED_BATCH, LONG_BATCH = 32, 8, 8, 2
 
@@ -201,7 +206,7 @@ class Stream(IterableDataset):
         natural = NaturalClips.read(check=False) if self._phase.name == "people" else None
         for pool in self._pools:
             rng = np.random.default_rng([*self._seed, pool, self._rank])
-            studio = Studio(rng, espeak, held_out=False, natural=natural)
+            studio = Studio(rng, espeak, held_out=False, natural=natural, repeating=self._phase.repeating)
             far = pool >= self._phase.far_from * self._phase.pools and pool % self._phase.far_every == 0
             batches = self._far_batches(studio) if far else self._batches(studio, pool % SILENCE_EVERY == 0)
             order = np.random.default_rng([*self._seed, pool]).permutation(len(batches))
@@ -217,16 +222,20 @@ class Stream(IterableDataset):
         return batched(examples, self._tokenizer.pad_token_id, self._phase.batches) + self._read(studio)
 
     def _read(self, studio: Studio) -> list[Batch]:
-        """Conversations whose clips are read: half of them compare two clips."""
-        silent = replace(studio, espeak=None)
+        """Conversations whose clips are read: some of the mix, some that compare two clips, some that count."""
+        silent, mix = replace(studio, espeak=None), self._phase.mix
+        kinds = (
+            lambda: training_dialog(silent, mix),
+            lambda: about_two_clips(silent, mix.pair(silent.rng)),
+            lambda: about_one_clip(silent, "recital"),
+            lambda: about_one_clip(silent, str(silent.rng.choice(COUNTED))),
+        )
         examples = []
         for i in range(self._phase.read_dialogs):
-            turns = training_dialog(silent, self._phase.mix)
-            if i % 2:
-                silent.layout = SHORT
-                turns = about_two_clips(silent, self._phase.mix.pair(silent.rng))
+            silent.layout = SHORT
+            turns = kinds[i % len(kinds)]()
             examples.append(encode_dialog(turns, self._tokenizer, silent.rng, self._ids))
-        return batched(examples, self._tokenizer.pad_token_id, 1) if examples else []
+        return batched(examples, self._tokenizer.pad_token_id, READ_BATCHES) if examples else []
 
     def _far_batches(self, studio: Studio) -> list[Batch]:
         batches = []

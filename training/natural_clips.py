@@ -19,32 +19,36 @@ from tqdm import tqdm
 from training import unknown
 from training.natural_voices import NaturalVoices
 from training.questions import GENERAL_KNOWLEDGE
-from training.scenes import COMMANDS, DIGITS, household_phrase
+from training.scenes import COMMANDS, REPEATING_SHARE, digit_words, household_phrase
 from training.signals import Pcm
 
 FOLDER = Path(".cache/af3-tiny/natural")
-SEED = 20261129
+SEED = 20261130
 FILES, CLIPS_PER_FILE, CHECK_FILES = 100, 50, 3
 
 # What is spoken, and how often.
 KINDS = {
     "1 digit": 0.07,
-    "2 digits": 0.06,
-    "3 digits": 0.08,
-    "4 digits": 0.11,
+    "2 digits": 0.05,
+    "3 digits": 0.09,
+    "4 digits": 0.13,
     "5 digits": 0.04,
-    "command": 0.17,
-    "phrase": 0.10,
-    "spoken_question": 0.17,
-    "unknown": 0.20,
+    "command": 0.19,
+    "phrase": 0.06,
+    "spoken_question": 0.16,
+    "unknown": 0.21,
 }
 MIXED_SHARE = 0.5  # of the clips: between two voices, whose shares are drawn
 SPEEDS = (0.75, 1.35)
+ENGLISH_WEIGHTS = {
+    "a": 2,
+    "b": 4,
+}  # by a voice's first letter: American, British (few voices); of another language 1
 
 
 def _text(rng: np.random.Generator, kind: str) -> str:
     if kind.endswith(("digit", "digits")):
-        return " ".join(rng.choice(DIGITS, int(kind[0])))
+        return digit_words(rng, int(kind[0]), REPEATING_SHARE)
     if kind == "command":
         return str(rng.choice(COMMANDS))
     if kind == "phrase":
@@ -66,16 +70,22 @@ def _marked(rng: np.random.Generator, text: str, kind: str) -> str:
     return text + end
 
 
+def _mix(rng: np.random.Generator, names: Sequence[str]) -> dict[str, float]:
+    """Draw a voice or two and their shares."""
+    weights = np.array([ENGLISH_WEIGHTS.get(name[0], 1) for name in names], float)
+    first, second = (str(name) for name in rng.choice(names, 2, replace=False, p=weights / weights.sum()))
+    if rng.random() > MIXED_SHARE:
+        return {first: 1.0}
+    share = float(rng.uniform(0.3, 0.7))
+    return {first: share, second: 1 - share}
+
+
 def speak(voices: NaturalVoices, number: int) -> tuple[str, str, Pcm]:
     """Speak clip `number`: its kind, its text, its samples."""
     rng = np.random.default_rng([SEED, number])
     kind = str(rng.choice([*KINDS], p=[*KINDS.values()]))
     text = _text(rng, kind)
-    mix = {str(rng.choice(voices.training)): 1.0}
-    if rng.random() < MIXED_SHARE:
-        share = float(rng.uniform(0.3, 0.7))
-        first, second = (str(name) for name in rng.choice(voices.training, 2, replace=False))
-        mix = {first: share, second: 1 - share}
+    mix = _mix(rng, voices.training)
     british = next(iter(mix)).startswith("b") or rng.random() < 0.15
     return kind, text, voices.say(_marked(rng, text, kind), mix, float(rng.uniform(*SPEEDS)), british)
 

@@ -26,7 +26,7 @@ def disturbed(rng: Rng, pcm: Pcm) -> Pcm:
             if rng.random() < 0.5
             else np.tanh(rng.uniform(1, 4) * pcm)
         )
-    if rng.random() < 0.55:
+    if rng.random() < 0.65:
         pcm = noisy(rng, pcm, rng.uniform(LOUDEST_NOISE_DB, FAINTEST_NOISE_DB))
     return normalised(pcm)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -45,6 +46,11 @@ PEAKS = {"loud": (0.5, 0.95), "medium": (0.1, 0.4), "quiet": (0.015, 0.05)}
 
 NOISE_HEARD = "I hear noise."
 MOST_NATURAL_DIGITS = 5  # in one clip of a natural voice
+JOINED_SHARE = 0.35  # of those with several: two clips, often of two voices
+REPEATING_SHARE = 0.5  # of the strings of digits that are trained on: of few different digits
+FEWER_REPEATS = (
+    0.3  # of the natural clips that repeat a digit, so many are taken where strings are drawn evenly
+)
 NATURAL_SHARE = 0.65  # of the speech, where there are natural voices
 DISTURBED = {"speech": 0.75, "mixed": 0.5, "sound": 0.25, "music": 0.25, "noise": 0.2}
 
@@ -95,6 +101,7 @@ class Studio:
     """Records clips: holds the random generator, the speech synthesisers and the layout of silence.
 
     natural: None, or the clips that most speech is drawn from; then every signal passes rooms and microphones too.
+    repeating: the share of the strings of digits that have few different ones (`digit_words`).
     """
 
     rng: Rng
@@ -102,6 +109,7 @@ class Studio:
     held_out: bool
     layout: Layout = Layout()
     natural: NaturalSpeech | None = None
+    repeating: float = 0.0
 
     def by_nature(self, kind: str) -> tuple[str, Pcm] | None:
         """Draw a text and a clip in a natural voice, or None: the scene then asks eSpeak to say a text."""
@@ -128,6 +136,8 @@ class Studio:
         parts = [_silence(rng.uniform(*layout.before_s))]
         if self.natural and rng.random() < 0.2:
             parts = []  # begins with the first sample
+        elif self.natural and rng.random() < 0.2:
+            parts = [_silence(rng.uniform(0, 2))]  # as a microphone that was switched on early
         for i, piece in enumerate(pieces):
             if i:
                 parts.append(_silence(rng.uniform(*layout.between_s)))
@@ -217,16 +227,52 @@ def _pace(studio: Studio) -> str:
     return str(studio.rng.choice(["normally", "slowly", "fast"], p=[0.6, 0.2, 0.2]))
 
 
+def digit_words(rng: Rng, count: int, repeating: float = 0.0) -> str:
+    """Draw a string of digits; in a share `repeating` of them at most three different ones.
+
+    In a random string few digits come twice, and looking for what followed the last digit reads most of it. Only
+    repeated digits teach to count.
+    """
+    if not repeating or rng.random() > repeating:
+        return " ".join(rng.choice(DIGITS, count))
+    few = rng.choice(DIGITS, int(rng.integers(1, 4)), replace=False)
+    return " ".join(rng.choice(few, count))
+
+
 def _digits_by_nature(studio: Studio, count: int) -> tuple[str, Pcm] | None:
-    return studio.by_nature(f"{count} digits" if count > 1 else "1 digit")
+    """Draw a string of natural digits, or two shorter ones and join them: few were spoken, many can be joined."""
+    rng, natural = studio.rng, studio.natural
+    if natural is None:
+        return None
+    joined = count > 1 and rng.random() < JOINED_SHARE
+    head = int(rng.integers(1, count)) if joined else count
+    found = studio.by_nature(_digits_kind(head))
+    if found is None:
+        return None
+    while not studio.repeating and _repeats(found[0]) and rng.random() > FEWER_REPEATS:
+        found = natural.draw(rng, _digits_kind(head))
+    if head == count:
+        return found
+    rest, pcm = natural.draw(rng, _digits_kind(count - head))
+    return f"{found[0]} {rest}", np.concatenate([found[1], _silence(rng.uniform(0.02, 0.4)), pcm])
+
+
+def _repeats(text: str) -> bool:
+    """Whether a word stands twice side by side."""
+    words = text.split()
+    return any(one == other for one, other in pairwise(words))
+
+
+def _digits_kind(count: int) -> str:
+    return f"{count} digits" if count > 1 else "1 digit"
 
 
 def digit_string(studio: Studio, count: int) -> Clip:
     natural = _digits_by_nature(studio, count) if count <= MOST_NATURAL_DIGITS else None
     if natural:
         return _spoken(studio, natural[0], spoken=natural[1])
-    words = studio.rng.choice(DIGITS, count)
-    return _spoken(studio, " ".join(words), pace=_pace(studio) if count > 2 else "normally")
+    text = digit_words(studio.rng, count, studio.repeating)
+    return _spoken(studio, text, pace=_pace(studio) if count > 2 else "normally")
 
 
 def digits(studio: Studio) -> Clip:
@@ -238,6 +284,11 @@ def digits(studio: Studio) -> Clip:
 def digit(studio: Studio) -> Clip:
     clip = digit_string(studio, 1)
     return replace(clip, traits={"number": DIGITS.index(str(clip.traits["text"]))})
+
+
+def recital(studio: Studio) -> Clip:
+    """Speak two to seven digits."""
+    return digit_string(studio, int(studio.rng.integers(2, 8)))
 
 
 def command(studio: Studio) -> Clip:
@@ -469,7 +520,7 @@ def sound_then_words(studio: Studio) -> Clip:
     """Combine a sound and one to three spoken digits, in either order."""
     rng = studio.rng
     name, count = _any_sound(studio), int(rng.integers(1, 4))
-    text, spoken = _digits_by_nature(studio, count) or (" ".join(rng.choice(DIGITS, count)), None)
+    text, spoken = _digits_by_nature(studio, count) or (digit_words(rng, count, studio.repeating), None)
     spoken = studio.speaker()(text) if spoken is None else spoken
     voice = f'a voice that says "{text}"'
     sounding = studio.heard(lambda: sound(rng, name))
@@ -488,6 +539,7 @@ def sound_then_words(studio: Studio) -> Clip:
 SCENES: dict[str, Callable[[Studio], Clip]] = {
     "digits": digits,
     "digit": digit,
+    "recital": recital,
     "command": command,
     "phrase": phrase,
     "spoken_question": spoken_question,

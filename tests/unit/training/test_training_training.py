@@ -1,6 +1,8 @@
 """The parts of af3-tiny's training: the optimizer, what the encoder is taught to say, the batches."""
 
+import re
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from training.espeak_process import ESPEAK_HZ, Utterance
 from training.espeak_voices import Speaker
 from training.muon import Muon, orthogonal
 from training.natural_clips import NaturalClips
-from training.scenes import LABELS, PEAKS, SCENES, Studio
+from training.scenes import DIGITS, LABELS, PEAKS, REPEATING_SHARE, SCENES, Studio, digit_string, digit_words
 from training.signals import INSTRUMENTS, SAMPLE_RATE
 from training.train import Run
 from training.unknown import HONEST
@@ -182,15 +184,67 @@ def test_silence_is_read_before_and_after_a_clip_that_is_heard(words, label_ids:
     assert all(example.labels[i] < 0 for i in heard + read)
 
 
-def test_half_of_what_is_read_beside_the_last_phase_compares_two_clips(words) -> None:
+def test_what_is_read_beside_the_last_phases_compares_clips_and_counts(words) -> None:
     studio = silent_studio(2)
     studio.natural = NaturalClips({"unknown": [("hello there", np.zeros(1, np.int16))]})
     phase = Phase("people", pools=1, dialogs=0, batches=1, peak_lr=1, last_lr=0, read_dialogs=40, mix=PEOPLE)
-    (batch,) = Stream(words, phase, (1, 3), 0, 0)._read(studio)
-    assert not batch.heard
-    assert len(batch.ids) == 40
-    asked = [words.decode(ids) for ids in batch.ids]
-    assert sum("clip" in text or "the two" in text or "them" in text for text in asked) >= 20
+    batches = Stream(words, phase, (1, 3), 0, 0)._read(studio)
+    assert not any(batch.heard for batch in batches)
+    asked = [words.decode(ids) for batch in batches for ids in batch.ids]
+    assert len(asked) == 40
+    assert sum("clip" in text or "the two" in text or "them" in text for text in asked) >= 10
+    answers = [words.decode(row[row >= 0]) for batch in batches for row in batch.labels]
+    assert sum(sum(word in DIGITS for word in re.findall("[a-z]+", text)) > 1 for text in answers) >= 5
+
+
+def test_natural_digits_are_joined_to_strings_that_nobody_said() -> None:
+    clips = NaturalClips(
+        {
+            "1 digit": [("one", np.ones(900, np.int16))],
+            "2 digits": [("two two", np.ones(1700, np.int16))],
+            "3 digits": [("three three three", np.ones(2500, np.int16))],
+        }
+    )
+    studio = Studio(np.random.default_rng(0), Tone(), held_out=False, natural=clips)
+    texts = Counter(str(digit_string(studio, 3).traits["text"]) for _ in range(300))
+    assert texts["three three three"] > 60
+    assert 15 < texts["one two two"] < 80
+    assert 15 < texts["two two one"] < 80
+
+
+def test_where_strings_are_drawn_evenly_natural_ones_repeat_a_digit_less_often() -> None:
+    clips = NaturalClips(
+        {"2 digits": [("two two", np.ones(9, np.int16)), ("two one", np.ones(9, np.int16))]}
+        | {"1 digit": [("nine", np.ones(9, np.int16))]}
+    )
+
+    def repeated(repeating: float) -> int:
+        studio = Studio(np.random.default_rng(0), Tone(), False, natural=clips, repeating=repeating)
+        return sum(digit_string(studio, 2).traits["text"] == "two two" for _ in range(400))
+
+    assert 0.2 < repeated(0.0) / repeated(0.5) < 0.7
+
+
+def test_half_of_the_strings_that_are_trained_on_repeat_a_few_digits(words) -> None:
+    studio = replace(silent_studio(6), repeating=REPEATING_SHARE)
+    texts = [str(studio.record("recital").traits["text"]).split() for _ in range(400)]
+    long = [words for words in texts if len(words) >= 5]
+    assert 0.45 < np.mean([len({*words}) <= 3 for words in long]) < 0.75
+
+
+def test_strings_of_the_evaluation_are_drawn_evenly() -> None:
+    text = digit_words(np.random.default_rng(8), 2000)
+    assert digit_words(np.random.default_rng(8), 2000, 0.0) == text
+    assert min(Counter(text.split()).values()) > 140
+
+
+def test_asked_which_of_two_clips_has_a_sound_the_answer_says_what_each_has() -> None:
+    first, second, question = pair(silent_studio(1), "which")
+    assert (
+        question.answer
+        == f"In the first clip I hear {first.heard}, in the second clip I hear {second.heard}."
+    )
+    assert question.gaps["thing"] in (first.heard, second.heard)
 
 
 def test_what_is_not_known_is_a_part_of_the_last_phase_alone() -> None:
