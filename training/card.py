@@ -49,7 +49,7 @@ labels and their rows of the vocabulary are scaffolding: nobody who asks sees th
 
 These weights are not one run from nothing. Two hours and twenty minutes on two cores with AMX made those of version
 0.1.0 in the first three phases, whose settings were changed on the way. 79 minutes on two cores with AVX-512 made the
-first that heard people, and @@ more on such cores these, in the last phases, with the settings of `training/train.py`.
+first that heard people, and 88 more on such cores these, in the last phases, with the settings of `training/train.py`.
 A run from the start has not been made, and will give other figures.
 
 The last phases taught it to count: it had read strings by looking for what followed the last digit, which fails where
