@@ -19,7 +19,9 @@ import httpx2
 import numpy as np
 
 from af3.llm.decoder import Decoder
-from perf.peers.servers import PeerError, language_model, q4_gguf
+from perf.peers.environments import PeerError
+from perf.peers.gguf_files import q4_gguf
+from perf.peers.servers import language_model
 from perf.report import table
 
 PROMPT_TOKENS, WRITTEN_TOKENS, WARM_TOKENS = 512, 24, 8

@@ -29,7 +29,7 @@ from transformers.models.musicflamingo.modeling_musicflamingo import MusicFlamin
 
 from af3.encoder.onnx_encoder import AudioEncoder
 from af3.inputs.audio import HOP
-from build_engines.encoder.quantize_encoder import quantize
+from build_engines.encoder.quantize_encoder import Precision, quantize
 from build_engines.encoder.time_rotation import TabulatedRotation, TimeRotation
 from build_engines.encoder.verify_encoder import verify
 from build_engines.source.checkpoint import Checkpoint
@@ -38,7 +38,6 @@ from build_engines.stage import Figures
 
 # The graph computes RoTE's angles or looks them up in a table (for TensorRT in half precision).
 Rotation = Literal["formula", "table"]
-Precision = Literal["fp32", "int8"]
 
 OPSET = 20
 FFT_SAMPLES = 400

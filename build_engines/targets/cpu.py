@@ -6,7 +6,7 @@ from pathlib import Path
 from af3.manifest import CheckpointIdentity, Limits, Manifest
 from af3.manifest import Precision as Precisions
 from af3.speech.built_voice import VOICE_FOLDER, built_licence, built_voice
-from build_engines.encoder import export_encoder
+from build_engines.encoder import export_encoder, quantize_encoder
 from build_engines.encoder.export_encoder import AlignedEncoder, WaveformEncoder
 from build_engines.llm import decoder_files
 from build_engines.llm.decoder_graph import Precision
@@ -39,13 +39,13 @@ def stages(source: Checkpoint, precision: Precision) -> list[Stage]:
     ]
 
 
-def encoder_precision(llm: str) -> export_encoder.Precision:
+def encoder_precision(llm: str) -> quantize_encoder.Precision:
     """Of the encoder beside an LLM of that precision: who rounds the LLM to four bits wants it small and fast."""
     return "int8" if llm == "int4" else "fp32"
 
 
 def audio_encoder_stage(
-    source: Checkpoint, form: type[WaveformEncoder], precision: export_encoder.Precision = "fp32"
+    source: Checkpoint, form: type[WaveformEncoder], precision: quantize_encoder.Precision = "fp32"
 ) -> Stage:
     """The stage of the ONNX encoder, in its form for ONNX Runtime or for TensorRT."""
     return Stage(

@@ -23,7 +23,8 @@ from af3.manifest import ManifestError
 from perf import traffic
 from perf.peers import comparison, exact
 from perf.peers.asking import RefusedError, load, question
-from perf.peers.servers import QUESTION, SERVERS, PeerError, Server
+from perf.peers.environments import PeerError
+from perf.peers.servers import QUESTION, SERVERS, Server
 from perf.place import PlaceError
 from perf.sweep import RESULTS, processor
 

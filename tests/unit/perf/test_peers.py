@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from perf.peers import comparison, servers
+from perf.peers import comparison, environments, servers
 from perf.peers.asking import Answer, RefusedError, figures, load, question, read_answer
 from tests.support.processes import alive
 
@@ -174,7 +174,7 @@ def peer_in(folder: Path, program: str, monkeypatch: pytest.MonkeyPatch) -> None
         f"#!{sys.executable}\nimport sys\nif '-c' in sys.argv: print('9.9'); sys.exit()\n{program}"
     )
     python.chmod(0o755)
-    monkeypatch.setattr(servers, "VENVS", folder)
+    monkeypatch.setattr(environments, "VENVS", folder)
     monkeypatch.setattr(servers, "gguf", lambda checkpoint: (Path("llm"), Path("encoder")))
 
 
@@ -207,15 +207,18 @@ def test_a_server_that_ends_is_an_error_with_the_end_of_its_log(
 ) -> None:
     peer_in(tmp_path, "sys.exit('no such model')", monkeypatch)
     said = "llama.cpp gave no first answer.*no such model"
-    with pytest.raises(servers.PeerError, match=said), servers.llama_cpp(Path("af3-tiny"), True):
+    with pytest.raises(environments.PeerError, match=said), servers.llama_cpp(Path("af3-tiny"), True):
         pass
 
 
 def test_a_missing_environment_names_the_command_that_makes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(servers, "VENVS", tmp_path)
-    with pytest.raises(servers.PeerError, match="make setup-peers"), servers.vllm(Path("af3-tiny"), True):
+    monkeypatch.setattr(environments, "VENVS", tmp_path)
+    with (
+        pytest.raises(environments.PeerError, match="make setup-peers"),
+        servers.vllm(Path("af3-tiny"), True),
+    ):
         pass
 
 
