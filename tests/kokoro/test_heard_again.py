@@ -54,7 +54,7 @@ def clip(pcm: np.ndarray) -> Samples:
 def test_most_digits_and_commands_in_voices_that_it_never_heard(
     flamingo: AudioFlamingo, voices: KokoroSynthesizer
 ) -> None:
-    """95 % is wanted. The present weights reach 88 % (the British voices less), so this only holds them there."""
+    """95 % is wanted. Earlier weights reached 88 % (the British voices less), so this only holds them there."""
     words = (*DIGITS, *COMMANDS)
     right = 0
     for name in HELD_OUT:
