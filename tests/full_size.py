@@ -36,6 +36,7 @@ SEED = 0
 def config(decoder_layers: int) -> AudioFlamingo3Config:
     """AF-Whisper and Qwen2.5-7B as in nvidia/audio-flamingo-3-hf, with a tokenizer of 400 tokens."""
     return AudioFlamingo3Config(
+        architectures=[AudioFlamingo3ForConditionalGeneration.__name__],  # llama.cpp's converter asks for it
         audio_token_id=random_processor().audio_token_id,
         text_config={
             "model_type": "qwen2",
