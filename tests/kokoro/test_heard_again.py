@@ -54,7 +54,7 @@ def clip(pcm: np.ndarray) -> Samples:
 def test_most_digits_and_commands_in_voices_that_it_never_heard(
     flamingo: AudioFlamingo, voices: KokoroSynthesizer
 ) -> None:
-    """95 % is wanted. Earlier weights reached 88 % (the British voices less), so this only holds them there."""
+    """95 % is wanted. The present weights reach 94 % (British voices 90), so this only holds them there."""
     words = (*DIGITS, *COMMANDS)
     right = 0
     for name in HELD_OUT:
@@ -67,7 +67,7 @@ def test_most_digits_and_commands_in_voices_that_it_never_heard(
         print(f"{name}: {len(words) - len(wrong)} of {len(words)}; {wrong}")
     share = right / (len(HELD_OUT) * len(words))
     print(f"together {share:.1%}")
-    assert share >= 0.85
+    assert share >= 0.92
 
 
 def test_a_question_asked_by_voice_is_answered_by_voice_and_the_answer_is_what_is_written(
