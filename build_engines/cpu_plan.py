@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from build_engines.memory_plan import BF16_BYTES, FP32_BYTES, Geometry, amount
 from build_engines.source.reach import Reach
-from build_engines.weight_block import SIZES, block_size
+from build_engines.weight_block import SIZES, block_size, encoder_precision
 
 
 def llm_bytes(geometry: Geometry, precision: str) -> int:
@@ -37,7 +37,7 @@ def kv_bytes(geometry: Geometry, precision: str, tokens: int) -> int:
 def describe(geometry: Geometry, known: Reach, precision: str, llm_weights: int | None = None) -> str:
     """The plan as a table for the terminal. llm_weights: bytes, None for those of the precision."""
     weights = llm_bytes(geometry, precision) if llm_weights is None else llm_weights
-    beside = "int8" if precision == "int4" else "fp32"
+    beside = encoder_precision(precision)
     longest = known.limits(1).max_sequence_tokens
     rows = [
         ("LLM weights", weights, precision),

@@ -40,10 +40,8 @@ KINDS = {
 }
 MIXED_SHARE = 0.5  # of the clips: between two voices, whose shares are drawn
 SPEEDS = (0.75, 1.35)
-ENGLISH_WEIGHTS = {
-    "a": 2,
-    "b": 4,
-}  # by a voice's first letter: American, British (few voices); of another language 1
+# By a voice's first letter: American, British (few voices); of another language 1.
+ENGLISH_WEIGHTS = {"a": 2, "b": 4}
 
 
 def _text(rng: np.random.Generator, kind: str) -> str:

@@ -48,9 +48,8 @@ NOISE_HEARD = "I hear noise."
 MOST_NATURAL_DIGITS = 5  # in one clip of a natural voice
 JOINED_SHARE = 0.35  # of those with several: two clips, often of two voices
 REPEATING_SHARE = 0.5  # of the strings of digits that are trained on: of few different digits
-FEWER_REPEATS = (
-    0.3  # of the natural clips that repeat a digit, so many are taken where strings are drawn evenly
-)
+# Of the natural clips that repeat a digit, so many are taken where strings are drawn evenly.
+FEWER_REPEATS = 0.3
 NATURAL_SHARE = 0.65  # of the speech, where there are natural voices
 DISTURBED = {"speech": 0.75, "mixed": 0.5, "sound": 0.25, "music": 0.25, "noise": 0.2}
 

@@ -41,6 +41,19 @@ CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "af3-tiny"
 WORK = Path(".cache/af3-tiny")
 
 SEED = 20261125
+SETTLING = Phase(
+    "people",
+    pools=80,
+    dialogs=48,
+    batches=4,
+    peak_lr=8e-4,
+    last_lr=0.0,
+    far_from=0.0,
+    far_every=27,
+    read_dialogs=48,
+    mix=dialogs.SETTLED,
+    repeating=0.0,  # strings that repeat teach to count, and that digits come twice more often than they do
+)
 PHASES = (
     Phase("read", pools=850, dialogs=96, batches=6, peak_lr=2e-3, last_lr=5e-4),
     Phase("listen", pools=680, dialogs=64, batches=4, peak_lr=2e-3, last_lr=3e-4, far_from=0.2),
@@ -57,32 +70,8 @@ PHASES = (
         read_dialogs=96,
         mix=dialogs.PEOPLE,
     ),
-    Phase(
-        "people",
-        pools=80,
-        dialogs=48,
-        batches=4,
-        peak_lr=8e-4,
-        last_lr=0.0,
-        far_from=0.0,
-        far_every=27,
-        read_dialogs=48,
-        mix=dialogs.SETTLED,
-        repeating=0.0,  # strings that repeat teach to count, and that digits come twice more often than they do
-    ),
-    Phase(
-        "people",
-        pools=75,
-        dialogs=48,
-        batches=4,
-        peak_lr=6e-4,
-        last_lr=0.0,
-        far_from=0.0,
-        far_every=27,
-        read_dialogs=24,
-        mix=dialogs.SETTLED_AGAIN,
-        repeating=0.0,
-    ),
+    SETTLING,
+    replace(SETTLING, pools=75, peak_lr=6e-4, read_dialogs=24, mix=dialogs.SETTLED_AGAIN),
 )
 WARMUP_STEPS = 60
 DECAY_SHARE = 0.7  # the learning rate falls over this last share of a phase

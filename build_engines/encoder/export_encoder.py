@@ -29,12 +29,13 @@ from transformers.models.musicflamingo.modeling_musicflamingo import MusicFlamin
 
 from af3.encoder.onnx_encoder import AudioEncoder
 from af3.inputs.audio import HOP
-from build_engines.encoder.quantize_encoder import Precision, quantize
+from build_engines.encoder.quantize_encoder import quantize
 from build_engines.encoder.time_rotation import TabulatedRotation, TimeRotation
 from build_engines.encoder.verify_encoder import verify
 from build_engines.source.checkpoint import Checkpoint
 from build_engines.source.family import AudioModel
 from build_engines.stage import Figures
+from build_engines.weight_block import EncoderPrecision
 
 # The graph computes RoTE's angles or looks them up in a table (for TensorRT in half precision).
 Rotation = Literal["formula", "table"]
@@ -240,7 +241,7 @@ class AlignedEncoder(WaveformEncoder):
 
 
 def build(
-    checkpoint: Checkpoint, form: type[WaveformEncoder], folder: Path, precision: Precision = "fp32"
+    checkpoint: Checkpoint, form: type[WaveformEncoder], folder: Path, precision: EncoderPrecision = "fp32"
 ) -> Figures:
     """Export `model.onnx` (+ `model.onnx.data`) into `folder` and verify it against Transformers."""
     model = load_audio_model(checkpoint)
@@ -248,8 +249,7 @@ def build(
     print("  exporting (a minute at full size)")
     windows = checkpoint.windows_per_clip
     turn = _rotation(checkpoint, form.rotation_by, windows)
-    parts = model.audio_tower, model.multi_modal_projector
-    export(form(*parts, extractor.mel_filters, turn), folder)
+    export(form(model.audio_tower, model.multi_modal_projector, extractor.mel_filters, turn), folder)
     if precision == "int8":
         quantize(folder / "model.onnx", checkpoint.audio_config.hidden_size)
     return verify(AudioEncoder.load(folder), model, extractor, windows, form.mixes_lengths, precision)

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Literal
 
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from build_engines.weight_block import block_size
 
-Precision = Literal["fp32", "int8"]  # of an encoder on a CPU
 BITS = 8
 IN_INT8 = 4  # MatMulNBits' "accuracy_level": activations are rounded to int8 too
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from af3.manifest import CheckpointIdentity, Limits, Manifest
 from af3.manifest import Precision as Precisions
 from af3.speech.built_voice import VOICE_FOLDER, built_licence, built_voice
-from build_engines.encoder import export_encoder, quantize_encoder
+from build_engines.encoder import export_encoder
 from build_engines.encoder.export_encoder import AlignedEncoder, WaveformEncoder
 from build_engines.llm import decoder_files
 from build_engines.llm.decoder_graph import Precision
 from build_engines.source import reach, tokenizer_files
 from build_engines.source.checkpoint import Checkpoint
 from build_engines.stage import Stage, Stamp, read_stamp
+from build_engines.weight_block import EncoderPrecision, encoder_precision
 
 ROWS = 8  # sequences decoded together; on a CPU more only slow each other down
 
@@ -39,13 +40,8 @@ def stages(source: Checkpoint, precision: Precision) -> list[Stage]:
     ]
 
 
-def encoder_precision(llm: str) -> quantize_encoder.Precision:
-    """Of the encoder beside an LLM of that precision: who rounds the LLM to four bits wants it small and fast."""
-    return "int8" if llm == "int4" else "fp32"
-
-
 def audio_encoder_stage(
-    source: Checkpoint, form: type[WaveformEncoder], precision: quantize_encoder.Precision = "fp32"
+    source: Checkpoint, form: type[WaveformEncoder], precision: EncoderPrecision = "fp32"
 ) -> Stage:
     """The stage of the ONNX encoder, in its form for ONNX Runtime or for TensorRT."""
     return Stage(
