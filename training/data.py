@@ -106,16 +106,22 @@ def encode_dialog(
 
 
 def label_tokens(labels: Sequence[str], label_ids: Sequence[int], rng: np.random.Generator) -> list[int]:
-    """Tokens that stand for a clip's audio: each label once or twice, "nothing" before, between and after."""
-    nothing = label_ids[0]
-    widest = int(rng.choice([2, 5, 16, 60], p=[0.55, 0.3, 0.13, 0.02]))
+    """Tokens that stand for a clip's audio: each label some times, "nothing" before, between and after.
 
-    def gap() -> list[int]:
-        return [nothing] * int(rng.integers(1, widest + 1))
+    As the encoder says them: a spoken digit for 1 to 4 tokens of 40 ms, up to 20 tokens before the next, a note for up
+    to 20. A language model that has read shorter ones only miscounts what it hears.
+    """
+    nothing = label_ids[0]
+    widest = int(rng.choice([4, 10, 20, 60], p=[0.25, 0.4, 0.3, 0.05]))
+    longest = int(rng.choice([1, 2, 4, 12], p=[0.25, 0.4, 0.3, 0.05]))
+
+    def gap(least: int = 1) -> list[int]:
+        return [nothing] * int(rng.integers(least, widest + 1))
 
     ids = gap()
-    for label in labels:
-        ids += [label_ids[LABELS.index(label) + 1]] * int(rng.choice([1, 2], p=[0.75, 0.25])) + gap()
+    for label, following in zip(labels, [*labels[1:], ""], strict=True):
+        ids += [label_ids[LABELS.index(label) + 1]] * int(rng.integers(1, longest + 1))
+        ids += gap(least=1 if following == label else 0)  # CTC parts equal labels by "nothing"
     return ids
 
 
@@ -175,7 +181,6 @@ class Phase:
     far_every: int = 10  # such a pool takes five times as long
     read_dialogs: int = 0
     mix: Mix = SYNTHETIC
-    repeating: float = REPEATING_SHARE  # of the strings of digits: of few different digits
 
 
 COUNTED = ("recital", "beeps")
@@ -206,7 +211,10 @@ class Stream(IterableDataset):
         natural = NaturalClips.read(check=False) if self._phase.name == "people" else None
         for pool in self._pools:
             rng = np.random.default_rng([*self._seed, pool, self._rank])
-            studio = Studio(rng, espeak, held_out=False, natural=natural, repeating=self._phase.repeating)
+            repeating = (
+                REPEATING_SHARE if self._label_ids else 0.0
+            )  # who hears such strings hears digits twice
+            studio = Studio(rng, espeak, held_out=False, natural=natural, repeating=repeating)
             far = pool >= self._phase.far_from * self._phase.pools and pool % self._phase.far_every == 0
             batches = self._far_batches(studio) if far else self._batches(studio, pool % SILENCE_EVERY == 0)
             order = np.random.default_rng([*self._seed, pool]).permutation(len(batches))
@@ -223,7 +231,7 @@ class Stream(IterableDataset):
 
     def _read(self, studio: Studio) -> list[Batch]:
         """Conversations whose clips are read: some of the mix, some that compare two clips, some that count."""
-        silent, mix = replace(studio, espeak=None), self._phase.mix
+        silent, mix = replace(studio, espeak=None, repeating=REPEATING_SHARE), self._phase.mix
         kinds = (
             lambda: training_dialog(silent, mix),
             lambda: about_two_clips(silent, mix.pair(silent.rng)),

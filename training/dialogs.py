@@ -278,6 +278,13 @@ SETTLED = replace(
     scenes=PEOPLE.scenes | {"digits": 0.42, "phrase": 0.09, "beeps": 0.15, "melody": 0.08},
 )
 SETTLED_AGAIN = replace(SETTLED, scenes=SETTLED.scenes | {"hiss": 0.05, "beeps": 0.19, "melody": 0.10})
+COUNTED_AGAIN = replace(
+    SETTLED, scenes=SETTLED.scenes | {"hiss": 0.04, "beeps": 0.17, "melody": 0.10, "unknown_speech": 0.15}
+)
+SETTLED_AT_LAST = replace(
+    COUNTED_AGAIN,
+    scenes=COUNTED_AGAIN.scenes | {"digits": 0.55, "beeps": 0.10, "melody": 0.18, "spoken_question": 0.14},
+)
 assert SYNTHETIC.scenes.keys() | PEOPLE.scenes.keys() <= SCENES.keys()
 
 

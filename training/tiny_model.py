@@ -26,6 +26,7 @@ ENCODER_POSITIONS = 1500
 SHARPNESS = 16.0  # of CTC: log odds of a label against another, in the middle of its embedding
 ASTRAY_WEIGHT = 0.3  # weight of the distance from the nearest label in the loss, beside CTC
 READ_NOISE = 0.3  # noise on label tokens, in standard deviations of an embedding
+READ_BLEND = 0.4  # at most this share of a label token is the one before it
 
 
 def config(audio_token_id: int, end_id: int, pad_id: int) -> AudioFlamingo3Config:
@@ -173,11 +174,13 @@ def answer_logits(
     """Return the logits [N, V] that predict each trained token, and those tokens [N].
 
     audio: the projected embeddings of the batch's clips; None when label tokens replace all of them. Label embeddings
-    get READ_NOISE, because an encoder's are not exact either.
+    get READ_NOISE and READ_BLEND, because an encoder's are not exact either.
     """
     embeds = model.get_input_embeddings()(batch.ids)
     blur = READ_NOISE * embeds.detach().std() * torch.randn_like(embeds)
-    embeds = torch.where(batch.read[..., None], embeds + blur, embeds)
+    share = READ_BLEND * torch.rand(batch.ids.shape)[..., None] * batch.read.roll(1, 1)[..., None]
+    blended = (1 - share) * embeds + share * embeds.roll(1, 1)
+    embeds = torch.where(batch.read[..., None], blended + blur, embeds)
     if audio is not None:
         at_audio = batch.ids == model.config.audio_token_id
         embeds = embeds.masked_scatter(at_audio[..., None], audio)

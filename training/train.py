@@ -52,7 +52,6 @@ SETTLING = Phase(
     far_every=27,
     read_dialogs=48,
     mix=dialogs.SETTLED,
-    repeating=0.0,  # strings that repeat teach to count, and that digits come twice more often than they do
 )
 PHASES = (
     Phase("read", pools=850, dialogs=96, batches=6, peak_lr=2e-3, last_lr=5e-4),
@@ -72,6 +71,8 @@ PHASES = (
     ),
     SETTLING,
     replace(SETTLING, pools=75, peak_lr=6e-4, read_dialogs=24, mix=dialogs.SETTLED_AGAIN),
+    replace(SETTLING, pools=400, peak_lr=1.2e-3, far_every=20, read_dialogs=144, mix=dialogs.COUNTED_AGAIN),
+    replace(SETTLING, pools=120, far_every=30, read_dialogs=96, mix=dialogs.SETTLED_AT_LAST),
 )
 WARMUP_STEPS = 60
 DECAY_SHARE = 0.7  # the learning rate falls over this last share of a phase
@@ -238,24 +239,28 @@ def main() -> None:
         help="scales the training: 1 takes over three hours on two cores with AMX, longer without",
     )
     parser.add_argument(
-        "--only-people",
+        "--weights",
         type=Path,
         metavar="CHECKPOINT",
-        help="begin the first phase with natural voices with its weights",
+        help="begin with its weights, in the first phase with natural voices or in that of --phase",
+    )
+    parser.add_argument(
+        "--phase", type=int, metavar="N", help="the phase of PHASES that --weights begins with, from 0"
     )
     parser.add_argument("--export-now", action="store_true", help="skip the training: export the saved state")
     arguments = parser.parse_args()
 
     arguments.work.mkdir(parents=True, exist_ok=True)
     phases = tuple(replace(phase, pools=round(arguments.length * phase.pools)) for phase in PHASES)
-    if arguments.only_people and not (arguments.work / "state.pt").exists():
+    if arguments.weights and not (arguments.work / "state.pt").exists():
         run = Run(train_tokenizer.build(), phases)
         run.net.load_state_dict(
             AudioFlamingo3ForConditionalGeneration.from_pretrained(
-                arguments.only_people, dtype="float32"
+                arguments.weights, dtype="float32"
             ).state_dict()
         )
-        run.enter([phase.name for phase in phases].index("people"))
+        people = [phase.name for phase in phases].index("people")
+        run.enter(people if arguments.phase is None else arguments.phase)
         run.save(arguments.work / "state.pt")
     if not arguments.export_now:
         natural_clips.make()
