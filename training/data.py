@@ -19,8 +19,6 @@ from training.dialogs import (
     LONG,
     PADDED,
     SHORT,
-    SYNTHETIC,
-    Mix,
     Turn,
     about_one_clip,
     about_two_clips,
@@ -28,6 +26,7 @@ from training.dialogs import (
     training_dialog,
 )
 from training.espeak_process import Espeak
+from training.mixes import SYNTHETIC, Mix
 from training.natural_clips import NaturalClips
 from training.scenes import LABELS, REPEATING_SHARE, Clip, Layout, Studio
 from training.tiny_model import ENCODER_POSITIONS, Batch

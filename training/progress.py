@@ -11,6 +11,7 @@ from transformers import AudioFlamingo3ForConditionalGeneration, PreTrainedToken
 from training import dialogs, tiny_model, train_tokenizer, unknown
 from training.data import Batch, Phase, batched, encode_dialog
 from training.espeak_process import Espeak
+from training.mixes import PAIR_KEYS
 from training.natural_clips import NaturalClips
 from training.scenes import Studio
 
@@ -35,7 +36,7 @@ def check_batches(words: PreTrainedTokenizerBase, phase: Phase, seed: int) -> li
         scene = scenes[i % len(scenes)]
         add(scene, dialogs.about_one_clip(studio, scene, most_turns=1))
     for i in range(90):
-        key = dialogs.PAIR_KEYS[i % len(dialogs.PAIR_KEYS)]
+        key = PAIR_KEYS[i % len(PAIR_KEYS)]
         add(key, dialogs.about_two_clips(studio, key, in_turns=False, held_out_wording=True))
     for _ in range(40 if natural else 0):
         add("typed_unknown", [dialogs.Turn((unknown.typed(rng, held_out=True),), unknown.HONEST, "")])

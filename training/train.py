@@ -23,10 +23,10 @@ from transformers import AudioFlamingo3ForConditionalGeneration, PreTrainedToken
 
 from training import (
     card,
-    dialogs,
     evaluate,
     evaluation_set,
     export,
+    mixes,
     natural_clips,
     progress,
     sample_clips,
@@ -51,7 +51,7 @@ SETTLING = Phase(
     far_from=0.0,
     far_every=27,
     read_dialogs=48,
-    mix=dialogs.SETTLED,
+    mix=mixes.SETTLED,
 )
 PHASES = (
     Phase("read", pools=850, dialogs=96, batches=6, peak_lr=2e-3, last_lr=5e-4),
@@ -67,12 +67,12 @@ PHASES = (
         far_from=0.0,
         far_every=20,
         read_dialogs=96,
-        mix=dialogs.PEOPLE,
+        mix=mixes.PEOPLE,
     ),
     SETTLING,
-    replace(SETTLING, pools=75, peak_lr=6e-4, read_dialogs=24, mix=dialogs.SETTLED_AGAIN),
-    replace(SETTLING, pools=400, peak_lr=1.2e-3, far_every=20, read_dialogs=144, mix=dialogs.COUNTED_AGAIN),
-    replace(SETTLING, pools=120, far_every=30, read_dialogs=96, mix=dialogs.SETTLED_AT_LAST),
+    replace(SETTLING, pools=75, peak_lr=6e-4, read_dialogs=24, mix=mixes.SETTLED_AGAIN),
+    replace(SETTLING, pools=400, peak_lr=1.2e-3, far_every=20, read_dialogs=144, mix=mixes.COUNTED_AGAIN),
+    replace(SETTLING, pools=120, far_every=30, read_dialogs=96, mix=mixes.SETTLED_AT_LAST),
 )
 WARMUP_STEPS = 60
 DECAY_SHARE = 0.7  # the learning rate falls over this last share of a phase

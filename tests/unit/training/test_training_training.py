@@ -11,9 +11,10 @@ import torch
 
 from training import tiny_model, train_tokenizer
 from training.data import Phase, Stream, batched, encode_dialog, label_tokens
-from training.dialogs import PEOPLE, SYNTHETIC, Mix, about_one_clip, pair, training_dialog
+from training.dialogs import about_one_clip, pair, training_dialog
 from training.espeak_process import ESPEAK_HZ, Utterance
 from training.espeak_voices import Speaker
+from training.mixes import PEOPLE, SYNTHETIC, Mix
 from training.muon import Muon, orthogonal
 from training.natural_clips import NaturalClips
 from training.scenes import DIGITS, LABELS, PEAKS, REPEATING_SHARE, SCENES, Studio, digit_string, digit_words
