@@ -49,8 +49,8 @@ labels and their rows of the vocabulary are scaffolding: nobody who asks sees th
 
 These weights are not one run from nothing. Two hours and twenty minutes on two cores with AMX made those of version
 0.1.0 in the first three phases, whose settings were changed on the way. On two cores with AVX-512, 79 minutes made the
-first that heard people, 88 those after them, and 91 more these, in the last two phases of `training/train.py`. A run
-from the start has not been made, and will give other figures.
+first that heard people, 88 those after them, and 91 more these, in the last two phases of `training/phases.py`: they
+are the mean of the weights at the ends of both. A run from the start has not been made, and will give other figures.
 
 To count was the hardest. It had read strings by looking for what followed the last digit, which fails where a digit
 comes twice: half of the strings that are read have few different digits. Those that are heard have not, since it

@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,6 @@ from training import (
     evaluate,
     evaluation_set,
     export,
-    mixes,
     natural_clips,
     progress,
     sample_clips,
@@ -36,44 +36,12 @@ from training import (
 from training.answer_questions import answer_all
 from training.data import Batch, Phase, Stream
 from training.muon import Muon
+from training.phases import AVERAGED, PHASES
 
 CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "af3-tiny"
 WORK = Path(".cache/af3-tiny")
 
 SEED = 20261125
-SETTLING = Phase(
-    "people",
-    pools=80,
-    dialogs=48,
-    batches=4,
-    peak_lr=8e-4,
-    last_lr=0.0,
-    far_from=0.0,
-    far_every=27,
-    read_dialogs=48,
-    mix=mixes.SETTLED,
-)
-PHASES = (
-    Phase("read", pools=850, dialogs=96, batches=6, peak_lr=2e-3, last_lr=5e-4),
-    Phase("listen", pools=680, dialogs=64, batches=4, peak_lr=2e-3, last_lr=3e-4, far_from=0.2),
-    Phase("answer", pools=450, dialogs=48, batches=4, peak_lr=1.5e-3, last_lr=0.0, far_from=0.0),
-    Phase(
-        "people",
-        pools=470,
-        dialogs=48,
-        batches=4,
-        peak_lr=1.5e-3,
-        last_lr=0.0,
-        far_from=0.0,
-        far_every=20,
-        read_dialogs=96,
-        mix=mixes.PEOPLE,
-    ),
-    SETTLING,
-    replace(SETTLING, pools=75, peak_lr=6e-4, read_dialogs=24, mix=mixes.SETTLED_AGAIN),
-    replace(SETTLING, pools=400, peak_lr=1.2e-3, far_every=20, read_dialogs=144, mix=mixes.COUNTED_AGAIN),
-    replace(SETTLING, pools=120, far_every=30, read_dialogs=96, mix=mixes.SETTLED_AT_LAST),
-)
 WARMUP_STEPS = 60
 DECAY_SHARE = 0.7  # the learning rate falls over this last share of a phase
 WEIGHT_DECAY = 0.02
@@ -200,6 +168,8 @@ def train(run: Run, words: PreTrainedTokenizerBase, work: Path, rank: int) -> No
             run.pool += 1
             bar.set_postfix_str(f"answer {losses[0]:.3f} ctc {losses[1]:.3f}")
             done = run.pool == phase.pools
+            if first and done:
+                torch.save(run.net.state_dict(), _end(work, number))
             if first and (done or run.pool % SAVE_EVERY_POOLS == 0):
                 run.save(work / "state.pt")
             if first and (done or run.pool % CHECK_EVERY_POOLS == 0):
@@ -208,6 +178,17 @@ def train(run: Run, words: PreTrainedTokenizerBase, work: Path, rank: int) -> No
                 figures = progress.check(run.net, held_out)
                 with (work / "log.jsonl").open("a") as log:
                     log.write(json.dumps(line | figures) + "\n")
+
+
+def _end(work: Path, number: int) -> Path:
+    """The weights at the end of a phase."""
+    return work / f"end-{number}.pt"
+
+
+def mean_of_ends(work: Path, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
+    """The mean of the weights at the ends of these phases."""
+    ends = [torch.load(_end(work, number), weights_only=True) for number in numbers]
+    return {name: torch.stack([end[name] for end in ends]).mean(0) for name in ends[0]}
 
 
 def _process(rank: int, rendezvous: str, work: Path, phases: tuple[Phase, ...]) -> None:
@@ -273,6 +254,8 @@ def main() -> None:
     words = train_tokenizer.build()
     run = Run(words, phases)
     run.load(arguments.work / "state.pt")
+    if not arguments.export_now:
+        run.net.load_state_dict(mean_of_ends(arguments.work, range(len(phases))[-AVERAGED:]))
     export.save(run.net, words, arguments.output)
     sample_clips.write(sample_clips.FOLDER)
     evaluate_and_describe(arguments.output, arguments.work / "evaluation")

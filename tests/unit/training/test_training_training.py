@@ -3,14 +3,14 @@
 import re
 from collections import Counter
 from dataclasses import replace
-from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from training import tiny_model, train_tokenizer
-from training.data import Phase, Stream, batched, encode_dialog, label_tokens
+from training.data import Phase, Stream, batched, encode_dialog
 from training.dialogs import about_one_clip, pair, training_dialog
 from training.espeak_process import ESPEAK_HZ, Utterance
 from training.espeak_voices import Speaker
@@ -19,7 +19,7 @@ from training.muon import Muon, orthogonal
 from training.natural_clips import NaturalClips
 from training.scenes import DIGITS, LABELS, PEAKS, REPEATING_SHARE, SCENES, Studio, digit_string, digit_words
 from training.signals import INSTRUMENTS, SAMPLE_RATE
-from training.train import Run
+from training.train import Run, mean_of_ends
 from training.unknown import HONEST
 
 
@@ -81,32 +81,6 @@ def test_every_scene_can_be_read_without_being_recorded(label_ids: list[int], wo
         told = {i for i, read in zip(example.ids, example.read, strict=True) if read}
         clip = next(part for part in turns[0].parts if not isinstance(part, str))
         assert told - {label_ids[0]} == {label_ids[LABELS.index(label) + 1] for label in clip.labels}
-
-
-def _runs(ids: list[int]) -> list[tuple[int, int]]:
-    """Each id and how often it follows itself."""
-    return [(i, len([*run])) for i, run in groupby(ids)]
-
-
-def test_labels_are_said_in_order_and_equal_ones_with_nothing_between_them(label_ids: list[int]) -> None:
-    nothing, one, two = label_ids[0], *(label_ids[LABELS.index(word) + 1] for word in ("one", "two"))
-    for seed in range(40):
-        said = label_tokens(("one", "one", "two"), label_ids, np.random.default_rng(seed))
-        assert [i for i, _ in _runs(said) if i != nothing] == [one, one, two]
-
-
-def test_labels_are_as_long_and_as_far_apart_as_the_encoder_says_them(label_ids: list[int]) -> None:
-    """Measured on spoken digits: the median gap has 5 tokens, every twentieth 14; every fourth label two or more."""
-    nothing, rng = label_ids[0], np.random.default_rng(5)
-    runs = [
-        run for _ in range(400) for run in _runs(label_tokens(("one", "two", "six"), label_ids, rng))[1:-1]
-    ]
-    gaps = [length for i, length in runs if i == nothing]
-    labels = [length for i, length in runs if i != nothing]
-    assert 4 <= np.percentile(gaps, 50) <= 10
-    assert np.percentile(gaps, 95) >= 14
-    assert np.percentile(labels, 75) >= 2
-    assert max(labels) > 6
 
 
 def test_pools_of_a_phase_are_the_same_again_and_differ_between_processes(words) -> None:
@@ -218,6 +192,12 @@ def test_what_is_read_beside_the_last_phases_compares_clips_and_counts(words) ->
     assert sum(sum(word in DIGITS for word in re.findall("[a-z]+", text)) > 1 for text in answers) >= 5
 
 
+def test_the_weights_are_the_mean_of_those_at_the_ends_of_phases(tmp_path: Path) -> None:
+    for number, weight in ((6, 1.0), (7, 2.0)):
+        torch.save({"w": torch.tensor([weight, 0.0])}, tmp_path / f"end-{number}.pt")
+    assert torch.equal(mean_of_ends(tmp_path, (6, 7))["w"], torch.tensor([1.5, 0.0]))
+
+
 def test_natural_digits_are_joined_to_strings_that_nobody_said() -> None:
     clips = NaturalClips(
         {
@@ -251,16 +231,6 @@ def test_half_of_the_strings_that_are_trained_on_repeat_a_few_digits(words) -> N
     texts = [str(studio.record("recital").traits["text"]).split() for _ in range(400)]
     long = [words for words in texts if len(words) >= 5]
     assert 0.45 < np.mean([len({*words}) <= 3 for words in long]) < 0.75
-
-
-def test_strings_that_are_read_repeat_and_those_that_are_heard_do_not(words, label_ids: list[int]) -> None:
-    phase = Phase("people", 1, 1, 1, 1, 0, read_dialogs=200, mix=PEOPLE)
-    digit_ids = {label_ids[LABELS.index(digit) + 1] for digit in DIGITS}
-    batches = Stream(words, phase, (1, 0), 0, 0)._read(silent_studio(6))
-    rows = [row[read].tolist() for batch in batches for row, read in zip(batch.ids, batch.read, strict=True)]
-    strings = [[i for i, _ in _runs(row) if i in digit_ids] for row in rows]
-    long = [string for string in strings if len(string) >= 5]
-    assert np.mean([len({*string}) <= 3 for string in long]) > 0.4
 
 
 def test_strings_of_the_evaluation_are_drawn_evenly() -> None:
