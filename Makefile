@@ -223,7 +223,7 @@ $(WEB_READY): web/package-lock.json
 page: $(WEB_READY) ## build web/ into serving/door/page/static, the page that the server shows at /
 	@$(NPM) run --silent build
 
-test-web: $(READY_TEST) $(WEB_READY) ## the page: its types and logic, then in a real Chromium whose microphone hears files; screenshots in .cache/screenshots
+test-web: $(READY_TEST) $(WEB_READY) ## the page: its types and logic, then in a real Chromium whose microphone hears files and the natural voice (90 MB); screenshots in .cache/screenshots
 	@$(NPM) run --silent check
 	@$(PIP) --require-hashes -r requirements/web.lock
 	@test -n "$(or $(CHROMIUM),$(shell command -v chromium || command -v chromium-browser || command -v google-chrome))" || $(PY) -m playwright install chromium
