@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from build_engines.targets import TARGETS
-from perf.capacity import ARITHMETIC_PART, GPUS, PROMPT_TABLE_ROW_BYTES, Gpu, Traffic, predict
 from perf.fleet_queue import Demand, Outcome, Routing, Service, simulate
 from perf.report import table
+from perf.roofline import ARITHMETIC_PART, GPUS, PROMPT_TABLE_ROW_BYTES, Gpu, Traffic, predict
 
 SIZES = (1, 10, 100, 1000)
 HALVINGS = 6

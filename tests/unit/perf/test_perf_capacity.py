@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from perf import capacity
-from perf.capacity import GPUS, Traffic, predict
+from perf.roofline import BANDWIDTH_PART, GPUS, Traffic, predict
 
 CONVERSATION = Traffic(audio_s=30.0, text_tokens=40, output_tokens=128)
 
@@ -24,7 +24,7 @@ def test_ten_minutes_of_prefill_is_the_sum_of_linear_and_attention() -> None:
 def test_one_sequence_reads_the_weights_once_a_token() -> None:
     h100 = GPUS["h100"]
     found = predict(h100, "fp8", 1, Traffic(0.0, 10, 1000))
-    ceiling = h100.bytes_s * capacity.BANDWIDTH_PART / (6.5e9 + 2.18e9)
+    ceiling = h100.bytes_s * BANDWIDTH_PART / (6.5e9 + 2.18e9)
     assert found.tokens_per_s_each == pytest.approx(ceiling, rel=0.02)
 
 
