@@ -1,8 +1,8 @@
 """Predicts how much traffic a machine carries: python -m perf.capacity --audio 30 --tokens 128 --price h100=2.5
 
-GPU figures come from a roofline model and were never measured: time is the larger of arithmetic and memory traffic,
-each at a stated fraction of the data sheet's peak. With `--raw` (from a sweep on a CPU) the prediction uses measured
-processor time per stage and is checked against measured throughput.
+GPU figures come from a roofline (perf/roofline.py) and were never measured. `--measured h100=report.json` replaces its
+two assumptions for a GPU by what `make acceptance` measured there. With `--raw` (from a sweep on a CPU) the prediction
+uses measured processor time per stage and is checked against measured throughput.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from build_engines.targets import TARGETS
 from perf.report import table
-from perf.roofline import ARITHMETIC_PART, BANDWIDTH_PART, GPUS, Traffic, predict
+from perf.roofline import GPUS, Parts, Traffic, measured_parts, predict
 
 
 @dataclass(frozen=True)
@@ -85,19 +85,24 @@ def _spent(cell: Mapping[str, Any]) -> float:
     return float(sum(seconds) / cell["figures"]["requests"])
 
 
-def gpu_table(traffic: Traffic, prices: Mapping[str, float]) -> str:
-    """Render Markdown. prices: money per hour; a GPU without a price gets no cost."""
+def gpu_table(
+    traffic: Traffic, prices: Mapping[str, float], cores: int, measured: Mapping[str, Parts]
+) -> str:
+    """Render Markdown. prices: money per hour; a GPU without a price gets no cost. measured: parts by GPU."""
     rows = []
     for name, gpu in GPUS.items():
-        target = TARGETS[name]
-        precision = target.llm_precision
-        found = predict(gpu, precision, target.limits.max_batch_size, traffic, target.prompt_table_rows)
+        limits, precision = TARGETS[name].limits, TARGETS[name].llm_precision
+        rows_of_table, parts = TARGETS[name].prompt_table_rows, measured.get(name, Parts())
+        found = predict(gpu, precision, limits.max_batch_size, traffic, rows_of_table, parts, cores)
         cost = f"{prices[name] / found.audio_hours_per_hour:.4f}" if name in prices else "–"
         rows.append(
             [
                 f"{gpu.name}, {precision}",
                 str(found.batch),
                 f"{found.requests_per_s:.1f}",
+                f"{found.overlapped_per_s:.1f}",
+                f"{found.tokens_per_s:.0f}",
+                found.limit,
                 f"{1000 * found.first_token_s:.0f}",
                 f"{found.tokens_per_s_each:.0f}",
                 f"{found.sessions:.0f}",
@@ -105,8 +110,8 @@ def gpu_table(traffic: Traffic, prices: Mapping[str, float]) -> str:
                 cost,
             ]
         )
-    head = ["GPU", "at once", "requests/s", "first token, ms", "tokens/s each", "sessions"]
-    return table([*head, "audio hours an hour", "cost an audio hour"], rows)
+    head = ["GPU", "at once", "requests/s", "with MPS, at best", "tokens/s", "limit", "first token, ms"]
+    return table([*head, "tokens/s each", "sessions", "audio hours an hour", "cost an audio hour"], rows)
 
 
 def main() -> int:
@@ -129,20 +134,41 @@ def main() -> int:
     parser.add_argument(
         "--price", nargs="*", default=[], metavar="GPU=MONEY", help="per hour: --price h100=2.5 l40s=0.8"
     )
+    parser.add_argument("--cores", type=int, default=32, help="of the GPU's host (default: %(default)s)")
+    parser.add_argument(
+        "--measured",
+        nargs="*",
+        default=[],
+        metavar="GPU=REPORT",
+        help="report.json of `make acceptance` on that GPU, in place of the assumptions",
+    )
     parser.add_argument("--raw", type=Path, help="raw.json of a sweep on a CPU, to check the model")
     given = parser.parse_args()
     asked = Traffic(given.audio, given.text, given.tokens, given.heard_before, given.think)
     prices = {name: float(money) for name, _, money in (pair.partition("=") for pair in given.price)}
-    if unknown := set(prices) - set(GPUS):
-        parser.error(f"--price {sorted(unknown)[0]}: unknown GPU; choose from {', '.join(GPUS)}")
+    reports = {name: path for name, _, path in (pair.partition("=") for pair in given.measured)}
+    if unknown := {*prices, *reports} - {*GPUS}:
+        parser.error(f"{sorted(unknown)[0]}: unknown GPU; choose from {', '.join(GPUS)}")
+    try:
+        measured = {name: _parts(name, Path(path)) for name, path in reports.items()}
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     print(
-        f"Predictions of a roofline at {ARITHMETIC_PART:.0%} of the arithmetic and {BANDWIDTH_PART:.0%} of the"
+        "Predictions of a roofline from the data sheet; nothing here was measured on a GPU but what is named.\n"
     )
-    print("memory bandwidth on the data sheet. Nothing here was measured on a GPU.\n")
-    print(gpu_table(asked, prices))
+    for name in GPUS:
+        parts, source = measured.get(name, Parts()), "measured" if name in measured else "assumed"
+        print(
+            f"{name}: {parts.arithmetic:.0%} of the arithmetic, {parts.bandwidth:.0%} of the bandwidth, {source}"
+        )
+    print(f"\n{gpu_table(asked, prices, given.cores, measured)}")
     if given.raw is not None:
         print(cpu_tables(json.loads(given.raw.read_text()), asked))
     return 0
+
+
+def _parts(name: str, report: Path) -> Parts:
+    return measured_parts(json.loads(report.read_text()), GPUS[name], TARGETS[name].llm_precision)
 
 
 def cpu_tables(raw: Mapping[str, Any], asked: Traffic) -> str:

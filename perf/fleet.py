@@ -1,6 +1,6 @@
 """Simulates the cost of an hour of audio on 1, 10, 100 and 1 000 GPUs: python -m perf.fleet --gpu h100 --price 2.5
 
-Servers stand behind a proxy that sends a clip to the server that has heard it. Stage times come from `perf.capacity`'s
+Servers stand behind a proxy that sends a clip to the server that has heard it. Stage times come from `perf.roofline`,
 roofline and were never measured on a GPU. Clients arrive at random and ask several questions about a clip, with pauses.
 For each fleet size, the load is the highest at which 95 % of first tokens are in time.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from build_engines.targets import TARGETS
 from perf.fleet_queue import Demand, Outcome, Routing, Service, simulate
 from perf.report import table
-from perf.roofline import ARITHMETIC_PART, GPUS, PROMPT_TABLE_ROW_BYTES, Gpu, Traffic, predict
+from perf.roofline import GPUS, PROMPT_TABLE_ROW_BYTES, Gpu, Parts, Traffic, predict
 
 SIZES = (1, 10, 100, 1000)
 HALVINGS = 6
@@ -64,11 +64,11 @@ def most_carried(
 
 
 def service_of(gpu: Gpu, target: str, traffic: Traffic, hits: float, cache_mib: int) -> Service:
-    """Build a Service from `perf.capacity`'s roofline; encoder and prefill of other requests slow a decode down."""
+    """Build a Service from `perf.roofline`; encoder and prefill of other requests slow a decode down."""
     limits, rows = TARGETS[target].limits, TARGETS[target].prompt_table_rows
     assumed = Traffic(traffic.audio_s, traffic.text_tokens, traffic.output_tokens, hits)
     found = predict(gpu, TARGETS[target].llm_precision, limits.max_batch_size, assumed, rows)
-    encode_s = traffic.encoder_flop / (gpu.bf16_flop_s * ARITHMETIC_PART)
+    encode_s = traffic.encoder_flop / (gpu.bf16_flop_s * Parts().arithmetic)
     decode_s = traffic.output_tokens / found.tokens_per_s_each
     clip_bytes = (traffic.prompt_tokens - traffic.text_tokens) * PROMPT_TABLE_ROW_BYTES
     return Service(

@@ -1,11 +1,12 @@
 """The arithmetic of the capacity model."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from perf import capacity
-from perf.roofline import BANDWIDTH_PART, GPUS, Traffic, predict
+from perf.roofline import GPUS, Parts, Traffic, measured_parts, predict, token_path, weight_bytes
 
 CONVERSATION = Traffic(audio_s=30.0, text_tokens=40, output_tokens=128)
 
@@ -24,7 +25,7 @@ def test_ten_minutes_of_prefill_is_the_sum_of_linear_and_attention() -> None:
 def test_one_sequence_reads_the_weights_once_a_token() -> None:
     h100 = GPUS["h100"]
     found = predict(h100, "fp8", 1, Traffic(0.0, 10, 1000))
-    ceiling = h100.bytes_s * BANDWIDTH_PART / (6.5e9 + 2.18e9)
+    ceiling = h100.bytes_s * Parts().bandwidth / (6.5e9 + 2.18e9)
     assert found.tokens_per_s_each == pytest.approx(ceiling, rel=0.02)
 
 
@@ -42,9 +43,47 @@ def test_sequences_that_do_not_fit_are_not_counted() -> None:
     assert predict(GPUS["h200"], "fp8", 64, long).batch == 64
 
 
+def test_the_hosts_token_path_ends_what_a_faster_gpu_would_carry() -> None:
+    """One process passes every token on, so that more cores do not help beyond it."""
+    text = Traffic(0.0, 10, 1000)
+    quick = replace(GPUS["h100"], bytes_s=1e14, llm_flop_s=1e17)
+    assert token_path(4) < token_path(32) == token_path(64)
+    for cores in (4, 32):
+        found = predict(quick, "fp8", 64, text, cores=cores)
+        assert found.limit == "token path"
+        assert found.tokens_per_s == pytest.approx(token_path(cores))
+        assert found.overlapped_per_s <= token_path(cores) / text.output_tokens
+    assert predict(GPUS["h100"], "fp8", 1, text).limit == "GPU"
+
+
+def test_overlapped_kernels_carry_more_but_not_twice_as_much() -> None:
+    found = predict(GPUS["l40s"], "fp8", 24, CONVERSATION)
+    assert found.requests_per_s < found.overlapped_per_s <= 2 * found.requests_per_s
+
+
+def test_what_acceptance_measured_replaces_the_assumptions() -> None:
+    gpu = GPUS["h100"]
+    itl_s = weight_bytes("fp8") / (0.6 * gpu.bytes_s)
+    speed = [{"streams": 8, "itl_ms": 99.0}, {"streams": 1, "itl_ms": 1000 * itl_s}]
+    windows = [{"windows": 1, "tflop_per_s": 200.0}, {"windows": 20, "tflop_per_s": 0.4 * 989}]
+    report = {"steps": [], "results": {"encoder.json": windows, "speed.json": speed}}
+    parts = measured_parts(report, gpu, "fp8")
+    assert (parts.arithmetic, parts.bandwidth) == pytest.approx((0.4, 0.6))
+    assert (
+        predict(gpu, "fp8", 32, CONVERSATION, parts=parts).first_token_s
+        > predict(gpu, "fp8", 32, CONVERSATION).first_token_s
+    )
+    with pytest.raises(ValueError, match=r"no encoder\.json"):
+        measured_parts({"results": {"speed.json": speed}}, gpu, "fp8")
+    with pytest.raises(ValueError, match=r"speed\.json of one stream"):
+        measured_parts({"results": {"encoder.json": windows, "speed.json": speed[:1]}}, gpu, "fp8")
+
+
 def test_cost_follows_the_price() -> None:
     row = next(
-        line for line in capacity.gpu_table(CONVERSATION, {"h100": 2.5}).splitlines() if "H100" in line
+        line
+        for line in capacity.gpu_table(CONVERSATION, {"h100": 2.5}, 32, {}).splitlines()
+        if "H100" in line
     )
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert float(cells[-1]) == pytest.approx(2.5 / float(cells[-2]), rel=0.05)
