@@ -3,22 +3,10 @@
 from itertools import groupby
 
 import numpy as np
-import pytest
 
-from training import train_tokenizer
 from training.data import Phase, Stream, label_tokens
 from training.mixes import PEOPLE
 from training.scenes import DIGITS, LABELS, Studio
-
-
-@pytest.fixture(scope="module")
-def words():
-    return train_tokenizer.build()
-
-
-@pytest.fixture(scope="module")
-def label_ids(words) -> list[int]:
-    return train_tokenizer.label_ids(words)
 
 
 def _runs(ids: list[int]) -> list[tuple[int, int]]:

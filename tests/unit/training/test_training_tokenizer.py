@@ -8,11 +8,6 @@ from training.scenes import Clip
 
 
 @pytest.fixture(scope="module")
-def words():
-    return train_tokenizer.build()
-
-
-@pytest.fixture(scope="module")
 def processor(words):
     return export.processor(words)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from training import tiny_model, train_tokenizer
+from training import tiny_model
 from training.data import Phase, Stream, batched, encode_dialog
 from training.dialogs import about_one_clip, pair, training_dialog
 from training.espeak_process import ESPEAK_HZ, Utterance
@@ -21,16 +21,6 @@ from training.scenes import DIGITS, LABELS, PEAKS, REPEATING_SHARE, SCENES, Stud
 from training.signals import INSTRUMENTS, SAMPLE_RATE
 from training.train import Run, mean_of_ends
 from training.unknown import HONEST
-
-
-@pytest.fixture(scope="module")
-def words():
-    return train_tokenizer.build()
-
-
-@pytest.fixture(scope="module")
-def label_ids(words) -> list[int]:
-    return train_tokenizer.label_ids(words)
 
 
 class Tone:
