@@ -180,7 +180,7 @@ eval: $(READY_TEST) ## af3-tiny's accuracy by task, asked through the server on 
 perf: $(READY_TEST) $(ENGINES) ## sweeps with perf_analyzer, Transformers beside them, a report: GPU=… QUICK=1
 	$(PY) -m perf.sweep --target $(GPU) $(if $(QUICK),--quick)
 
-bench: $(READY_TEST) ## did anything get slower? a minute or two, against the last release's result (perf/baseline.json)
+bench: $(READY_TEST) ## did anything get slower? half a minute, against the last release's result (perf/baseline.json)
 	$(PY) -m build_engines --target cpu --checkpoint $(TINY) --output $(BENCH_ENGINES)
 	$(PY) -m perf.bench --engines $(BENCH_ENGINES)
 
