@@ -23,10 +23,10 @@ from perf.sweep import processor
 
 BASELINE = Path(__file__).with_name("baseline.json")
 ROUNDS = 9
-LEAST_SLOWER = 1.2  # smaller changes are noise: an unchanged part reached 1.16 beside a whole test run
+LEAST_SLOWER = 1.2  # smaller changes are noise: beside a test run one of 180 unchanged verdicts reached 1.15
 SUSPICIOUS = 1.07  # a part that looks slower than this is measured again
 LONGER = 3  # times as many rounds: a busy moment of the machine does not last
-PROCESSES = 5  # that a part is measured in, at most: one in ten is slow as a whole, by up to a quarter
+PROCESSES = 5  # that a part is measured in, at most: one is slow as a whole now and then, by up to a quarter
 VECTORS = ("amx_tile", "avx512f", "avx2", "asimd")  # what the engines' kernels are chosen by, widest first
 
 Measure = Callable[[int], Sequence[float]]  # rounds → ratios, from a new process
