@@ -99,7 +99,7 @@ def markdown(verdicts: Sequence[Verdict]) -> str:
 
 def kind(cpu_info: Path = Path("/proc/cpuinfo")) -> str:
     """The kind of this machine's processor, which decides what ratio of part and yardstick is normal."""
-    flags = cpu_info.read_text().split() if cpu_info.exists() else []
+    flags = cpu_info.read_text().split()
     vectors = next((name for name in VECTORS if name in flags), "no vectors")
     return f"{processor() or platform.machine()}, {vectors}"
 
@@ -109,13 +109,13 @@ def read(baseline: Path) -> dict[str, dict[str, Result]]:
     if not baseline.is_file():
         return {}
     found = json.loads(baseline.read_text())
-    return {kind: {part: Result(**one) for part, one in parts.items()} for kind, parts in found.items()}
+    return {cores: {part: Result(**one) for part, one in parts.items()} for cores, parts in found.items()}
 
 
 def save(baseline: Path, here: str, parts: dict[str, Result]) -> None:
     """Store the figures of this kind of processor; those of others stay."""
-    all_kinds = {**read(baseline), here: parts}
-    plain = {kind: {name: asdict(one) for name, one in parts.items()} for kind, parts in all_kinds.items()}
+    known = {**read(baseline), here: parts}
+    plain = {cores: {name: asdict(one) for name, one in those.items()} for cores, those in known.items()}
     baseline.write_text(json.dumps(plain, indent=1) + "\n")
     print(f"kept in {baseline} for {here}")
 

@@ -1,8 +1,8 @@
 """Simulates the cost of an hour of audio on 1, 10, 100 and 1 000 GPUs: python -m perf.fleet --gpu h100 --price 2.5
 
-Servers stand behind a proxy that sends a clip to the server that has heard it. Stage times come from `perf.roofline`,
-roofline and were never measured on a GPU. Clients arrive at random and ask several questions about a clip, with pauses.
-For each fleet size, the load is the highest at which 95 % of first tokens are in time.
+Servers stand behind a proxy that sends a clip to the server that has heard it. Stage times come from `perf.roofline`
+and were never measured on a GPU. Clients arrive at random and ask several questions about a clip, with pauses. For each
+fleet size, the load is the highest at which 95 % of first tokens are in time.
 """
 
 from __future__ import annotations
